@@ -1,0 +1,60 @@
+"""What a model's config.json holds: the architecture and its options, flat, of JSON types, with a schema version."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import __version__
+from .errors import ModelError, did_you_mean
+
+SCHEMA_VERSION = 1
+HEADER = ("schema_version", "library_name", "library_version", "architecture", "name")
+Option = bool | int | float | str | list[int] | list[float]
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The architecture of a generator and the options it is built with.
+
+    Args:
+        architecture: a key of `deblur_hub.networks.NETWORKS`.
+        options: keyword arguments of that class; what is absent has the class's default.
+        name: what the model is called in a repr, a page, a table.
+    """
+
+    architecture: str
+    options: dict[str, Option] = field(default_factory=dict)
+    name: str = ""
+
+    def to_json(self) -> str:
+        header = {"schema_version": SCHEMA_VERSION, "library_name": "deblur-hub", "library_version": __version__,
+                  "architecture": self.architecture, "name": self.name}
+        options = {key: list(value) if isinstance(value, tuple) else value for key, value in self.options.items()}
+        return json.dumps(header | options, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "config.json") -> "GeneratorConfig":
+        """Reads what `to_json` wrote. Options are checked where the network is built.
+
+        Raises:
+            ModelError: naming `source`, if this is no such JSON object or comes from a newer schema.
+        """
+        try:
+            content: Any = json.loads(text)
+        except (ValueError, RecursionError) as reason:
+            raise ModelError(f"{source}: not valid JSON ({reason}); download or save the model again") from None
+        if not isinstance(content, dict):
+            raise ModelError(f"{source}: holds no JSON object; download or save the model again")
+        schema = content.get("schema_version")
+        if type(schema) is not int or schema < 1:
+            raise ModelError(f"{source}: has no 'schema_version'; it is not a model saved by deblur-hub")
+        if schema > SCHEMA_VERSION:
+            raise ModelError(f"{source}: was written by a newer deblur-hub (schema {schema}, this one reads up to "
+                             f"{SCHEMA_VERSION}); run 'pip install --upgrade deblur-hub'")
+        for key in ("architecture", "name"):
+            if not isinstance(content.get(key, ""), str):
+                raise ModelError(f"{source}: '{key}' must be a text, not {content[key]!r}")
+        if "architecture" not in content:
+            raise ModelError(f"{source}: names no 'architecture'{did_you_mean('architecture', content)}")
+        return cls(content["architecture"], {key: value for key, value in content.items() if key not in HEADER},
+                   content.get("name", ""))

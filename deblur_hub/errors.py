@@ -1,0 +1,30 @@
+"""What a user can do wrong, and mend: every message is one sentence that names the thing, the reason and the way out."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class DeblurHubError(Exception):
+    """Base of all our errors; the shell prints it without a traceback, the page shows it as it is."""
+
+
+class PictureError(DeblurHubError):
+    """A picture that cannot be read, is too large to be taken in, or cannot be written."""
+
+
+class ModelError(DeblurHubError):
+    """A model that cannot be found, or whose configuration or weights are not what they should be."""
+
+
+class RestorationError(DeblurHubError):
+    """A picture that cannot be restored here: too large for the memory at hand, or a precision the device lacks."""
+
+
+class DatasetError(DeblurHubError):
+    """A dataset that is empty, unpaired or unreadable."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """' (did you mean 'lr'?)' for the known word nearest to `word`, else '' : to be put behind an error about it."""
+    near = get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""

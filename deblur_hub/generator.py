@@ -1,0 +1,232 @@
+"""DeblurGenerator: a network with its configuration, from where it is stored to a restored picture."""
+
+import os
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from . import hub, images
+from .config import GeneratorConfig
+from .errors import ModelError
+from .model_card import plain_card
+from .networks import NETWORKS, build_network
+from .restoration import Precision, reflect, restore
+
+Picture = TypeVar("Picture", Image.Image, np.ndarray)
+Progress = Callable[[int, int], None]
+
+SMALLEST_SIDE = 16  # below it, reflection padding inside a network would find nothing to reflect
+GOLDEN_SIDE = 48
+WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+class DeblurGenerator(nn.Module):
+    """A deblurring generator.
+
+        generator = DeblurGenerator.from_pretrained()
+        sharp = generator.deblur(Image.open("photo.jpg"))
+
+    Args:
+        config: the architecture and its options.
+        network: with weights; None builds it with fresh ones.
+
+    Raises:
+        ModelError: for an unknown architecture or option, or a value out of range.
+    """
+
+    def __init__(self, config: GeneratorConfig, network: nn.Module | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.network = network if network is not None else build(config, config.name or config.architecture)
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1] to the same, for any H and W; one pass, differentiable, in the tensor's own type.
+
+        Pads by reflection to the network's size multiple and crops back. Values may leave [-1, 1] a little where the
+        network does not bound them.
+        """
+        height, width = blurred.shape[-2:]
+        rows, columns = (range(padded(side, self.network.size_multiple)) for side in (height, width))
+        return self.network(reflect(blurred, rows, columns))[..., :height, :width]
+
+    def deblur(self, image: Picture | str | os.PathLike | bytes | BinaryIO, *, tile: int | None = None,
+               precision: Precision = "auto", progress: Progress | None = None,
+               max_megapixels: float = 100) -> Picture | Image.Image:
+        """Restores a picture, which keeps its size, mode, alpha, bit depth and colour profile.
+
+            generator.deblur(Image.open("photo.jpg")).save("sharp.png")
+
+        Args:
+            image: a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or floats in
+                [0, 1]; or a path or an open file. EXIF orientation is applied.
+            tile: side of the tiles in pixels; 0 restores the frame whole, None chooses by the memory at hand.
+            precision: of the arithmetic: "auto", "float32", "bfloat16" or "float16".
+            progress: called with (tiles done, tiles in all).
+            max_megapixels: larger pictures are refused before they are decoded.
+
+        Returns:
+            A PIL image for a PIL image, a path or a file; an array for an array.
+
+        Raises:
+            PictureError: if it cannot be read, or is too large.
+            RestorationError: if memory does not suffice.
+        """
+        blurred, original = images.read(image, max_megapixels=max_megapixels)
+        restored = self.restore(blurred, tile=tile, precision=precision, progress=progress)
+        return images.to_array(restored, original) if isinstance(image, np.ndarray) else images.to_image(restored, original)
+
+    def deblur_file(self, source: str | os.PathLike, target: str | os.PathLike, *, tile: int | None = None,
+                    precision: Precision = "auto", progress: Progress | None = None,
+                    max_megapixels: float = 100) -> Path:
+        """Restores a picture file into another, whose suffix chooses the format; arguments and errors as in `deblur`.
+
+        The target appears whole or not at all. Metadata (EXIF, colour profile, resolution) go along.
+        """
+        blurred, original = images.read(source, max_megapixels=max_megapixels)
+        restored = self.restore(blurred, tile=tile, precision=precision, progress=progress)
+        del blurred
+        return images.write(restored, original, Path(target))
+
+    def restore(self, blurred: Tensor, *, tile: int | None = None, precision: Precision = "auto",
+                progress: Progress | None = None) -> Tensor:
+        """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where that is needed; see `restoration.restore`."""
+        height, width = blurred.shape[-2:]
+        with evaluating(self):
+            if min(height, width) >= SMALLEST_SIDE:
+                return restore(self.network, blurred, tile=tile, precision=precision, progress=progress)
+            larger = reflect(blurred, range(max(height, SMALLEST_SIDE)), range(max(width, SMALLEST_SIDE)))
+            return restore(self.network, larger, tile=tile, precision=precision,
+                           progress=progress)[..., :height, :width]
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | os.PathLike | None = None, *, revision: str | None = None,
+                        subfolder: str | None = None, variant: str | None = None, dtype: torch.dtype | None = None,
+                        device: str | torch.device | None = None, cache_dir: str | os.PathLike | None = None,
+                        local_files_only: bool = False, token: str | bool | None = None,
+                        force_download: bool = False) -> "DeblurGenerator":
+        """Loads a released model by name, a local folder, or a hub repository.
+
+            DeblurGenerator.from_pretrained()                    # the released default, bundled
+            DeblurGenerator.from_pretrained("runs/mine/model")
+            DeblurGenerator.from_pretrained("owner/name", revision="v2")
+
+        Strict: whatever does not fit is an error, never a half-random network. Only safetensors are read.
+
+        Args:
+            name_or_path: a name of `list_models()`, a folder, or `owner/name`; None for the default. A `pathlib.Path`
+                or `./name` is always a folder.
+            revision: branch, tag or commit of a hub repository; all files come from the one commit it stands for.
+            subfolder: of the folder or repository that holds the model.
+            variant: takes `model.<variant>.safetensors`.
+            dtype: of the weights; None for float32, in which half-precision files are stored no worse than they are.
+            device: None for the GPU if there is one, else the CPU.
+            cache_dir, local_files_only, token, force_download: as huggingface_hub takes them.
+
+        Returns:
+            The generator, in evaluation mode.
+
+        Raises:
+            ModelError: if it cannot be found or reached, or is not what its configuration says.
+        """
+        if dtype is not None and dtype not in WEIGHT_DTYPES:
+            raise ModelError(f"dtype {dtype} is not one that weights can have; take one of "
+                             f"{', '.join(str(kind) for kind in WEIGHT_DTYPES)}")
+        source = hub.find(name_or_path, revision=revision, subfolder=subfolder, variant=variant, cache_dir=cache_dir,
+                          local_files_only=local_files_only, token=token, force_download=force_download)
+        config = hub.read_config(source)
+        with torch.device("meta"):  # no memory is taken, and no random numbers drawn, before all is known to fit
+            network = build(config, f"{source.name}: {hub.CONFIG}")
+        tensors = hub.read_tensors(source, variant, network.state_dict())
+        network.load_state_dict({key: tensor.to(dtype or torch.float32) for key, tensor in tensors.items()},
+                                strict=True, assign=True)
+        network.requires_grad_(True)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            return cls(config, network).to(device, memory_format=torch.channels_last).eval()
+        except (RuntimeError, AssertionError) as reason:
+            raise ModelError(f"device '{device}' cannot be used ({str(reason).splitlines()[0]}); take 'cpu'") from None
+
+    def save_pretrained(self, folder: str | os.PathLike, *, variant: str | None = None,
+                        dtype: torch.dtype = torch.float32, card: str | None = None) -> Path:
+        """Writes config.json, model.safetensors, README.md and golden.safetensors, which `from_pretrained` reads.
+
+        Args:
+            variant: writes `model.<variant>.safetensors`.
+            dtype: of the stored weights; float16 halves the file.
+            card: the README's text; None writes a plain one.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ModelError: if it cannot be written; what was there before is then as it was.
+        """
+        tensors = {key: tensor.to(dtype) for key, tensor in self.network.state_dict().items()}
+        hub.write_model(Path(folder), self.config, tensors, variant=variant, golden=self.golden(tensors),
+                        card=card if card is not None else plain_card(self.config))
+        return Path(folder)
+
+    def push_to_hub(self, repo_id: str, *, revision: str | None = None, private: bool | None = None,
+                    create_pr: bool = False, commit_message: str = "Upload a deblur-hub model",
+                    variant: str | None = None, dtype: torch.dtype = torch.float32, card: str | None = None,
+                    token: str | bool | None = None) -> str:
+        """Saves the model and uploads it to a hub repository in one commit; creates the repository if need be.
+
+        Returns:
+            The address of the commit or pull request.
+
+        Raises:
+            ModelError: if the hub refuses or cannot be reached.
+        """
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, variant=variant, dtype=dtype, card=card)
+            return hub.push(Path(folder), repo_id, revision=revision, private=private, create_pr=create_pr,
+                            commit_message=commit_message, token=token)
+
+    def golden(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A small input and the output that weights give for it in float32 on a CPU, to check a loaded model against."""
+        wave = torch.linspace(0, 12, GOLDEN_SIDE)
+        picture = torch.stack([torch.sin(wave[:, None] * (1 + k) + wave[None] ** 1.5) for k in range(3)])[None] * 0.9
+        with torch.device("meta"):
+            network = build(self.config, "golden")
+        network.load_state_dict({key: tensor.float().cpu() for key, tensor in tensors.items()}, assign=True)
+        return {"input": picture, "output": restore(network.eval(), picture, precision="float32")}
+
+    def __repr__(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.parameters()) / 1e6
+        return f"DeblurGenerator({self.config.name or self.config.architecture}, {parameters:.2f} M parameters)"
+
+
+def build(config: GeneratorConfig, source: str) -> nn.Module:
+    """The network of a configuration; errors name where it came from."""
+    if config.architecture not in NETWORKS:
+        raise ModelError(f"{source} asks for architecture '{config.architecture:.60}', which this version does not know "
+                         f"(it knows: {', '.join(NETWORKS)})")
+    try:
+        return build_network(config.architecture, **config.options)
+    except (ModelError, ValueError, TypeError) as reason:
+        raise ModelError(f"{source}: {reason}") from None
+
+
+def padded(side: int, multiple: int) -> int:
+    """The next multiple that is large enough for a network."""
+    return -(-max(side, SMALLEST_SIDE) // multiple) * multiple
+
+
+@contextmanager
+def evaluating(module: nn.Module):
+    """Evaluation mode (no dropout) for a while, whatever the mode was."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

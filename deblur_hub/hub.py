@@ -1,0 +1,248 @@
+"""From a name to a configuration and tensors, strictly; and from those to a folder or a hub repository.
+
+A model is a folder, or the same files in a hub repository:
+
+    config.json         the configuration, see `config.py`
+    model.safetensors   the tensors, with the SHA-256 of their bytes in the file's metadata
+    README.md           the model card
+    golden.safetensors  a small input and the output that these weights give for it
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .config import GeneratorConfig
+from .errors import ModelError, did_you_mean
+
+CONFIG, CARD, GOLDEN = "config.json", "README.md", "golden.safetensors"
+BUNDLED = Path(__file__).parent / "weights"
+DEFAULT_MODEL = "compact"
+REPO_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
+PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".h5")
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from: what it is called in messages, its files' folder, and the hub's commit if it has one."""
+
+    name: str
+    folder: Path
+    commit: str = ""
+
+
+def list_models() -> list[str]:
+    """The names of the released models that are bundled, the default first."""
+    names = sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
+    return sorted(names, key=lambda name: name != DEFAULT_MODEL)
+
+
+def weights_file(variant: str | None) -> str:
+    """`model.safetensors`, or `model.<variant>.safetensors`."""
+    return f"model.{variant}.safetensors" if variant else "model.safetensors"
+
+
+def find(name_or_path: str | os.PathLike | None, *, revision: str | None = None, subfolder: str | None = None,
+         variant: str | None = None, cache_dir: str | os.PathLike | None = None, local_files_only: bool = False,
+         token: str | bool | None = None, force_download: bool = False) -> Source:
+    """Finds a bundled model by name, a folder, or a hub repository `owner/name`, in this order; fetches the last.
+
+    Raises:
+        ModelError: if there is no such thing, or it cannot be reached.
+    """
+    name = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
+    if (BUNDLED / name / CONFIG).is_file() and "/" not in name and not isinstance(name_or_path, Path):
+        folder, called = BUNDLED / name, name
+    elif Path(name).is_dir():
+        folder, called = Path(name), name
+    elif Path(name).exists():
+        hint = "bring it into our format first" if name.endswith(PICKLES) else "give the folder that holds it"
+        raise ModelError(f"{name}: is a file, not a model folder with {CONFIG} and {weights_file(variant)}; {hint}")
+    elif REPO_ID.fullmatch(name):
+        return fetch(name, revision=revision, subfolder=subfolder, variant=variant, cache_dir=cache_dir,
+                     local_files_only=local_files_only, token=token, force_download=force_download)
+    else:
+        raise ModelError(f"model '{name}': neither a bundled model ({', '.join(list_models())}), nor a folder, nor a hub "
+                         f"repository 'owner/name'{did_you_mean(name, list_models())}")
+    if revision is not None:
+        raise ModelError(f"model '{called}': 'revision' is for hub repositories, and this is a local folder; leave it away")
+    folder = folder / (subfolder or "")
+    for file in (CONFIG, weights_file(variant)):
+        if not (folder / file).is_file():
+            pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
+            extra = f" (it holds {pickles[0]}, which is never opened: only safetensors are)" if pickles else ""
+            raise ModelError(f"{folder}: has no {file}{extra}; a model folder is what save_pretrained() writes")
+    return Source(called, folder)
+
+
+def fetch(repo: str, *, revision: str | None, subfolder: str | None, variant: str | None,
+          cache_dir: str | os.PathLike | None, local_files_only: bool, token: str | bool | None,
+          force_download: bool) -> Source:
+    """Downloads a repository's files, all from the commit that `revision` stands for at this moment."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    called = f"{repo}@{revision}" if revision else repo
+    commit = revision
+    folder = Path()
+    try:
+        for file in (CONFIG, weights_file(variant)):
+            path = Path(hf_hub_download(repo, file, subfolder=subfolder, revision=commit, cache_dir=cache_dir, token=token,
+                                        local_files_only=local_files_only, force_download=force_download))
+            folder = path.parent
+            root = folder if not subfolder else folder.parents[len(Path(subfolder).parts) - 1]
+            commit = root.name
+    except GatedRepoError:
+        raise ModelError(f"{called}: is gated; ask for access on its page and log in with 'hf auth login'") from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"{called}: no such repository, or it is private; check the name, or log in with "
+                         "'hf auth login' or token=...") from None
+    except RevisionNotFoundError:
+        raise ModelError(f"{called}: the repository has no such branch, tag or commit; look at its page") from None
+    except LocalEntryNotFoundError:
+        raise ModelError(f"{called}: is not in the local cache and the hub cannot be reached; connect to the network, or "
+                         f"take a bundled model ({', '.join(list_models())})") from None
+    except EntryNotFoundError:
+        raise ModelError(f"{called}: has no {file}{f' in {subfolder}' if subfolder else ''}; it is not a deblur-hub model, "
+                         "or lacks this variant") from None
+    except HFValidationError as reason:
+        raise ModelError(f"{called}: {str(reason).rstrip('.')}; check the name") from None
+    except (HfHubHTTPError, OSError, RuntimeError) as reason:
+        first_line = (str(reason).splitlines() or [type(reason).__name__])[0]
+        raise ModelError(f"{called}: cannot be downloaded ({first_line}); try again later, or take a bundled model "
+                         f"({', '.join(list_models())})") from None
+    return Source(called, folder, commit or "")
+
+
+def read_config(source: Source) -> GeneratorConfig:
+    """The configuration of a found model; `ModelError` if it is not one that this version knows."""
+    try:
+        text = (source.folder / CONFIG).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise ModelError(f"{source.name}: {CONFIG} cannot be read ({reason}); download or save the model again") from None
+    return GeneratorConfig.from_json(text, source=f"{source.name}: {CONFIG}")
+
+
+def read_tensors(source: Source, variant: str | None, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a found model, exactly those that are expected.
+
+    Args:
+        expected: name -> tensor of the right shape, for instance on the meta device.
+
+    Raises:
+        ModelError: if the file is no safetensors file or fails its checksum; a tensor is missing, not expected, of
+            another shape, or holds values that are not finite numbers.
+    """
+    path = source.folder / weights_file(variant)
+    what = f"{source.name}: {path.name}"
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+            check_shapes(what, shapes, expected)
+            tensors = {key: file.get_tensor(key) for key in shapes}
+    except (SafetensorError, OSError, ValueError) as reason:
+        raise ModelError(f"{what} is not a safetensors file, or is cut short ({reason}); download or save it again") from None
+    if "sha256" in metadata and metadata["sha256"] != checksum(tensors):
+        raise ModelError(f"{what} fails its checksum; download or save it again")
+    for key, tensor in tensors.items():
+        if tensor.dtype not in FLOATS:
+            raise ModelError(f"{what}: tensor '{key}' is of type {str(tensor.dtype)[6:]}, not of floats; save it again")
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{what}: tensor '{key}' holds values that are not finite; take an earlier checkpoint")
+    return tensors
+
+
+def check_shapes(what: str, shapes: dict[str, tuple[int, ...]], expected: dict[str, Tensor]) -> None:
+    missing, surplus = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
+    if surplus:
+        raise ModelError(f"{what} has {len(surplus)} tensor(s) that this network lacks, such as '{surplus[0]}'"
+                         f"{did_you_mean(surplus[0], missing)}; the weights are of another architecture than {CONFIG}")
+    if missing:
+        raise ModelError(f"{what} lacks {len(missing)} tensor(s), such as '{missing[0]}'; "
+                         f"the weights are of another architecture than {CONFIG}")
+    for key, shape in shapes.items():
+        if shape != tuple(expected[key].shape):
+            raise ModelError(f"{what}: tensor '{key}' is {list(shape)} where the network wants "
+                             f"{list(expected[key].shape)}; the weights are of another size than {CONFIG}")
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu()
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def write_model(folder: Path, config: GeneratorConfig, tensors: dict[str, Tensor], *, variant: str | None = None,
+                card: str = "", golden: dict[str, Tensor] | None = None) -> None:
+    """Writes a model's files aside and then puts them in place, so that a failure leaves what was there.
+
+    Raises:
+        ModelError: if the folder cannot be written.
+    """
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    except OSError as reason:
+        raise ModelError(f"{folder}: cannot be written ({reason.strerror}); name another folder") from None
+    try:
+        save_file(tensors, aside / weights_file(variant), {"format": "pt", "sha256": checksum(tensors)})
+        (aside / CONFIG).write_text(config.to_json(), encoding="utf-8")
+        if card:
+            (aside / CARD).write_text(card, encoding="utf-8")
+        if golden:
+            save_file(golden, aside / GOLDEN)
+        for file in aside.iterdir():
+            file.replace(folder / file.name)
+    except (OSError, SafetensorError) as reason:
+        raise ModelError(f"{folder}: cannot be written ({reason}); free some space or name another folder") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def push(folder: Path, repo: str, *, revision: str | None, private: bool | None, create_pr: bool, commit_message: str,
+         token: str | bool | None) -> str:
+    """Uploads a model folder in one commit, creating the repository if need be; returns the commit's address.
+
+    Raises:
+        ModelError: if the hub refuses or cannot be reached; nothing is half-uploaded.
+    """
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    api = HfApi(token=token)
+    try:
+        repo = api.create_repo(repo, private=private, exist_ok=True).repo_id
+        if revision:
+            api.create_branch(repo, branch=revision, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, create_pr=create_pr,
+                                     commit_message=commit_message))
+    except (HFValidationError, LocalTokenNotFoundError) as reason:
+        raise ModelError(f"{repo}: {str(reason).splitlines()[0].rstrip('.')}; give an 'owner/name' and a token") from None
+    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as reason:
+        first_line = (str(reason).splitlines() or [type(reason).__name__])[0]
+        raise ModelError(f"{repo}: cannot be published ({first_line}); log in with 'hf auth login' and try again") from None

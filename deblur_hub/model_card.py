@@ -1,0 +1,62 @@
+"""The README of a saved model, from what was measured."""
+
+from typing import Any
+
+from .config import GeneratorConfig
+
+FRONT_MATTER = """---
+library_name: deblur-hub
+pipeline_tag: image-to-image
+license: {license}
+tags:
+- deblurring
+- image-restoration
+---
+"""
+USE = """## Use
+
+```python
+from deblur_hub import DeblurGenerator
+
+generator = DeblurGenerator.from_pretrained("{name}")
+generator.deblur("photo.jpg").save("sharp.png")
+```
+"""
+
+
+def plain_card(config: GeneratorConfig, *, license: str = "apache-2.0") -> str:
+    """A card that says what the model is and how to use it, where nothing was measured."""
+    name = config.name or config.architecture
+    options = ", ".join(f"{key} {value}" for key, value in config.options.items()) or "defaults"
+    return (FRONT_MATTER.format(license=license) + f"\n# {name}\n\nA photo deblurring generator of the architecture "
+            f"`{config.architecture}` ({options}), saved by deblur-hub. No scores were measured when it was saved.\n\n"
+            + USE.format(name="path/to/this/folder"))
+
+
+def training_card(recipe: dict[str, Any], mean: dict[str, float], rows: list[dict[str, Any]], steps: int,
+                  seconds: float) -> str:
+    """The card of a model as training leaves it.
+
+    Args:
+        recipe: as a nested dict.
+        mean: psnr, ssim, blurred_psnr, blurred_ssim; empty where nothing was held out.
+        rows: the same for each held-out pair, with its `name`.
+        steps, seconds: how far and how long it was trained.
+    """
+    name = recipe["name"]
+    text = FRONT_MATTER.format(license="apache-2.0") + (
+        f"\n# {name}\n\nA photo deblurring generator, trained with deblur-hub's recipe `{name}` for {steps} steps "
+        f"({seconds / 60:.0f} minutes) of {recipe['data']['batch_size']} crops of {recipe['data']['crop']} pixels.\n\n")
+    if mean:
+        text += ("## Scores while training\n\nOn the pairs held out of training, at full size, RGB, rounded to 8 bits; "
+                 "these pairs chose the best checkpoint, so they flatter it a little.\n\n" + score_table(mean, rows) + "\n")
+    return text + USE.format(name="path/to/this/folder")
+
+
+def score_table(mean: dict[str, float], rows: list[dict[str, Any]]) -> str:
+    """A Markdown table: blurred and restored PSNR and SSIM of each picture, and their means."""
+    lines = ["| picture | blurred PSNR | restored PSNR | gain | blurred SSIM | restored SSIM |", "|---|---|---|---|---|---|"]
+    for row in [*rows, {"name": "**mean**"} | mean]:
+        lines.append(f"| {row['name']} | {row['blurred_psnr']:.2f} dB | {row['psnr']:.2f} dB "
+                     f"| {row['psnr'] - row['blurred_psnr']:+.2f} dB | {row['blurred_ssim']:.4f} | {row['ssim']:.4f} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,84 @@
+"""The generators, one file an architecture, and how one is built by name from checked options.
+
+Each class maps (N, 3, H, W) in [-1, 1] to the same, and says of itself:
+
+    size_multiple      H and W must be multiples of it; `DeblurGenerator` pads and crops around it
+    receptive_field    how far, in pixels, an input pixel can reach; None where it is the whole frame
+    values_per_pixel   how many activation values a pixel of the input costs at the peak, for choosing tiles
+"""
+
+import inspect
+import types
+import typing
+from typing import Any
+
+from torch import nn
+
+from ..errors import ModelError, did_you_mean
+from .compact import CompactGenerator
+from .resnet import ResnetGenerator
+
+NETWORKS: dict[str, type[nn.Module]] = {"compact": CompactGenerator, "resnet": ResnetGenerator}
+
+# The systems that people know by name: an architecture and the options that make it theirs.
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "compact": ("compact", {}),
+    "deblurgan": ("resnet", {}),
+}
+
+MOST_CHANNELS, MOST_REPEATS = 8192, 512  # far above any network here: what exceeds them is a mistake or an attack
+
+
+def build_network(name: str, **options: Any) -> nn.Module:
+    """A network with fresh weights, by the name of a preset or of an architecture.
+
+    Args:
+        options: of its class, over the preset's and the class's own.
+
+    Raises:
+        ModelError: for an unknown name or option, or a value of the wrong type or out of all proportion; before
+            anything is allocated.
+    """
+    architecture, preset = PRESETS.get(name, (name, {}))
+    if architecture not in NETWORKS:
+        known = sorted(NETWORKS.keys() | PRESETS.keys())
+        raise ModelError(f"architecture '{name}' is not known to this version (it knows: {', '.join(known)})"
+                         f"{did_you_mean(name, known)}")
+    network = NETWORKS[architecture]
+    return network(**check_options(architecture, network, preset | options))
+
+
+def check_options(architecture: str, network: type[nn.Module], options: dict[str, Any]) -> dict[str, Any]:
+    """The options with lists turned to tuples; raises `ModelError` as `build_network` says."""
+    expected = {name: parameter.annotation for name, parameter in inspect.signature(network).parameters.items()}
+    checked = {}
+    for key, value in options.items():
+        if key not in expected:
+            raise ModelError(f"{architecture}: unknown option '{key}'{did_you_mean(key, expected)}; "
+                             f"it has: {', '.join(expected)}")
+        checked[key] = check_value(f"{architecture}: option '{key}'", value, expected[key])
+    return checked
+
+
+def check_value(what: str, value: Any, kind: Any) -> Any:
+    """`value` as its annotation wants it: bool, int, float, str, Literal or tuple[int, ...], within sane bounds."""
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= 16:
+            raise ModelError(f"{what} must be a list of 1 to 16 numbers, not {value!r:.60}")
+        return tuple(check_value(what, entry, typing.get_args(kind)[0]) for entry in value)
+    if typing.get_origin(kind) is typing.Literal:
+        if value not in typing.get_args(kind):
+            raise ModelError(f"{what} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {value!r:.60}")
+        return value
+    if isinstance(kind, types.UnionType):
+        raise TypeError(f"{what}: options have one type each")
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise ModelError(f"{what} must be of type {kind.__name__}, not {value!r:.60}")
+    if kind is int and not 1 <= value <= (MOST_REPEATS if "blocks" in what else MOST_CHANNELS):
+        raise ModelError(f"{what} is {value}, which is out of range "
+                         f"(1 to {MOST_REPEATS if 'blocks' in what else MOST_CHANNELS})")
+    if kind is float and not 0 <= value <= 1:
+        raise ModelError(f"{what} is {value}, which is out of range (0 to 1)")
+    return value

@@ -1,0 +1,84 @@
+"""Our own generator for CPUs and free Spaces: a residual U-Net that does all its work at 1/4 of the resolution and below."""
+
+from torch import Tensor, nn
+
+
+class CompactGenerator(nn.Module):
+    """A residual U-Net behind a pixel-unshuffle, of dense 3x3 convolutions and ReLU alone.
+
+    On a CPU, dense convolutions of many channels on few pixels reach the machine's arithmetic rate; depthwise
+    convolutions, normalisation and gates do not. Without statistics over the frame the receptive field is bounded,
+    so that a picture can be cut into tiles without a trace.
+
+    Args:
+        widths: channels of each level, finest first; the first level stands at 1/unshuffle of the resolution,
+            each further one at half of the one before.
+        blocks: residual blocks of each level; every level but the last has them twice, on the way down and up.
+        unshuffle: pixels of a side that are folded into channels at the input and unfolded at the output.
+
+    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); H and W are multiples of `size_multiple`.
+    """
+
+    def __init__(self, *, widths: tuple[int, ...] = (64, 128, 256), blocks: tuple[int, ...] = (1, 2, 4),
+                 unshuffle: int = 4) -> None:
+        super().__init__()
+        if len(widths) != len(blocks):
+            raise ValueError(f"compact: widths {list(widths)} and blocks {list(blocks)} differ in length")
+        *outer, inner = zip(widths, blocks, strict=True)
+        self.fold = nn.PixelUnshuffle(unshuffle)
+        self.stem = nn.Conv2d(3 * unshuffle**2, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(residual_blocks(width, depth) for width, depth in outer)
+        self.down = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False))
+        self.middle = residual_blocks(*inner)
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2))
+            for fine, coarse in zip(widths, widths[1:], strict=False))
+        self.decoder = nn.ModuleList(residual_blocks(width, depth) for width, depth in outer)
+        self.head = nn.Conv2d(widths[0], 3 * unshuffle**2, 3, padding=1)
+        self.unfold = nn.PixelShuffle(unshuffle)
+
+        self.size_multiple = unshuffle * 2 ** len(outer)
+        self.receptive_field = receptive_radius(blocks, unshuffle)
+        # The picture itself, its fold, and at the finest level the skip, a block's input, middle and output.
+        self.values_per_pixel = 9 + 6 * widths[0] // unshuffle**2
+        nn.init.zeros_(self.head.weight)  # starts as the identity: the worst that an untrained one does is nothing
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        features = self.stem(self.fold(blurred))
+        skips = []
+        for blocks, down in zip(self.encoder, self.down, strict=True):
+            skips.append(blocks(features))
+            features = down(skips[-1])
+        features = self.middle(features)
+        for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
+            features = blocks(up(features) + skips.pop())
+        return blurred + self.unfold(self.head(features))
+
+
+class ResidualBlock(nn.Module):
+    """x + Conv3(ReLU(Conv3(x))), as in EDSR (Lim et al., CVPRW 2017, fig. 2c)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.second(self.activation(self.first(features)))
+
+
+def residual_blocks(width: int, depth: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
+
+
+def receptive_radius(blocks: tuple[int, ...], unshuffle: int) -> int:
+    """How far from a pixel, in pixels, the input can still change it: two 3x3 convolutions a block, at its level's scale."""
+    levels = len(blocks)
+    passes = [2 * depth for depth in blocks[:-1]] + [blocks[-1]]
+    radius = 2 * unshuffle  # stem and head
+    for level, blocks_passed in enumerate(passes):
+        radius += 2 * blocks_passed * unshuffle * 2**level
+    return radius + unshuffle * 2 ** (levels - 1)  # the grid of the coarsest level

@@ -1,0 +1,228 @@
+"""Recipes: everything that defines a training run, typed and checked before the first step."""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from deblur_hub.errors import DeblurHubError, did_you_mean
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class RecipeError(DeblurHubError):
+    """A recipe with an unknown key, a value of the wrong type, or parts that do not fit each other."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How often each kind of picture is drawn; kinds that the data folder lacks drop out."""
+
+    pairs: float = 1.0
+    frames: float = 0.0
+    sharp: float = 0.0
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Blurred pictures as averages of consecutive high-speed frames."""
+
+    least: int = 7
+    most: int = 13
+    gammas: tuple[float, ...] = (1.0, 2.2)
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Synthetic blur of sharp photographs."""
+
+    shortest: float = 2.0
+    longest: float = 40.0
+    none: float = 0.1
+    noise: float = 0.5
+    most_shot_noise: float = 0.03
+    most_read_noise: float = 0.01
+
+
+@dataclass(frozen=True)
+class Data:
+    crop: int = 256
+    batch_size: int = 1
+    epoch_length: int = 0
+    candidates: int = 1
+    workers: int = 2
+    blur_folder: str = "blur"
+    resize: tuple[int, ...] = ()
+    mix: Mix = field(default_factory=Mix)
+    frames: Frames = field(default_factory=Frames)
+    blur: Blur = field(default_factory=Blur)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-4
+    betas: tuple[float, ...] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float = 0.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    steps: int = 0
+    epochs: int = 0
+    shape: Literal["cosine", "flat-linear"] = "cosine"
+    flat: float = 0.5
+    warmup: int = 0
+    final: float = 0.0
+    ema: float = 0.0
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    weight: float = 0.0
+    layer: str = "conv3_3"
+    imagenet_normalised: bool = True
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    weight: float = 0.0
+    critic: Literal["patchgan"] = "patchgan"
+    layers: int = 3
+    critic_steps: int = 5
+    gradient_penalty: float = 10.0
+    lr: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Loss:
+    pixel: Literal["l1", "mse", "charbonnier", "none"] = "l1"
+    pixel_weight: float = 1.0
+    frequency_weight: float = 0.0
+    perceptual: Perceptual = field(default_factory=Perceptual)
+    adversarial: Adversarial = field(default_factory=Adversarial)
+
+
+@dataclass(frozen=True)
+class Validation:
+    every: int = 1000
+    scenes: tuple[str, ...] = ()
+    pairs: int = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. `network` holds the options of the generator's class; every other table is typed above."""
+
+    name: str
+    generator: str
+    network: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    checkpoint_every: int = 500
+    data: Data = field(default_factory=Data)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    loss: Loss = field(default_factory=Loss)
+    validation: Validation = field(default_factory=Validation)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def known_recipes() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load_recipe(name_or_path: str, overrides: list[str] = ()) -> Recipe:
+    """A recipe by name or file, with `key=value` overrides applied.
+
+    Raises:
+        RecipeError: for an unknown recipe or key (naming the nearest known one) or a value that does not fit.
+    """
+    path = RECIPES / f"{name_or_path}.toml"
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+    if not path.is_file():
+        raise RecipeError(f"recipe '{name_or_path}': not known (known: {', '.join(known_recipes())})"
+                          f"{did_you_mean(name_or_path, known_recipes())}")
+    try:
+        table = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+        raise RecipeError(f"recipe '{name_or_path}': not valid TOML: {reason}") from None
+    for override in overrides:
+        apply_override(table, override, name_or_path)
+    return recipe_from_table(table, path.stem)
+
+
+def apply_override(table: dict[str, Any], override: str, recipe: str) -> None:
+    """Sets one dotted key of a nested table from 'key=value'; the value is TOML, or a bare word taken as text."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"recipe '{recipe}': --set takes key=value, not '{override}'")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"recipe '{recipe}': '{key}' goes through '{parent}', which is a value, not a table")
+    table[last] = value
+
+
+def recipe_from_table(table: dict[str, Any], source: str) -> Recipe:
+    """A checked recipe from nested tables; errors name `source`."""
+    return build(Recipe, {"name": source} | table, source, "")
+
+
+def build(kind: type, table: dict[str, Any], source: str, prefix: str) -> Any:
+    """An instance of a dataclass from a table, with every key and type checked."""
+    fields = typing.get_type_hints(kind)
+    for key in table:
+        if key not in fields:
+            near = did_you_mean(prefix + key, [prefix + name for name in fields])
+            raise RecipeError(f"recipe '{source}': unknown key '{prefix}{key}'{near}")
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in table
+               and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    if missing:
+        raise RecipeError(f"recipe '{source}': lacks the key '{prefix}{missing[0]}'; add it")
+    return kind(**{key: convert(fields[key], value, source, prefix + key) for key, value in table.items()})
+
+
+def convert(kind: Any, value: Any, source: str, key: str) -> Any:
+    """A value as its annotation wants it, else `RecipeError`."""
+    def wrong(expected: str) -> RecipeError:
+        return RecipeError(f"recipe '{source}': '{key}' must be {expected}, not {value!r}")
+
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise wrong("a table")
+        return build(kind, value, source, key + ".")
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise wrong("a list")
+        return tuple(convert(typing.get_args(kind)[0], entry, source, key) for entry in value)
+    if origin is Literal:
+        if value not in typing.get_args(kind):
+            raise wrong(f"one of {', '.join(typing.get_args(kind))}")
+        return value
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise wrong("a table")
+        return value
+    if isinstance(kind, types.UnionType):
+        raise TypeError(f"{key}: recipe keys have one type each")
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise wrong({int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind])
+    if kind in (int, float) and not 0 <= value < float("inf"):
+        raise wrong("zero or more, and finite")
+    return value

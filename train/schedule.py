@@ -1,0 +1,46 @@
+"""Learning rates over a run, and the moving average of its weights."""
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from .recipe import Schedule
+
+
+def rate_factor(schedule: Schedule, progress: float, step: int) -> float:
+    """What the learning rate is multiplied by.
+
+    Args:
+        progress: the share of the run that is done, in [0, 1].
+        step: for the linear warm-up over the first `schedule.warmup` steps.
+    """
+    progress = min(max(progress, 0.0), 1.0)
+    warmup = min(1.0, (step + 1) / schedule.warmup) if schedule.warmup else 1.0
+    if schedule.shape == "cosine":
+        fall = (1 + math.cos(math.pi * progress)) / 2
+    else:
+        fall = 1 - max(0.0, progress - schedule.flat) / max(1e-9, 1 - schedule.flat)
+    return warmup * (schedule.final + (1 - schedule.final) * fall)
+
+
+class WeightAverage:
+    """Exponential moving average of a network's weights; the average is a network of its own.
+
+    The decay grows with the steps, min(decay, (1 + step) / (10 + step)), so that a short run is not held back by
+    its random start.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for average, current in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
+            if average.dtype.is_floating_point:
+                average.lerp_(current, 1 - decay)
+            else:
+                average.copy_(current)
