@@ -1,3 +1,27 @@
-"""deblur-hub: a blurry photo in, a sharper one out."""
+"""deblur-hub: a blurry photo in, a sharper one out.
+
+    from deblur_hub import DeblurGenerator
+
+    generator = DeblurGenerator.from_pretrained()
+    generator.deblur("photo.jpg").save("sharp.png")
+"""
 
 __version__ = "0.1.0"
+
+from .config import GeneratorConfig
+from .errors import DatasetError, DeblurHubError, ModelError, PictureError, RestorationError
+from .generator import DeblurGenerator
+from .hub import DEFAULT_MODEL, list_models
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "DatasetError",
+    "DeblurGenerator",
+    "DeblurHubError",
+    "GeneratorConfig",
+    "ModelError",
+    "PictureError",
+    "RestorationError",
+    "__version__",
+    "list_models",
+]

@@ -484,5 +484,5 @@ def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     """(H, W, C) turned as the EXIF orientation says."""
     if orientation >= 5:
         samples = samples.swapaxes(0, 1)
-    flip_rows, flip_columns = orientation in (3, 4, 6, 8), orientation in (2, 3, 6, 7)
+    flip_rows, flip_columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
     return samples[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
