@@ -1,0 +1,389 @@
+"""The page: a blurry photo goes in, the restored one comes back under a slider and as a full-size PNG.
+
+`python space/app.py` runs it here or as a Hugging Face Space; `deblur-hub demo` does the same. The pictures go the same
+way as in the shell; this file only receives, shows and hands out.
+"""
+
+import html
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: with it the page touches no network at all
+os.environ["GRADIO_RUN_HISTORY"] = "False"  # visitors' photos are not listed in their browser
+
+import gradio as gr
+import torch
+import torch.nn.functional as F
+from gradio.utils import get_upload_folder
+from PIL import Image
+from torch import Tensor
+
+from deblur_hub import DeblurGenerator, DeblurHubError, images, list_models
+
+HERE = Path(__file__).resolve().parent
+MAX_MEGAPIXELS = 100
+MAX_FILE_SIZE = "400mb"  # a 16-bit PNG of 60 megapixels
+PREVIEW_SIDE = 2000  # pixels; more than a slider can show, little enough for a slow line
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture of the gallery and the blur in it."""
+
+    file: str
+    caption: str
+
+    @property
+    def path(self) -> Path:
+        return HERE / "examples" / self.file
+
+
+EXAMPLES = (
+    Example("pagoda.jpg", "Camera shake"),
+    Example("coffee.jpg", "Straight motion"),
+    Example("astronaut.jpg", "Rotation"),
+    Example("rocket.jpg", "Low light"),
+    Example("dahlia.jpg", "Moving subject"),
+    Example("admiral.jpg", "Zoom"),
+    Example("cat.jpg", "Light defocus"),
+    Example("coins.jpg", "Shake and noise"),
+)
+
+ADVICE = {
+    "compact": "Small and quick on any computer; trained on camera shake and motion.",
+}
+
+
+# The work ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What one run gave: the full-size file, the two sides of the slider, and what to say about them."""
+
+    file: Path
+    before: Path
+    after: Path
+    name: str
+    size: tuple[int, int]
+    seconds: float
+    model: str
+    notes: tuple[str, ...]
+
+
+@cache
+def generator_named(model: str) -> DeblurGenerator:
+    """The model, loaded once for as long as the page runs."""
+    return DeblurGenerator.from_pretrained(model)
+
+
+def restore(source: Path, model: str, progress: Callable[[int, int], None] | None = None) -> Restored:
+    """Restores a picture file into a folder of Gradio's cache, whose files are deleted after some hours.
+
+    The steps are those of `DeblurGenerator.deblur_file`, with a look at the picture before and after.
+
+    Raises:
+        DeblurHubError: if the file is no picture that can be restored; one sentence.
+    """
+    generator = generator_named(model)
+    started = time.perf_counter()
+    blurred, original = images.read(source, max_megapixels=MAX_MEGAPIXELS)
+    restored = generator.restore(blurred, progress=progress)
+    with new_folder() as folder:
+        suffix, notes = suffix_for(original)
+        file = images.write(restored, original, folder / f"{source.stem}-deblurred{suffix}")
+        seconds = time.perf_counter() - started
+        before = preview(blurred, original, folder / "before.png")
+        after = preview(restored, original, folder / "after.png")
+    return Restored(file, before, after, source.name, original.size, seconds, model, original.notes + notes)
+
+
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """An empty folder where Gradio keeps its files; it vanishes again if the work in it fails."""
+    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=get_upload_folder()))
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def suffix_for(original: images.Original) -> tuple[str, tuple[str, ...]]:
+    """.png, or .tif and a sentence why for the few pictures that a PNG cannot hold."""
+    if original.channels == "CMYK" or original.mode in ("I", "F"):
+        return ".tif", ("PNG has no place for such samples (printing inks, floats), so the download is a TIFF.",)
+    return ".png", ()
+
+
+def preview(picture: Tensor, original: images.Original, target: Path) -> Path:
+    """Writes (P, 3, H, W) in [-1, 1] as an 8-bit PNG of at most `PREVIEW_SIDE` pixels that any browser can show."""
+    height, width = picture.shape[-2:]
+    shrink = max(height, width) / PREVIEW_SIDE
+    if shrink > 1:
+        size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+        picture = F.interpolate(picture, size=size, mode="area")
+    light = ((picture.float() + 1) / 2).clamp(0, 1)
+    colours = light[0]
+    if original.channels == "CMYK":
+        colours = colours * light[1]
+    elif original.pictures == 2:
+        colours = torch.cat((colours, light[1, :1]))
+    profile = original.metadata.icc_profile if original.channels.startswith("RGB") else None
+    pixels = (colours * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(pixels).save(target, compress_level=3, icc_profile=profile)
+    return target
+
+
+# The words -----------------------------------------------------------------------------------------------------------
+
+HEADER = """
+<header class="masthead">
+  <p class="wordmark"><span class="mark" aria-hidden="true"></span>deblur-hub</p>
+  <h1>A sharper photo, at its full size.</h1>
+  <p class="lede">Drop in a picture that shook; it comes back in the same size, ready to download. It goes no further
+  than the machine that runs this page, and is deleted there after some hours.</p>
+</header>
+"""
+
+EXPECTATIONS = """
+<section class="expect">
+  <h2>What to expect</h2>
+  <p><strong>Works well</strong> on motion blur: a hand that shook, a camera that panned, a subject that moved a
+  little.</p>
+  <p><strong>Helps little</strong> with strong defocus, faces, tiny text and dark scenes with smeared lamps. It does not
+  invent what the blur has erased, and a sharp photo comes back almost as it was.</p>
+</section>
+"""
+
+
+def model_line(model: str) -> str:
+    advice = ADVICE.get(model, "")
+    return f'<p class="model-line">Model <strong>{html.escape(model)}</strong>. {html.escape(advice)}</p>'
+
+
+def facts(result: Restored) -> str:
+    width, height = result.size
+    rows = {
+        "Picture": html.escape(result.name),
+        "Size": f"{width}&thinsp;×&thinsp;{height} px",
+        "Time": f"{result.seconds:.1f} s",
+        "Model": html.escape(result.model),
+    }
+    listed = "".join(f"<div><dt>{term}</dt><dd>{value}</dd></div>" for term, value in rows.items())
+    notes = list(result.notes)
+    if max(result.size) > PREVIEW_SIDE:
+        notes.append(f"The slider shows {PREVIEW_SIDE} pixels; the download has all {width} × {height}.")
+    remarks = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
+    return f'<dl class="facts">{listed}</dl>{remarks}'
+
+
+def sentence(error: DeblurHubError) -> str:
+    """The error as it is, safe to show; a file's name in it may hold anything."""
+    return f'<p class="trouble" role="alert">{html.escape(str(error).rstrip("."))}.</p>'
+
+
+# The page ------------------------------------------------------------------------------------------------------------
+
+
+def build_app() -> gr.Blocks:
+    """The page, opening on the first example as it was restored just now.
+
+    Raises:
+        DeblurHubError: if no model can be loaded.
+    """
+    models = list_models()
+    if not models:
+        raise DeblurHubError("no model is bundled with this deblur-hub; install it again")
+    opening = restore(EXAMPLES[0].path, models[0])
+
+    with gr.Blocks(title="deblur-hub", delete_cache=(HOUR, 6 * HOUR), analytics_enabled=False) as app:
+        shown = gr.State(str(EXAMPLES[0].path))
+        gr.HTML(HEADER)
+        with gr.Row(elem_id="bench"):
+            with gr.Column(elem_id="result", scale=7, min_width=300):
+                slider = gr.ImageSlider(
+                    value=(str(opening.before), str(opening.after)),
+                    format="png",
+                    type="filepath",
+                    label="Blurred on the left, restored on the right",
+                    show_label=False,
+                    buttons=["fullscreen"],
+                    max_height=540,
+                    interactive=False,
+                    elem_id="slider",
+                )
+                with gr.Row(elem_id="outcome"):
+                    told = gr.HTML(facts(opening), elem_id="facts")
+                    download = gr.DownloadButton(
+                        "Download PNG", value=str(opening.file), variant="primary", elem_id="download", min_width=180
+                    )
+            with gr.Column(elem_id="desk", scale=3, min_width=300):
+                photo = gr.File(label="Your photo", file_types=["image"], height=190, elem_id="photo")
+                model = gr.Dropdown(
+                    models,
+                    value=models[0],
+                    label="Model",
+                    info=ADVICE.get(models[0]),
+                    visible=len(models) > 1,
+                    elem_id="model",
+                )
+                if len(models) == 1:
+                    gr.HTML(model_line(models[0]))
+                button = gr.Button("Deblur", variant="secondary", elem_id="deblur")
+                gr.HTML(EXPECTATIONS)
+        outputs = [slider, told, download]
+        work = {"concurrency_limit": 1, "concurrency_id": "model"}
+        private = {"api_visibility": "private", "show_progress": "full", "show_progress_on": slider}
+
+        def show(path: str, model: str, progress: gr.Progress) -> tuple:
+            try:
+                result = restore(Path(path), model, lambda done, total: progress((done, total), desc="Restoring"))
+            except DeblurHubError as error:
+                return None, sentence(error), gr.DownloadButton(value=None, interactive=False)
+            kind = result.file.suffix[1:].replace("tif", "TIFF").upper()
+            return (
+                (str(result.before), str(result.after)),
+                facts(result),
+                gr.DownloadButton(f"Download {kind}", value=str(result.file), interactive=True),
+            )
+
+        def show_photo(photo: str | None, shown: str, model: str, progress=gr.Progress()):  # noqa: B008
+            path = photo or shown  # the button works on what is shown; an upload has just put something new there
+            return path, None, *show(path, model, progress)
+
+        def show_example(picked: gr.SelectData, model: str, progress=gr.Progress()):  # noqa: B008
+            path = str(EXAMPLES[picked.index].path)
+            return path, None, *show(path, model, progress)
+
+        def deblur(photo: str, model: str) -> str:
+            """Restores one picture and returns a PNG of the same size."""
+            try:
+                return str(restore(Path(photo), model).file)
+            except DeblurHubError as error:
+                raise gr.Error(str(error), print_exception=False) from None
+
+        # The public endpoint has a button of its own, so that a client gives a file and gets a file.
+        gr.Button(visible=False).click(deblur, [photo, model], gr.File(visible=False), api_name="deblur", **work)
+        # One event for both triggers: whoever presses the button while an upload runs does not start a second run.
+        gr.on(
+            [photo.upload, button.click], show_photo, [photo, shown, model], [shown, photo, *outputs], **work, **private
+        )
+        model.change(lambda name: gr.Dropdown(info=ADVICE.get(name)), model, model, api_visibility="private")
+
+        gr.HTML('<h2 class="shelf-title">Or start from an example</h2>')
+        shelf = gr.Gallery(
+            [(str(example.path), example.caption) for example in EXAMPLES],
+            label="Examples",
+            show_label=False,
+            columns=8,
+            rows=1,
+            height="auto",
+            object_fit="cover",
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            format="jpeg",
+            elem_id="shelf",
+        )
+        shelf.select(show_example, model, [shown, photo, *outputs], **work, **private)
+
+    return app.queue(max_size=32)
+
+
+def theme() -> gr.themes.Base:
+    """Colours and type for Gradio's own parts; style.css does the rest. System fonts only."""
+    sans = ("Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+    mono = ("SF Mono", "Menlo", "Consolas", "monospace")
+    accent, accent_dark = "#0b6b63", "#58c9b9"
+    return gr.themes.Base(
+        primary_hue="teal",
+        neutral_hue="stone",
+        font=[gr.themes.Font(name) for name in sans],
+        font_mono=[gr.themes.Font(name) for name in mono],
+    ).set(
+        body_background_fill="#f7f6f2",
+        body_background_fill_dark="#151716",
+        body_text_color="#1b1c1a",
+        body_text_color_dark="#ecece7",
+        body_text_color_subdued="#5f5f58",
+        body_text_color_subdued_dark="#a5a69e",
+        background_fill_primary="#ffffff",
+        background_fill_primary_dark="#1d201f",
+        background_fill_secondary="#eeede7",
+        background_fill_secondary_dark="#252928",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#1d201f",
+        border_color_primary="#dfddd4",
+        border_color_primary_dark="#343837",
+        border_color_accent="#b9b7ac",
+        border_color_accent_dark="#4c5250",
+        color_accent=accent,
+        button_primary_background_fill=accent,
+        button_primary_background_fill_dark=accent_dark,
+        button_primary_background_fill_hover="#08544e",
+        button_primary_background_fill_hover_dark="#7cdacc",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#08221e",
+        button_secondary_background_fill="transparent",
+        button_secondary_background_fill_dark="transparent",
+        button_secondary_background_fill_hover="#e3efec",
+        button_secondary_background_fill_hover_dark="#20332f",
+        button_secondary_text_color=accent,
+        button_secondary_text_color_dark=accent_dark,
+        error_background_fill="#fdeeeb",
+        error_background_fill_dark="#3a1d18",
+        error_border_color="#b3402c",
+        error_border_color_dark="#e0705a",
+        error_text_color="#7d2414",
+        error_text_color_dark="#f6c5bb",
+    )
+
+
+def main(*, host: str | None = None, port: int | None = None, open_browser: bool = False) -> None:
+    """Serves the page until Ctrl-C; without a host and a port, where Gradio's environment variables say.
+
+    Raises:
+        DeblurHubError: if no model can be loaded or the port is taken.
+    """
+    app = build_app()
+    try:
+        _, address, _ = app.launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=open_browser,
+            share=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            max_file_size=MAX_FILE_SIZE,
+            allowed_paths=[str(HERE / "examples")],
+            theme=theme(),
+            css_paths=[HERE / "style.css"],
+            js=(HERE / "page.js").read_text(encoding="utf-8"),
+            footer_links=[],
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+        )
+    except OSError:
+        at = f"port {port} is" if port else "the ports from 7860 on are"
+        raise DeblurHubError(f"the page cannot be opened: {at} taken or not allowed; choose another port") from None
+    print(f"deblur-hub is open at {address} (Ctrl-C ends it)", flush=True)
+    app.block_thread()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except DeblurHubError as error:
+        sys.exit(f"deblur-hub: {error}")

@@ -1,0 +1,208 @@
+"""Makes the pictures of `examples/` from free photographs: `python space/make_examples.py [folder]`.
+
+Every picture is a sharp photograph that was blurred here, in linear light, by one kind of blur, with a fixed seed:
+the same command gives the same files. It needs scikit-image, scikit-learn and matplotlib for their sample photographs;
+the page itself needs none of them. README.md beside this file lists the photographers.
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.cbook
+import numpy as np
+import skimage.data
+import sklearn.datasets
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+MARGIN = 14  # pixels cut off at each edge: what a moving camera would have seen there is not known
+JPEG_QUALITY = 91
+
+Blur = Callable[[Tensor, np.random.Generator], Tensor]
+
+
+def main() -> None:
+    """Writes every example into the folder given on the command line, or into `examples/` beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent / "examples")
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, recipe in enumerate(RECIPES):
+        photo = blurred(recipe, np.random.default_rng(1000 + number))
+        photo.save(folder / recipe.name, quality=JPEG_QUALITY, subsampling=0, optimize=True)
+        print(f"{recipe.name}: {photo.width} x {photo.height}, {(folder / recipe.name).stat().st_size / 1024:.0f} kB")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One example: the photograph, how it was blurred, and how much noise the sensor adds (standard deviation)."""
+
+    name: str
+    load: Callable[[], np.ndarray]
+    blur: Blur
+    noise: float = 0.003
+
+
+def blurred(recipe: Recipe, random: np.random.Generator) -> Image.Image:
+    """The recipe's photograph as a camera would have taken it: light averaged, clipped, and read with noise."""
+    sharp = np.asarray(recipe.load())
+    if sharp.ndim == 2:
+        sharp = sharp[..., None]
+    light = torch.from_numpy(srgb_to_linear(sharp / 255.0)).float().permute(2, 0, 1)
+    light = recipe.blur(light, random).clamp(0, 1)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+    values = linear_to_srgb(light.permute(1, 2, 0).numpy())
+    values = values + random.normal(0, recipe.noise, values.shape)
+    picture = np.round(values.clip(0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(picture.squeeze())
+
+
+def srgb_to_linear(values: np.ndarray) -> np.ndarray:
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(values: np.ndarray) -> np.ndarray:
+    return np.where(values <= 0.0031308, values * 12.92, 1.055 * np.maximum(values, 0.0031308) ** (1 / 2.4) - 0.055)
+
+
+def seen_from(light: Tensor, *, dx: float = 0, dy: float = 0, turn: float = 0, zoom: float = 1) -> Tensor:
+    """(C, H, W) as seen after the camera has moved by (dx, dy) pixels, turned by `turn` degrees and zoomed."""
+    _, height, width = light.shape
+    cos, sin = math.cos(math.radians(turn)) / zoom, math.sin(math.radians(turn)) / zoom
+    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    x, y = x - (width - 1) / 2, y - (height - 1) / 2
+    grid = torch.stack(((cos * x - sin * y + dx) * 2 / (width - 1), (sin * x + cos * y + dy) * 2 / (height - 1)), -1)
+    return F.grid_sample(light[None], grid[None], mode="bicubic", padding_mode="reflection", align_corners=True)[0]
+
+
+def average(light: Tensor, views: list[dict[str, float]]) -> Tensor:
+    """The mean of `light` over all views: what a sensor collects while its shutter is open."""
+    return torch.stack([seen_from(light, **view) for view in views]).mean(0)
+
+
+def camera_shake(length: float, wander: float, roll: float = 0) -> Blur:
+    """A hand that cannot keep still: a curved path of `length` pixels whose direction wanders, and a slight roll."""
+
+    def blur(light: Tensor, random: np.random.Generator) -> Tensor:
+        steps = 48
+        direction = random.uniform(0, 2 * np.pi) + np.cumsum(random.normal(0, wander, steps))
+        speed = np.abs(1 + np.cumsum(random.normal(0, 0.15, steps)))
+        speed *= length / speed.sum()
+        xs, ys = np.cumsum(speed * np.cos(direction)), np.cumsum(speed * np.sin(direction))
+        turns = np.linspace(-roll / 2, roll / 2, steps)
+        views = zip(xs - xs.mean(), ys - ys.mean(), turns, strict=True)
+        return average(light, [{"dx": x, "dy": y, "turn": turn} for x, y, turn in views])
+
+    return blur
+
+
+def straight_motion(length: float, degrees: float) -> Blur:
+    """A pan: everything moves by `length` pixels in one direction."""
+
+    def blur(light: Tensor, _: np.random.Generator) -> Tensor:
+        along = np.linspace(-length / 2, length / 2, 32)
+        angle = math.radians(degrees)
+        return average(light, [{"dx": a * math.cos(angle), "dy": a * math.sin(angle)} for a in along])
+
+    return blur
+
+
+def rotation(degrees: float) -> Blur:
+    """A camera that rolls around its axis: still in the middle, worst in the corners."""
+    return lambda light, _: average(light, [{"turn": turn} for turn in np.linspace(-degrees / 2, degrees / 2, 32)])
+
+
+def zooming(share: float) -> Blur:
+    """A camera that moves in during the exposure: still in the middle, streaks towards the edges."""
+    return lambda light, _: average(light, [{"zoom": zoom} for zoom in np.linspace(1, 1 + share, 32)])
+
+
+def defocus(radius: float) -> Blur:
+    """A lens focused a little too near: every point becomes a disc of `radius` pixels."""
+    return lambda light, _: convolve(light, disc(radius))
+
+
+def moving_subject(length: float, degrees: float, mask_of: Callable[[Tensor], Tensor]) -> Blur:
+    """A subject that moves in front of a background that does not."""
+
+    def blur(light: Tensor, _: np.random.Generator) -> Tensor:
+        mask = mask_of(light)
+        away = 1 - (convolve(mask, disc(6)) > 0.02).float()
+        wide = gaussian(24)
+        filled = convolve(light * away, wide) / convolve(away, wide).clamp_min(1e-4)  # what may be behind the subject
+        background = light * away + filled * (1 - away)
+        along, angle = np.linspace(-length / 2, length / 2, 32), math.radians(degrees)
+        frames = []
+        for a in along:
+            shift = {"dx": a * math.cos(angle), "dy": a * math.sin(angle)}
+            here = seen_from(mask, **shift).clamp(0, 1)
+            frames.append(seen_from(light, **shift) * here + background * (1 - here))
+        return torch.stack(frames).mean(0)
+
+    return blur
+
+
+def low_light(shake: Blur, lamps: float) -> Blur:
+    """Lamps are `lamps` times brighter than white: smeared first and clipped afterwards, they leave solid streaks."""
+
+    def blur(light: Tensor, random: np.random.Generator) -> Tensor:
+        brightness = light.amax(0, keepdim=True)
+        return shake(light * (1 + (lamps - 1) * ((brightness - 0.75) / 0.25).clamp(0, 1)), random)
+
+    return blur
+
+
+def convolve(light: Tensor, kernel: Tensor) -> Tensor:
+    """Every channel of (C, H, W) with a square kernel of odd size, which is made to sum to 1."""
+    reach = kernel.shape[-1] // 2
+    padded = F.pad(light[:, None], (reach,) * 4, mode="reflect")
+    return F.conv2d(padded, (kernel / kernel.sum())[None, None])[:, 0]
+
+
+def disc(radius: float) -> Tensor:
+    """A disc with a soft rim."""
+    reach = math.ceil(radius) + 1
+    axis = torch.arange(-reach, reach + 1).float()
+    return (radius + 0.5 - torch.hypot(axis[:, None], axis[None])).clamp(0, 1)
+
+
+def gaussian(sigma: float) -> Tensor:
+    """A round Gaussian, cut off at three sigma."""
+    axis = torch.arange(-round(3 * sigma), round(3 * sigma) + 1).float()
+    bell = torch.exp(-0.5 * (axis / sigma) ** 2)
+    return bell[:, None] * bell[None]
+
+
+def orange_petals(light: Tensor) -> Tensor:
+    """Mask of the dahlia: petals are far redder than anything behind them."""
+    red, _, blue = light
+    petals = ((red - blue) > 0.12).float()[None]
+    return (convolve((convolve(petals, disc(5)) > 0.4).float(), gaussian(1.2))).clamp(0, 1)
+
+
+def hopper() -> np.ndarray:
+    with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as photo:
+        return np.asarray(photo.convert("RGB"))
+
+
+RECIPES = (
+    Recipe("pagoda.jpg", lambda: sklearn.datasets.load_sample_image("china.jpg"), camera_shake(13, 0.12, roll=0.3)),
+    Recipe("coffee.jpg", skimage.data.coffee, straight_motion(10, degrees=30)),
+    Recipe("astronaut.jpg", skimage.data.astronaut, rotation(2.0)),
+    Recipe("rocket.jpg", skimage.data.rocket, low_light(camera_shake(12, 0.16), lamps=8), noise=0.010),
+    Recipe(
+        "dahlia.jpg",
+        lambda: sklearn.datasets.load_sample_image("flower.jpg"),
+        moving_subject(11, degrees=20, mask_of=orange_petals),
+    ),
+    Recipe("admiral.jpg", hopper, zooming(0.035)),
+    Recipe("cat.jpg", skimage.data.chelsea, defocus(2.2)),
+    Recipe("coins.jpg", skimage.data.coins, camera_shake(9, 0.25), noise=0.008),
+)
+
+if __name__ == "__main__":
+    main()
