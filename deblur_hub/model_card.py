@@ -53,6 +53,37 @@ def training_card(recipe: dict[str, Any], mean: dict[str, float], rows: list[dic
     return text + USE.format(name="path/to/this/folder")
 
 
+def release_card(config: GeneratorConfig, mean: dict[str, float], rows: list[dict[str, Any]], *, dataset: str,
+                 training: str) -> str:
+    """The card of a released model; arguments as in `training_card`, `dataset` the folder it was scored on."""
+    return FRONT_MATTER.format(license="apache-2.0") + f"""
+# {config.name}
+
+A photo deblurring generator of the architecture `{config.architecture}`, stored in half precision.
+
+{USE.format(name=config.name)}
+## Scores
+
+At full size, RGB, restored in float32 and rounded to 8 bits, mean of the per-picture values; SSIM with a Gaussian window
+of 11, sigma 1.5, per channel. The blurry input's own scores stand beside. Made by
+
+    deblur-hub evaluate {config.name} {dataset} --precision float32
+
+{score_table(mean, rows)}
+These are {len(rows)} pairs, an indication and not a benchmark.
+
+## Training
+
+{training or "Not described."}
+
+## Where it fails
+
+It was trained on camera shake and motion. Strong defocus, blur longer than some forty pixels, small text, faces that are
+blurred beyond recognition, and noisy pictures of the night come back little better than they went in. It does not invent
+detail: where nothing is left of it, the result stays soft.
+"""
+
+
 def score_table(mean: dict[str, float], rows: list[dict[str, Any]]) -> str:
     """A Markdown table: blurred and restored PSNR and SSIM of each picture, and their means."""
     lines = ["| picture | blurred PSNR | restored PSNR | gain | blurred SSIM | restored SSIM |", "|---|---|---|---|---|---|"]

@@ -1,0 +1,309 @@
+"""The shell command `deblur-hub`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import __version__
+from .errors import DeblurHubError
+
+OK, SOME_FAILED, FAILED, INTERRUPTED = 0, 1, 2, 130
+
+
+class UsageError(DeblurHubError):
+    """Arguments that do not fit each other or the files that are there."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; 0 if all is well, 1 if some files of a batch failed, 2 if nothing was done."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except DeblurHubError as mistake:
+        return complain(mistake)
+    except KeyboardInterrupt:
+        print("deblur-hub: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, which is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def complain(mistake: DeblurHubError) -> int:
+    print(f"deblur-hub: {mistake}", file=sys.stderr)
+    return FAILED
+
+
+# deblur --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    source: Path
+    target: Path
+
+
+def run_deblur(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .generator import DeblurGenerator
+
+    jobs, mistakes = plan(options.inputs, options.output, options.format, options.overwrite)
+    for mistake in mistakes:
+        complain(mistake)
+    if not jobs:
+        return FAILED
+    generator = DeblurGenerator.from_pretrained(options.model, device=options.device)
+    written = []
+    with tqdm(total=len(jobs), unit="photo", bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total} "
+              "[{elapsed}<{remaining}]", disable=options.quiet, dynamic_ncols=True) as bar:
+        for number, job in enumerate(jobs):
+            bar.set_description_str(job.source.name)
+
+            def show(done: int, total: int, number: int = number) -> None:
+                bar.update(number + done / total - bar.n)
+
+            try:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+                generator.deblur_file(job.source, job.target, tile=options.tile, precision=options.precision,
+                                      progress=show, max_megapixels=options.max_megapixels)
+                written.append(job.target)
+            except OSError as reason:
+                mistakes.append(UsageError(f"{job.target.parent}: cannot be written ({reason.strerror}); "
+                                           "name another folder with -o"))
+                bar.write(f"deblur-hub: {mistakes[-1]}", file=sys.stderr)
+            except DeblurHubError as mistake:
+                mistakes.append(mistake)
+                bar.write(f"deblur-hub: {mistake}", file=sys.stderr)
+            show(1, 1)
+    failed = len(mistakes)
+    where = written[0] if len(written) == 1 else options.output or "beside the originals"
+    print(f"{len(written)} restored{f' ({where})' if written else ''}{f', {failed} failed' if failed else ''}")
+    return OK if not mistakes else SOME_FAILED if written else FAILED
+
+
+def plan(inputs: list[Path], output: Path | None, suffix: str | None,
+         overwrite: bool) -> tuple[list[Job], list[DeblurHubError]]:
+    """What to write for each input file, and what is wrong with the inputs for which nothing can be.
+
+    Raises:
+        UsageError: if two inputs would be written to the same file, or one over itself.
+    """
+    from .datasets import PICTURE_SUFFIXES
+
+    to_file = output is not None and output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()
+    if to_file and (len(inputs) > 1 or inputs[0].is_dir()):
+        raise UsageError(f"{output}: is the name of one picture, but there are several to write; name a folder")
+    found, mistakes = [], []
+    for given in inputs:
+        if given.is_dir():
+            inside = [path for path in sorted(given.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES
+                      and not any(part.startswith(".") for part in path.relative_to(given).parts)
+                      and not (output and output.resolve() != given.resolve()
+                               and path.resolve().is_relative_to(output.resolve()))]
+            if not inside:
+                mistakes.append(UsageError(f"{given}: holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); "
+                                           "name another folder"))
+            found += [(path, path.relative_to(given)) for path in inside]
+        elif given.is_file():
+            found.append((given, Path(given.name)))
+        else:
+            mistakes.append(UsageError(f"{given}: no such file or folder; check the path"))
+    jobs = []
+    taken: dict[Path, Path] = {}
+    for source, relative in found:
+        name = relative.with_suffix(f".{suffix}") if suffix else relative
+        if to_file:
+            target = output
+        elif output is None:
+            target = source.with_name(f"{source.stem}-deblurred{name.suffix}")
+        else:
+            target = output / name
+        if target.resolve() == source.resolve():
+            raise UsageError(f"{source}: would be written over itself; name another folder with -o")
+        if target.resolve() in taken:
+            raise UsageError(f"{source} and {taken[target.resolve()]} would both be written to {target}; "
+                             "restore them one after the other, into two folders")
+        taken[target.resolve()] = source
+        if target.exists() and not overwrite:
+            mistakes.append(UsageError(f"{target}: exists already; give --overwrite to replace it"))
+        else:
+            jobs.append(Job(source, target))
+    return jobs, mistakes
+
+
+# The other commands --------------------------------------------------------------------------------------------------
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    from .evaluation import evaluate, table
+    from .generator import DeblurGenerator
+
+    generator = DeblurGenerator.from_pretrained(options.model, device=options.device)
+    with counting("evaluate", "picture", options.quiet) as show:
+        evaluation = evaluate(generator, options.dataset, precision=options.precision, progress=show)
+    print(f"{evaluation.model} on {evaluation.dataset}, {len(evaluation.rows)} pairs at full size, {evaluation.precision}; "
+          "RGB, rounded to 8 bits; SSIM Gaussian 11, sigma 1.5, per channel\n")
+    print(table(evaluation))
+    return OK
+
+
+def run_release(options: argparse.Namespace) -> int:
+    from .evaluation import table
+    from .release import release
+
+    if not options.name.isidentifier() and not options.name.replace("-", "_").isidentifier():
+        raise UsageError(f"'{options.name}': a model's name is letters, digits and hyphens; choose another")
+    with counting("release", "picture", options.quiet) as show:
+        evaluation = release(options.model, options.name, options.pairs, options.to, training=options.training,
+                             progress=show)
+    print(table(evaluation))
+    print(f"\nreleased as {options.to / options.name}")
+    return OK
+
+
+def run_benchmark(options: argparse.Namespace) -> int:
+    from .benchmark import measure_memory, measure_speed, speed_table
+    from .hub import DEFAULT_MODEL
+
+    models = options.models or [DEFAULT_MODEL]
+    if options.photo:
+        for model in models:
+            peak, seconds = measure_memory(model, width=options.photo[0], height=options.photo[1])
+            print(f"deblur-hub deblur --model {model}, a JPEG of {options.photo[0]}x{options.photo[1]}: "
+                  f"{peak:.2f} GiB at the peak, {seconds:.1f} s from start to end")
+        return OK
+    width, height = options.size
+    print(f"one picture of {width}x{height} on {options.device or 'cpu'}, median of {options.runs} interleaved runs; "
+          "deblurgan is ResNet-9 in float32\n")
+    print(speed_table(measure_speed(models, width=width, height=height, runs=options.runs, device=options.device or "cpu")))
+    return OK
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    import importlib.util
+
+    if importlib.util.find_spec("gradio") is None:
+        raise UsageError("the page needs gradio; install it with: pip install 'deblur-hub[space]'")
+    package = Path(__file__).resolve().parent
+    # An installed wheel carries the page inside the package; in a checkout it stands beside it.
+    for folder in (package / "space", package.parent / "space"):
+        if (folder / "app.py").is_file():
+            break
+    else:
+        raise UsageError(f"the page is missing from {package}; install deblur-hub again")
+    spec = importlib.util.spec_from_file_location("deblur_hub_page", folder / "app.py")
+    page = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = page
+    spec.loader.exec_module(page)
+    try:
+        page.main(host=options.host, port=options.port, open_browser=not options.no_browser)
+    except OSError as reason:
+        raise UsageError(f"the page cannot be opened on {options.host}:{options.port} ({reason}); "
+                         "another may be running there: name another --port") from None
+    return OK
+
+
+# Arguments -----------------------------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="deblur-hub", description="Sharpens blurry photos.")
+    top.add_argument("--version", action="version", version=f"deblur-hub {__version__}")
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, run, summary: str, **extra) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=summary, description=summary, **extra)
+        made.set_defaults(run=run)
+        return made
+
+    deblur = command("deblur", run_deblur, "Restores photos, and all photos in folders.")
+    deblur.add_argument("inputs", nargs="+", type=Path, metavar="photo", help="a picture, or a folder of them")
+    deblur.add_argument("-o", "--output", type=Path, help="a folder, or for one photo a file "
+                        "(default: photo-deblurred.jpg beside photo.jpg)")
+    add_model(deblur)
+    deblur.add_argument("--format", choices=("png", "jpg", "tif", "webp"), help="of what is written (default: as it came)")
+    deblur.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    deblur.add_argument("--tile", type=tile, metavar="PIXELS", help="side of the tiles, 0 for whole frames "
+                        "(default: by the memory at hand)")
+    deblur.add_argument("--max-megapixels", type=megapixels, default=100, help="refuse larger pictures (%(default)s)")
+
+    scores = command("evaluate", run_evaluate, "Scores a model on pairs of blurred and sharp pictures.")
+    scores.add_argument("model", help="a bundled model, a folder, or a hub repository owner/name")
+    scores.add_argument("dataset", type=Path, help="a folder with 'blur' and 'sharp' in it, at any depth")
+
+    for made in (deblur, scores):
+        made.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
+                          help="of the arithmetic (default: the fastest that the device has)")
+        made.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+
+    speed = command("benchmark", run_benchmark, "Measures speed against ResNet-9, or memory on a large photo.")
+    speed.add_argument("models", nargs="*", help="bundled models, folders or presets (default: the default model)")
+    speed.add_argument("--size", type=size, default=(1280, 720), help="of the picture (1280x720)")
+    speed.add_argument("--runs", type=int, choices=range(1, 100), metavar="N", default=3, help="counted (%(default)s)")
+    speed.add_argument("--photo", type=size, metavar="WxH", help="measure the memory of 'deblur' on a JPEG of this size")
+    speed.add_argument("--device", help="to measure on (cpu)")
+
+    made = command("release", run_release, "Scores a trained model and puts it among the released ones.")
+    made.add_argument("model", type=Path, help="the folder that training wrote, such as runs/compact/model")
+    made.add_argument("name", help="the name it gets, such as compact")
+    made.add_argument("--pairs", type=Path, required=True, help="the pairs to score it on")
+    made.add_argument("--to", type=Path, default=Path("deblur_hub/weights"), help="folder of released models (%(default)s)")
+    made.add_argument("--training", default="", help="how it was trained, for its card")
+
+    demo = command("demo", run_demo, "Opens the page in the browser.")
+    demo.add_argument("--host", default="127.0.0.1", help="to listen on (%(default)s)")
+    demo.add_argument("--port", type=int, default=7860, help="to listen on (%(default)s)")
+    demo.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+
+    for quiet in (deblur, scores, made):
+        quiet.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    return top
+
+
+def add_model(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--model", help="a bundled model, a folder, or a hub repository owner/name (default: compact)")
+
+
+def size(text: str) -> tuple[int, int]:
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 1280x720")
+    return int(width), int(height)
+
+
+def tile(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of pixels")
+    return int(text)
+
+
+def megapixels(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of megapixels above 0")
+    return number
+
+
+@contextmanager
+def counting(what: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, moved by calls of (done, total)."""
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit=unit, disable=quiet) as bar:
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+if __name__ == "__main__":
+    sys.exit(main())

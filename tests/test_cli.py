@@ -1,0 +1,255 @@
+"""The shell command: what it writes, what it says, and how it ends."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from deblur_hub import DeblurGenerator
+from deblur_hub.benchmark import measure_memory
+from deblur_hub.cli import main
+
+
+@pytest.fixture
+def model(generator, tmp_path_factory) -> Path:
+    return generator.save_pretrained(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder to work in, with a photo and a folder of photos."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "holiday/beach.png", "holiday/day two/hill.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)).save(path)
+    return tmp_path
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def sentence(capsys) -> str:
+    """The one line that a failed command says, progress bars aside."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "deblur-hub: " in line]
+    assert len(lines) == 1, lines
+    return lines[0].split("deblur-hub: ", 1)[1]
+
+
+def test_files_and_folders_are_restored_under_their_own_names(here, model, capsys):
+    assert main(["deblur", "photo.jpg", "holiday", "-o", "sharp", "--model", str(model), "-q"]) == 0
+    assert files_below(here / "sharp") == {"photo.jpg", "beach.png", "day two/hill.jpg"}
+    assert "3 restored (sharp)" in capsys.readouterr().out
+
+
+def test_what_the_shell_writes_is_what_python_returns(here, model):
+    assert main(["deblur", "holiday/beach.png", "-o", "out.png", "--model", str(model), "-q"]) == 0
+    expected = DeblurGenerator.from_pretrained(model).deblur(Image.open("holiday/beach.png"))
+    assert np.array_equal(np.asarray(Image.open("out.png")), np.asarray(expected))
+
+
+def test_without_an_output_the_result_stands_beside_the_photo(here, model):
+    assert main(["deblur", "photo.jpg", "--model", str(model), "-q"]) == 0
+    assert Image.open("photo-deblurred.jpg").size == Image.open("photo.jpg").size
+
+
+def test_a_format_can_be_asked_for(here, model):
+    assert main(["deblur", "photo.jpg", "-o", "sharp", "--format", "png", "--model", str(model), "-q"]) == 0
+    assert Image.open("sharp/photo.png").format == "PNG"
+
+
+def test_a_batch_with_one_bad_file_writes_the_others_and_exits_with_1(here, model, capsys):
+    (here / "holiday/text.jpg").write_text("not a picture")
+    assert main(["deblur", "photo.jpg", "holiday", "nowhere.png", "-o", "sharp", "--model", str(model)]) == 1
+    said = capsys.readouterr()
+    assert "text.jpg: not a picture" in said.err and "nowhere.png: no such file" in said.err
+    assert files_below(here / "sharp") == {"photo.jpg", "beach.png", "day two/hill.jpg"}
+    assert "3 restored (sharp), 2 failed" in said.out
+
+
+def truncated(here: Path) -> str:
+    whole = (here / "photo.jpg").read_bytes()
+    (here / "cut.jpg").write_bytes(whole[:len(whole) // 2])
+    return "cut.jpg"
+
+
+def text_file(here: Path) -> str:
+    (here / "note.jpg").write_text("hello")
+    return "note.jpg"
+
+
+def empty_folder(here: Path) -> str:
+    (here / "empty").mkdir()
+    return "empty"
+
+
+def enormous(here: Path) -> str:
+    header = bytearray((here / "holiday/beach.png").read_bytes())
+    header[16:24] = (30000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
+    (here / "huge.png").write_bytes(header)
+    return "huge.png"
+
+
+@pytest.mark.parametrize(("make", "says"), [
+    (truncated, r"cut\.jpg: truncated"),
+    (text_file, r"note\.jpg: not a picture"),
+    (empty_folder, r"empty: holds no pictures"),
+    (enormous, r"huge\.png: .*30000x30000.*100"),
+    (lambda here: "nowhere.jpg", r"nowhere\.jpg: no such file or folder"),
+])
+def test_a_bad_input_gets_one_sentence_exit_code_2_and_leaves_nothing(here, model, capsys, make, says):
+    bad = make(here)
+    before = files_below(here)
+    assert main(["deblur", bad, "-o", "out", "--model", str(model)]) == 2
+    assert re.match(says, sentence(capsys))
+    assert files_below(here) == before
+
+
+def test_weights_that_cannot_be_read_get_one_sentence(here, model, capsys):
+    (model / "model.safetensors").write_bytes(b"not weights")
+    assert main(["deblur", "photo.jpg", "--model", str(model)]) == 2
+    assert "model.safetensors" in sentence(capsys)
+
+
+def test_weights_of_another_architecture_get_one_sentence(here, model, capsys):
+    save_file({"stem.weight": torch.zeros(3)}, model / "model.safetensors")
+    assert main(["deblur", "photo.jpg", "--model", str(model)]) == 2
+    assert "tensor" in sentence(capsys)
+
+
+def test_an_existing_file_is_kept_unless_it_may_be_replaced(here, model, capsys):
+    (here / "out.jpg").write_text("mine")
+    assert main(["deblur", "photo.jpg", "-o", "out.jpg", "--model", str(model)]) == 2
+    assert "--overwrite" in sentence(capsys)
+    assert (here / "out.jpg").read_text() == "mine"
+    assert main(["deblur", "photo.jpg", "-o", "out.jpg", "--overwrite", "--model", str(model), "-q"]) == 0
+    assert Image.open("out.jpg").size == (53, 37)
+
+
+def test_a_photo_is_never_written_over_itself(here, model, capsys):
+    assert main(["deblur", "photo.jpg", "-o", ".", "--overwrite", "--model", str(model)]) == 2
+    assert "over itself" in sentence(capsys)
+
+
+def test_two_photos_of_one_name_are_not_written_into_one_file(here, model, capsys):
+    assert main(["deblur", "photo.jpg", "holiday/../photo.jpg", "-o", "sharp", "--model", str(model)]) == 2
+    assert "both be written" in sentence(capsys)
+    assert not (here / "sharp").exists()
+
+
+def test_a_folder_that_holds_its_own_output_is_not_restored_twice(here, model):
+    for _ in range(2):
+        assert main(["deblur", "holiday", "-o", "holiday/sharp", "--overwrite", "--model", str(model), "-q"]) == 0
+    assert files_below(here / "holiday/sharp") == {"beach.png", "day two/hill.jpg"}
+
+
+def test_the_process_ends_with_the_code_and_without_a_traceback(here):
+    done = subprocess.run([sys.executable, "-m", "deblur_hub.cli", "deblur", "nowhere.jpg"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "deblur-hub: nowhere.jpg: no such file or folder; check the path\n"
+
+
+def test_a_terminal_shows_a_progress_bar_that_moves_with_the_tiles(here, model):
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deblur_hub.cli", "deblur", "photo.jpg", "--tile", "64", "--model", str(model), "-o", "big"],
+        stdout=terminal, stderr=terminal, cwd=enlarge(here))
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            part = os.read(controller, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    assert process.wait() == 0
+    shares = {int(share) for share in re.findall(rb"(\d+)%\|", shown)}
+    assert {0, 100} <= shares and len(shares) > 2, shares
+
+
+def enlarge(here: Path) -> Path:
+    Image.open(here / "photo.jpg").resize((1100, 900)).save(here / "photo.jpg")
+    return here
+
+
+@pytest.fixture
+def pairs(tmp_path) -> Path:
+    """Two pairs whose blurred pictures are off by 10 and 20 steps everywhere: 28.13 and 22.11 dB."""
+    for folder, shift in (("sharp", None), ("blur", (10, 20))):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        for number in range(2):
+            values = np.full((40, 48, 3), 100, np.uint8) + (np.arange(48, dtype=np.uint8) % 5)[None, :, None]
+            values = values + np.uint8(shift[number] if shift else 0)
+            Image.fromarray(values).save(tmp_path / "set" / folder / f"{number}.png")
+    return tmp_path / "set"
+
+
+def test_evaluate_prints_the_blurry_inputs_own_score_beside_the_models(pairs, model, capsys):
+    assert main(["evaluate", str(model), str(pairs), "-q"]) == 0
+    out = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows] == ["picture", "0.png", "1.png", "mean"]
+    assert [row[1] for row in rows[1:]] == ["28.13 dB", "22.11 dB", "25.12 dB"]
+    blurred = Image.open(pairs / "blur" / "0.png")
+    restored = np.asarray(DeblurGenerator.from_pretrained(model).deblur(blurred), float)
+    error = ((restored - np.asarray(Image.open(pairs / "sharp" / "0.png"), float)) ** 2).mean()
+    assert rows[1][2] == f"{10 * np.log10(255**2 / error):.2f} dB"
+
+
+def test_evaluate_names_what_is_wrong_with_a_set(pairs, model, capsys):
+    (pairs / "blur" / "1.png").unlink()
+    assert main(["evaluate", str(model), str(pairs)]) == 2
+    assert "1.png" in sentence(capsys)
+
+
+def test_release_writes_half_precision_with_a_card_of_what_it_measured(pairs, model, tmp_path, capsys):
+    arguments = ["release", str(model), "mine", "--pairs", str(pairs), "--to", str(tmp_path / "weights"), "-q"]
+    assert main([*arguments, "--training", "Trained by a test."]) == 0
+    printed = capsys.readouterr().out
+    folder = tmp_path / "weights" / "mine"
+    card = (folder / "README.md").read_text()
+    assert "28.13 dB" in card and "28.13 dB" in printed and "Trained by a test." in card
+    assert f"deblur-hub evaluate mine {pairs} --precision float32" in card
+    assert (folder / "model.safetensors").stat().st_size < 0.6 * (model / "model.safetensors").stat().st_size
+    assert DeblurGenerator.from_pretrained(folder).config.name == "mine"
+
+
+def test_a_release_that_fails_leaves_the_one_before(pairs, model, tmp_path, capsys):
+    arguments = ["release", str(model), "mine", "--pairs", str(pairs), "--to", str(tmp_path / "weights"), "-q"]
+    assert main(arguments) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "weights/mine").iterdir()}
+    (pairs / "sharp" / "0.png").write_text("broken")
+    assert main(arguments) == 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "weights/mine").iterdir()} == before
+
+
+def test_benchmark_compares_with_resnet_9_in_the_same_run(capsys, model):
+    assert main(["benchmark", str(model), "--size", "96x64", "--runs", "1"]) == 0
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]]
+            for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows] == ["model", "deblurgan", str(model)]
+    assert rows[1][1:3] == ["float32", "11.38 M"]
+    assert rows[1][5] == "1.0" and float(rows[2][5]) > 1
+
+
+@pytest.mark.slow
+def test_a_photo_of_24_megapixels_stays_under_two_and_a_half_gib():
+    peak, _ = measure_memory("compact", width=6000, height=4000)
+    assert 0.3 < peak < 2.5
