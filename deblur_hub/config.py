@@ -49,11 +49,11 @@ class GeneratorConfig:
         if type(schema) is not int or schema < 1:
             raise ModelError(f"{source}: has no 'schema_version'; it is not a model saved by deblur-hub")
         if schema > SCHEMA_VERSION:
-            raise ModelError(f"{source}: was written by a newer deblur-hub (schema {schema}, this one reads up to "
-                             f"{SCHEMA_VERSION}); run 'pip install --upgrade deblur-hub'")
+            raise ModelError(f"{source}: was written by a newer deblur-hub (schema {schema!s:.20}, this one reads up "
+                             f"to {SCHEMA_VERSION}); run 'pip install --upgrade deblur-hub'")
         for key in ("architecture", "name"):
             if not isinstance(content.get(key, ""), str):
-                raise ModelError(f"{source}: '{key}' must be a text, not {content[key]!r}")
+                raise ModelError(f"{source}: '{key}' must be a text, not {content[key]!r:.60}")
         if "architecture" not in content:
             raise ModelError(f"{source}: names no 'architecture'{did_you_mean('architecture', content)}")
         return cls(content["architecture"], {key: value for key, value in content.items() if key not in HEADER},

@@ -39,7 +39,7 @@ def find_pairs(root: Path, *, blur: str = "blur") -> list[Pair]:
         The pairs; empty if there is no scene.
 
     Raises:
-        DatasetError: if `root` is no folder, a picture lacks its partner, or the sizes of the two differ.
+        DatasetError: if `root` is no folder, a picture lacks its partner or has two, or the sizes of the two differ.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; give the folder that holds the pictures")
@@ -53,7 +53,7 @@ def find_pairs(root: Path, *, blur: str = "blur") -> list[Pair]:
 
 def pair_up(blurred: Path, sharp: Path, scene: str) -> list[Pair]:
     """The pairs of two folders, sorted by name; errors as in `find_pairs`."""
-    left, right = ({path.stem: path for path in pictures_in(folder)} for folder in (blurred, sharp))
+    left, right = by_stem(blurred), by_stem(sharp)
     for name in sorted(left.keys() ^ right.keys()):
         have, lack = (left, sharp) if name in left else (right, blurred)
         raise DatasetError(f"{have[name]}: has no partner of that name in {lack}; add it or take this one out")
@@ -64,6 +64,17 @@ def pair_up(blurred: Path, sharp: Path, scene: str) -> list[Pair]:
             raise DatasetError(f"{pair.blurred}: {sizes[0][0]}x{sizes[0][1]} pixels, but its sharp partner "
                                f"{pair.sharp} has {sizes[1][0]}x{sizes[1][1]}; partners must have one size")
     return pairs
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """A folder's pictures by name without suffix; `DatasetError` where two would be one."""
+    pictures: dict[str, Path] = {}
+    for path in pictures_in(folder):
+        if path.stem in pictures:
+            raise DatasetError(f"{path}: has the name of {pictures[path.stem].name} beside it, so that its partner is "
+                               "not clear; take one of the two out")
+        pictures[path.stem] = path
+    return pictures
 
 
 def folders_below(root: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""What a user can do wrong, and mend: every message is one sentence that names the thing, the reason and the way out."""
+"""What a user can do wrong, and mend: each message is one sentence that names the thing, the reason and the way out."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

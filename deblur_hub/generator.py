@@ -64,7 +64,7 @@ class DeblurGenerator(nn.Module):
 
         Args:
             image: a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or floats in
-                [0, 1]; or a path or an open file. EXIF orientation is applied.
+                [0, 1]; or a path, a file's bytes or an open file. EXIF orientation is applied.
             tile: side of the tiles in pixels; 0 restores the frame whole, None chooses by the memory at hand.
             precision: of the arithmetic: "auto", "float32", "bfloat16" or "float16".
             progress: called with (tiles done, tiles in all).
@@ -79,7 +79,7 @@ class DeblurGenerator(nn.Module):
         """
         blurred, original = images.read(image, max_megapixels=max_megapixels)
         restored = self.restore(blurred, tile=tile, precision=precision, progress=progress)
-        return images.to_array(restored, original) if isinstance(image, np.ndarray) else images.to_image(restored, original)
+        return (images.to_array if isinstance(image, np.ndarray) else images.to_image)(restored, original)
 
     def deblur_file(self, source: str | os.PathLike, target: str | os.PathLike, *, tile: int | None = None,
                     precision: Precision = "auto", progress: Progress | None = None,
@@ -134,9 +134,7 @@ class DeblurGenerator(nn.Module):
         Raises:
             ModelError: if it cannot be found or reached, or is not what its configuration says.
         """
-        if dtype is not None and dtype not in WEIGHT_DTYPES:
-            raise ModelError(f"dtype {dtype} is not one that weights can have; take one of "
-                             f"{', '.join(str(kind) for kind in WEIGHT_DTYPES)}")
+        require_weight_dtype(dtype or torch.float32)
         source = hub.find(name_or_path, revision=revision, subfolder=subfolder, variant=variant, cache_dir=cache_dir,
                           local_files_only=local_files_only, token=token, force_download=force_download)
         config = hub.read_config(source)
@@ -167,6 +165,7 @@ class DeblurGenerator(nn.Module):
         Raises:
             ModelError: if it cannot be written; what was there before is then as it was.
         """
+        require_weight_dtype(dtype)
         tensors = {key: tensor.to(dtype) for key, tensor in self.network.state_dict().items()}
         hub.write_model(Path(folder), self.config, tensors, variant=variant, golden=self.golden(tensors),
                         card=card if card is not None else plain_card(self.config))
@@ -192,7 +191,7 @@ class DeblurGenerator(nn.Module):
                             commit_message=commit_message, token=token)
 
     def golden(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A small input and the output that weights give for it in float32 on a CPU, to check a loaded model against."""
+        """A small input and the output that weights give for it in float32 on a CPU, to check loaded models against."""
         wave = torch.linspace(0, 12, GOLDEN_SIDE)
         picture = torch.stack([torch.sin(wave[:, None] * (1 + k) + wave[None] ** 1.5) for k in range(3)])[None] * 0.9
         with torch.device("meta"):
@@ -208,12 +207,18 @@ class DeblurGenerator(nn.Module):
 def build(config: GeneratorConfig, source: str) -> nn.Module:
     """The network of a configuration; errors name where it came from."""
     if config.architecture not in NETWORKS:
-        raise ModelError(f"{source} asks for architecture '{config.architecture:.60}', which this version does not know "
-                         f"(it knows: {', '.join(NETWORKS)})")
+        raise ModelError(f"{source} asks for architecture '{config.architecture:.60}', which this version does not "
+                         f"know (it knows: {', '.join(NETWORKS)})")
     try:
         return build_network(config.architecture, **config.options)
     except (ModelError, ValueError, TypeError) as reason:
         raise ModelError(f"{source}: {reason}") from None
+
+
+def require_weight_dtype(dtype: torch.dtype) -> None:
+    if dtype not in WEIGHT_DTYPES:
+        raise ModelError(f"dtype {dtype} is not one that weights can have; take one of "
+                         f"{', '.join(str(kind) for kind in WEIGHT_DTYPES)}")
 
 
 def padded(side: int, multiple: int) -> int:
@@ -224,9 +229,10 @@ def padded(side: int, multiple: int) -> int:
 @contextmanager
 def evaluating(module: nn.Module):
     """Evaluation mode (no dropout) for a while, whatever the mode was."""
-    training = module.training
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        module.train(training)
+        for part, training in modes:
+            part.training = training

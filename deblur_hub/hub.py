@@ -34,7 +34,7 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: what it is called in messages, its files' folder, and the hub's commit if it has one."""
+    """Where a model comes from: what messages call it, the folder of its files, and the hub's commit if it has one."""
 
     name: str
     folder: Path
@@ -61,21 +61,22 @@ def find(name_or_path: str | os.PathLike | None, *, revision: str | None = None,
         ModelError: if there is no such thing, or it cannot be reached.
     """
     name = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
-    if (BUNDLED / name / CONFIG).is_file() and "/" not in name and not isinstance(name_or_path, Path):
+    if name in list_models() and not isinstance(name_or_path, Path):
         folder, called = BUNDLED / name, name
-    elif Path(name).is_dir():
+    elif os.path.isdir(name):  # noqa: PTH112 - pathlib's own raises for a name that is too long
         folder, called = Path(name), name
-    elif Path(name).exists():
+    elif os.path.exists(name):  # noqa: PTH110 - the same
         hint = "bring it into our format first" if name.endswith(PICKLES) else "give the folder that holds it"
         raise ModelError(f"{name}: is a file, not a model folder with {CONFIG} and {weights_file(variant)}; {hint}")
     elif REPO_ID.fullmatch(name):
         return fetch(name, revision=revision, subfolder=subfolder, variant=variant, cache_dir=cache_dir,
                      local_files_only=local_files_only, token=token, force_download=force_download)
     else:
-        raise ModelError(f"model '{name}': neither a bundled model ({', '.join(list_models())}), nor a folder, nor a hub "
-                         f"repository 'owner/name'{did_you_mean(name, list_models())}")
+        raise ModelError(f"model '{name:.99}': neither a bundled model ({', '.join(list_models())}), nor a folder, nor "
+                         f"a hub repository 'owner/name'{did_you_mean(name, list_models())}")
     if revision is not None:
-        raise ModelError(f"model '{called}': 'revision' is for hub repositories, and this is a local folder; leave it away")
+        raise ModelError(f"model '{called}': 'revision' is for hub repositories, and this is a local folder; leave it "
+                         "away")
     folder = folder / (subfolder or "")
     for file in (CONFIG, weights_file(variant)):
         if not (folder / file).is_file():
@@ -88,13 +89,17 @@ def find(name_or_path: str | os.PathLike | None, *, revision: str | None = None,
 def fetch(repo: str, *, revision: str | None, subfolder: str | None, variant: str | None,
           cache_dir: str | os.PathLike | None, local_files_only: bool, token: str | bool | None,
           force_download: bool) -> Source:
-    """Downloads a repository's files, all from the commit that `revision` stands for at this moment."""
-    from huggingface_hub import hf_hub_download
+    """Downloads a repository's files, all from the commit that `revision` stands for at this moment.
+
+    Where the hub cannot be reached, the files are taken from the local cache.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        HTTPError,  # of the HTTP client that this huggingface_hub is built on: httpx, or httpx2
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -102,11 +107,21 @@ def fetch(repo: str, *, revision: str | None, subfolder: str | None, variant: st
 
     called = f"{repo}@{revision}" if revision else repo
     commit = revision
-    folder = Path()
+    folder, file = Path(), weights_file(variant)
+    silence = "the hub was not asked"
     try:
+        if not local_files_only:
+            try:  # downloads retry for half a minute and longer; this shows at once whether there is a network
+                get_hf_file_metadata(hf_hub_url(repo, file, subfolder=subfolder, revision=revision), token=token)
+            except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+                raise
+            except (HTTPError, OSError) as reason:
+                if force_download or (isinstance(reason, HfHubHTTPError) and reason.response.status_code < 500):
+                    raise
+                local_files_only, silence = True, f"the hub cannot be reached ({first_line(reason)})"
         for file in (CONFIG, weights_file(variant)):
-            path = Path(hf_hub_download(repo, file, subfolder=subfolder, revision=commit, cache_dir=cache_dir, token=token,
-                                        local_files_only=local_files_only, force_download=force_download))
+            path = Path(hf_hub_download(repo, file, subfolder=subfolder, revision=commit, cache_dir=cache_dir,
+                                        token=token, local_files_only=local_files_only, force_download=force_download))
             folder = path.parent
             root = folder if not subfolder else folder.parents[len(Path(subfolder).parts) - 1]
             commit = root.name
@@ -118,18 +133,22 @@ def fetch(repo: str, *, revision: str | None, subfolder: str | None, variant: st
     except RevisionNotFoundError:
         raise ModelError(f"{called}: the repository has no such branch, tag or commit; look at its page") from None
     except LocalEntryNotFoundError:
-        raise ModelError(f"{called}: is not in the local cache and the hub cannot be reached; connect to the network, or "
-                         f"take a bundled model ({', '.join(list_models())})") from None
+        raise ModelError(f"{called}: is not in the local cache, and {silence}; connect to the network, or take a "
+                         f"bundled model ({', '.join(list_models())})") from None
     except EntryNotFoundError:
-        raise ModelError(f"{called}: has no {file}{f' in {subfolder}' if subfolder else ''}; it is not a deblur-hub model, "
-                         "or lacks this variant") from None
+        raise ModelError(f"{called}: has no {file}{f' in {subfolder}' if subfolder else ''}; it is not a deblur-hub "
+                         "model, or lacks this variant") from None
     except HFValidationError as reason:
-        raise ModelError(f"{called}: {str(reason).rstrip('.')}; check the name") from None
-    except (HfHubHTTPError, OSError, RuntimeError) as reason:
-        first_line = (str(reason).splitlines() or [type(reason).__name__])[0]
-        raise ModelError(f"{called}: cannot be downloaded ({first_line}); try again later, or take a bundled model "
-                         f"({', '.join(list_models())})") from None
+        raise ModelError(f"{called}: {first_line(reason)}; check the name") from None
+    except (HTTPError, OSError, RuntimeError, ValueError) as reason:
+        raise ModelError(f"{called}: cannot be downloaded ({first_line(reason)}); try again later, or take a bundled "
+                         f"model ({', '.join(list_models())})") from None
     return Source(called, folder, commit or "")
+
+
+def first_line(reason: Exception) -> str:
+    """What an error of a library says, short enough for a sentence of ours."""
+    return (str(reason).strip().splitlines() or [type(reason).__name__])[0].rstrip(".")
 
 
 def read_config(source: Source) -> GeneratorConfig:
@@ -137,7 +156,8 @@ def read_config(source: Source) -> GeneratorConfig:
     try:
         text = (source.folder / CONFIG).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as reason:
-        raise ModelError(f"{source.name}: {CONFIG} cannot be read ({reason}); download or save the model again") from None
+        raise ModelError(f"{source.name}: {CONFIG} cannot be read ({reason}); download or save the model "
+                         "again") from None
     return GeneratorConfig.from_json(text, source=f"{source.name}: {CONFIG}")
 
 
@@ -160,21 +180,22 @@ def read_tensors(source: Source, variant: str | None, expected: dict[str, Tensor
             check_shapes(what, shapes, expected)
             tensors = {key: file.get_tensor(key) for key in shapes}
     except (SafetensorError, OSError, ValueError) as reason:
-        raise ModelError(f"{what} is not a safetensors file, or is cut short ({reason}); download or save it again") from None
+        raise ModelError(f"{what} is not a safetensors file, or is cut short ({first_line(reason)}); download or save "
+                         "it again") from None
     if "sha256" in metadata and metadata["sha256"] != checksum(tensors):
         raise ModelError(f"{what} fails its checksum; download or save it again")
     for key, tensor in tensors.items():
         if tensor.dtype not in FLOATS:
             raise ModelError(f"{what}: tensor '{key}' is of type {str(tensor.dtype)[6:]}, not of floats; save it again")
         if not torch.isfinite(tensor).all():
-            raise ModelError(f"{what}: tensor '{key}' holds values that are not finite; take an earlier checkpoint")
+            raise ModelError(f"{what}: tensor '{key:.80}' holds values that are not finite; take an earlier checkpoint")
     return tensors
 
 
 def check_shapes(what: str, shapes: dict[str, tuple[int, ...]], expected: dict[str, Tensor]) -> None:
     missing, surplus = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
     if surplus:
-        raise ModelError(f"{what} has {len(surplus)} tensor(s) that this network lacks, such as '{surplus[0]}'"
+        raise ModelError(f"{what} has {len(surplus)} tensor(s) that this network lacks, such as '{surplus[0]:.80}'"
                          f"{did_you_mean(surplus[0], missing)}; the weights are of another architecture than {CONFIG}")
     if missing:
         raise ModelError(f"{what} lacks {len(missing)} tensor(s), such as '{missing[0]}'; "
@@ -200,27 +221,40 @@ def write_model(folder: Path, config: GeneratorConfig, tensors: dict[str, Tensor
     """Writes a model's files aside and then puts them in place, so that a failure leaves what was there.
 
     Raises:
-        ModelError: if the folder cannot be written.
+        ModelError: if the folder cannot be written, or a value is not finite: such weights could not be read back.
     """
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    for key, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{folder}: not written, as tensor '{key}' holds values that are not finite in "
+                             f"{str(tensor.dtype)[6:]}; save it in float32, or take an earlier checkpoint")
+    fresh = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     except OSError as reason:
         raise ModelError(f"{folder}: cannot be written ({reason.strerror}); name another folder") from None
     try:
-        save_file(tensors, aside / weights_file(variant), {"format": "pt", "sha256": checksum(tensors)})
+        # One entry alone: safetensors writes several in random order, and equal models are to be equal files.
+        save_file(tensors, aside / weights_file(variant), {"sha256": checksum(tensors)})
         (aside / CONFIG).write_text(config.to_json(), encoding="utf-8")
         if card:
             (aside / CARD).write_text(card, encoding="utf-8")
         if golden:
             save_file(golden, aside / GOLDEN)
-        for file in aside.iterdir():
+        mode, files = (aside / CONFIG).stat().st_mode, sorted(aside.iterdir())
+        for file in files:
+            if (folder / file.name).is_dir():
+                raise IsADirectoryError(f"there is a folder called {file.name}")
+            file.chmod(mode)  # safetensors writes for the owner's eyes alone
+        for file in files:
             file.replace(folder / file.name)
     except (OSError, SafetensorError) as reason:
         raise ModelError(f"{folder}: cannot be written ({reason}); free some space or name another folder") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        if fresh and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def push(folder: Path, repo: str, *, revision: str | None, private: bool | None, create_pr: bool, commit_message: str,
@@ -230,9 +264,8 @@ def push(folder: Path, repo: str, *, revision: str | None, private: bool | None,
     Raises:
         ModelError: if the hub refuses or cannot be reached; nothing is half-uploaded.
     """
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError
 
     api = HfApi(token=token)
     try:
@@ -242,7 +275,7 @@ def push(folder: Path, repo: str, *, revision: str | None, private: bool | None,
         return str(api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, create_pr=create_pr,
                                      commit_message=commit_message))
     except (HFValidationError, LocalTokenNotFoundError) as reason:
-        raise ModelError(f"{repo}: {str(reason).splitlines()[0].rstrip('.')}; give an 'owner/name' and a token") from None
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as reason:
-        first_line = (str(reason).splitlines() or [type(reason).__name__])[0]
-        raise ModelError(f"{repo}: cannot be published ({first_line}); log in with 'hf auth login' and try again") from None
+        raise ModelError(f"{repo}: {first_line(reason)}; give an 'owner/name' and a token") from None
+    except (HTTPError, OSError, ValueError) as reason:
+        raise ModelError(f"{repo}: cannot be published ({first_line(reason)}); log in with 'hf auth login' and try "
+                         "again") from None

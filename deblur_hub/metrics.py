@@ -29,9 +29,10 @@ def ssim(restored: Tensor, sharp: Tensor, *, data_range: float = 1.0) -> Tensor:
     """Structural similarity of each picture, the mean of its channels' (Wang et al., TIP 2004).
 
     Gaussian window 11, sigma 1.5, population covariance, mean over the positions where the whole window lies in the
-    picture: the same number as scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False)`, which DeepDeblur and RealBlur print. MATLAB's `ssim` of an RGB picture, which SRN,
-    MPRNet and NAFNet print, is another thing and about 0.02 higher.
+    picture. It is the number of scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False, channel_axis=..., data_range=...)`, which DeepDeblur and RealBlur print: that one
+    filters the reflected picture, then leaves out a border of 5 pixels, and so averages the same positions. MATLAB's
+    `ssim` of an RGB picture, which SRN, MPRNet and NAFNet print, is another thing and about 0.02 higher.
 
     Args:
         restored, sharp: (N, C, H, W), in [0, data_range]; H and W at least 11.

@@ -34,7 +34,8 @@ def restore(network: nn.Module, blurred: Tensor, *, tile: int | None = None, pre
         network: maps (1, 3, h, w) in [-1, 1] to the same for h, w multiples of its `size_multiple`.
         blurred: (N, 3, H, W) float32 in [-1, 1], any H and W from 1 up; pictures are taken one by one.
         tile: side of a tile in pixels, 0 for the whole frame; None chooses by the memory at hand.
-        precision: of the arithmetic; "auto" takes bfloat16 or float16 where the device computes in it faster.
+        precision: of the arithmetic; "auto" takes bfloat16 or float16 where the device computes in it faster, and the
+            weights' own type where that is not float32.
         progress: called after each tile.
 
     Returns:
@@ -47,8 +48,14 @@ def restore(network: nn.Module, blurred: Tensor, *, tile: int | None = None, pre
         raise ValueError(f"pictures must be (N, 3, H, W) and not empty, not {tuple(blurred.shape)}")
     if tile is not None and tile != 0 and tile < SMALLEST_TILE:
         raise RestorationError(f"a tile of {tile} pixels is too small; give at least {SMALLEST_TILE}, or 0 for none")
-    device = next(network.parameters()).device
-    dtype = dtype_for(precision, device)
+    device, stored = next((weights.device, weights.dtype) for weights in network.parameters())
+    if stored == torch.float32:
+        dtype = dtype_for(precision, device)
+    elif precision == "auto" or DTYPES.get(precision) == stored:
+        dtype = stored
+    else:
+        raise RestorationError(f"precision '{precision}' needs weights in float32, and these are in {str(stored)[6:]}; "
+                               "take 'auto', or load the model without a dtype")
     multiple = network.size_multiple
     if tile is None:
         tile = choose_tile(network, blurred.shape[-2:], device, dtype)
@@ -64,7 +71,8 @@ def restore(network: nn.Module, blurred: Tensor, *, tile: int | None = None, pre
                 raise
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        smaller = (tile or max(blurred.shape[-2:])) // 2
+        longest = max(blurred.shape[-2:])
+        smaller = min(tile or longest, longest) // 2
         if network.receptive_field is None or smaller < SMALLEST_TILE:
             raise RestorationError(f"a picture of {blurred.shape[-1]}x{blurred.shape[-2]} pixels does not fit in the "
                                    f"memory of {device}; free some, take a smaller picture or the model 'compact'")
@@ -74,12 +82,13 @@ def restore(network: nn.Module, blurred: Tensor, *, tile: int | None = None, pre
 def run_tiles(network: nn.Module, blurred: Tensor, restored: Tensor, tile: int, multiple: int, device: torch.device,
               dtype: torch.dtype, progress: Progress | None) -> None:
     """Fills `restored`, picture by picture and tile by tile."""
+    stored = next(network.parameters()).dtype
     margin = -(-(network.receptive_field or 0) // multiple) * multiple
     tiles = list(cut(blurred.shape[-2:], tile, margin, multiple))
     for number, picture in enumerate(blurred):
         for place, part in enumerate(tiles):
-            piece = reflect(picture[None], part.rows, part.columns).to(device)
-            with autocast(device, dtype):
+            piece = reflect(picture[None], part.rows, part.columns).to(device, stored)
+            with nullcontext() if dtype == stored else torch.autocast(device.type, dtype):
                 output = network(piece.contiguous(memory_format=torch.channels_last)).float().clamp_(-1, 1)
             inside = output[0, :, part.inner_rows, part.inner_columns]
             restored[number, :, part.out_rows, part.out_columns] = inside.to(restored.device)
@@ -125,7 +134,7 @@ def spans(length: int, tile: int, margin: int, multiple: int) -> Iterator[tuple[
 
 
 def reflect(picture: Tensor, rows: range, columns: range) -> Tensor:
-    """(..., H, W) read at rows and columns that may lie beyond it, where the picture is reflected as often as needed."""
+    """(..., H, W) read at rows and columns that may lie beyond it, where it is reflected as often as needed."""
     for axis, wanted in ((-2, rows), (-1, columns)):
         length = picture.shape[axis]
         if wanted.start >= 0 and wanted.stop <= length:
@@ -185,6 +194,3 @@ def has_fast_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
-
-def autocast(device: torch.device, dtype: torch.dtype):
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)

@@ -26,7 +26,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "deblurgan": ("resnet", {}),
 }
 
-MOST_CHANNELS, MOST_REPEATS = 8192, 512  # far above any network here: what exceeds them is a mistake or an attack
+MOST_CHANNELS, MOST_REPEATS = 8192, 64  # far above any network here: what exceeds them is a mistake or an attack
 
 
 def build_network(name: str, **options: Any) -> nn.Module:

@@ -1,4 +1,6 @@
-"""Our own generator for CPUs and free Spaces: a residual U-Net that does all its work at 1/4 of the resolution and below."""
+"""Our own generator for CPUs and free Spaces: a residual U-Net that works at 1/4 of the resolution and below."""
+
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -29,19 +31,20 @@ class CompactGenerator(nn.Module):
         self.stem = nn.Conv2d(3 * unshuffle**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(residual_blocks(width, depth) for width, depth in outer)
         self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False))
+            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.middle = residual_blocks(*inner)
         self.up = nn.ModuleList(
             nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2))
-            for fine, coarse in zip(widths, widths[1:], strict=False))
+            for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(residual_blocks(width, depth) for width, depth in outer)
         self.head = nn.Conv2d(widths[0], 3 * unshuffle**2, 3, padding=1)
         self.unfold = nn.PixelShuffle(unshuffle)
 
         self.size_multiple = unshuffle * 2 ** len(outer)
         self.receptive_field = receptive_radius(blocks, unshuffle)
-        # The picture itself, its fold, and at the finest level the skip, a block's input, middle and output.
-        self.values_per_pixel = 9 + 6 * widths[0] // unshuffle**2
+        # The picture, its fold and its copy in another type; at the finest level the stem's output or the skip, and a
+        # block's input, middle and output.
+        self.values_per_pixel = 9 + 4 * widths[0] // unshuffle**2
         nn.init.zeros_(self.head.weight)  # starts as the identity: the worst that an untrained one does is nothing
         nn.init.zeros_(self.head.bias)
 
@@ -75,7 +78,7 @@ def residual_blocks(width: int, depth: int) -> nn.Sequential:
 
 
 def receptive_radius(blocks: tuple[int, ...], unshuffle: int) -> int:
-    """How far from a pixel, in pixels, the input can still change it: two 3x3 convolutions a block, at its level's scale."""
+    """How far from a pixel the input can still change it: two 3x3 convolutions a block, at the scale of its level."""
     levels = len(blocks)
     passes = [2 * depth for depth in blocks[:-1]] + [blocks[-1]]
     radius = 2 * unshuffle  # stem and head

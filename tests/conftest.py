@@ -1,0 +1,50 @@
+"""What several of the tests work on: small generators that do something, and a photograph."""
+
+import os
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deblur_hub import DeblurGenerator, GeneratorConfig
+from deblur_hub.networks import build_network
+
+TINY = {"widths": [8, 16], "blocks": [1, 1], "unshuffle": 2}
+TINY_RESNET = {"width": 4, "blocks": 2}
+
+
+def awake(network: nn.Module, seed: int = 0) -> nn.Module:
+    """The network with weights of which every one matters: fresh ones leave the picture as it is."""
+    draw = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        fan_in = parameter[0].numel() if parameter.ndim > 1 else 16
+        parameter.data = torch.randn(parameter.shape, generator=draw) / fan_in**0.5
+    return network.eval()
+
+
+@pytest.fixture
+def compact() -> nn.Module:
+    return awake(build_network("compact", **TINY))
+
+
+@pytest.fixture
+def resnet() -> nn.Module:
+    return awake(build_network("resnet", **TINY_RESNET))
+
+
+@pytest.fixture
+def generator() -> DeblurGenerator:
+    """A tiny generator of the compact architecture, with weights that change the picture."""
+    made = DeblurGenerator(GeneratorConfig("compact", TINY, name="tiny"))
+    awake(made.network)
+    return made.eval()
+
+
+@pytest.fixture(scope="session")
+def photo() -> Tensor:
+    """(1, 3, 299, 451) in [-1, 1]: a real photograph of odd size."""
+    from skimage import data
+
+    return torch.from_numpy(data.chelsea()[:299]).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -1,0 +1,94 @@
+"""Imports stay light and run one way: from the page and the training to the package, and inside it down the floors."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "deblur_hub"
+GROUND = {"networks", "images", "image_files", "restoration", "blur", "metrics", "config", "model_card", "errors"}
+FIRST = {"hub", "datasets"}
+HEAVY = ("gradio", "accelerate", "torchvision", "matplotlib", "skimage", "scipy", "tensorboard", "huggingface_hub",
+         "tifffile", "imagecodecs", "train", "space")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of all that a file imports, at the top or within functions; relative ones made absolute."""
+    package = [*path.relative_to(ROOT).parts[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    return {name.split(".")[1] for name in imports(path) if name.startswith("deblur_hub.")}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    listing = subprocess.run([sys.executable, "-c", "import deblur_hub, sys; print(*sys.modules)"], cwd=ROOT, text=True,
+                             capture_output=True, check=True).stdout.split()
+    assert "torch" in listing and "deblur_hub.generator" in listing
+    assert [name for name in HEAVY if name in listing] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_arrow_runs_up(path):
+    assert not {name for name in imports(path) if name.split(".")[0] in ("train", "tests")}
+    modules = {room(source) for source in SOURCES} - {"__init__"}
+    assert modules >= GROUND | FIRST
+    used = rooms(path) & modules
+    if room(path) in GROUND:
+        assert used <= GROUND
+    elif room(path) in FIRST:
+        assert used <= GROUND | FIRST
+    elif room(path) == "generator":
+        assert used <= GROUND | FIRST | {"generator"}
+    elif room(path) != "cli":
+        assert "cli" not in used
+
+
+@pytest.mark.parametrize("name", ["networks", "metrics", "errors"])
+def test_the_plainest_rooms_know_nobody_but_the_errors(name):
+    paths = [path for path in SOURCES if room(path) == name]
+    assert paths and set.union(*map(rooms, paths)) <= {"errors", name}
+
+
+def test_the_rooms_are_without_circles():
+    graph: dict[str, set[str]] = {}
+    for path in SOURCES:
+        if room(path) != "__init__":
+            graph.setdefault(room(path), set()).update(rooms(path) - {room(path)})
+    visiting, done = [], set()
+
+    def visit(name: str) -> None:
+        assert name not in visiting, " -> ".join([*visiting, name])
+        if name not in done:
+            visiting.append(name)
+            for other in sorted(graph.get(name, ())):
+                visit(other)
+            done.add(visiting.pop())
+
+    for name in sorted(graph):
+        visit(name)
+
+
+def test_training_does_not_import_the_page():
+    for path in (ROOT / "train").rglob("*.py"):
+        assert not {name for name in imports(path) if name.split(".")[0] in ("gradio", "space")}, path
