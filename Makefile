@@ -12,6 +12,7 @@ test: .venv/dev
 
 lint: .venv/dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

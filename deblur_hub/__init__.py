@@ -1,9 +1,9 @@
 """deblur-hub: a blurry photo in, a sharper one out.
 
-    from deblur_hub import DeblurGenerator
+from deblur_hub import DeblurGenerator
 
-    generator = DeblurGenerator.from_pretrained()
-    generator.deblur("photo.jpg").save("sharp.png")
+generator = DeblurGenerator.from_pretrained()
+generator.deblur("photo.jpg").save("sharp.png")
 """
 
 __version__ = "0.1.0"

@@ -49,18 +49,28 @@ def measure_speed(models: list[str], *, width: int, height: int, runs: int, devi
             generator.restore(picture, precision=precisions[name])  # back on the CPU when it returns: synchronised
             if run:  # the first warms up
                 times[name].append(time.perf_counter() - started)
-    return [Speed(name, str(dtype_for(precisions[name], torch.device(device))).removeprefix("torch."),
-                  sum(parameter.numel() for parameter in generator.parameters()), multiply_adds(generator, width, height),
-                  float(np.median(times[name])), float(np.median(np.divide(times[REFERENCE], times[name]))))
-            for name, generator in generators.items()]
+    return [
+        Speed(
+            name,
+            str(dtype_for(precisions[name], torch.device(device))).removeprefix("torch."),
+            sum(parameter.numel() for parameter in generator.parameters()),
+            multiply_adds(generator, width, height),
+            float(np.median(times[name])),
+            float(np.median(np.divide(times[REFERENCE], times[name]))),
+        )
+        for name, generator in generators.items()
+    ]
 
 
 def load(name: str, device: str) -> DeblurGenerator:
     """A saved model, or a preset with fresh weights, which are no slower."""
     if name in PRESETS and name not in list_models():
         architecture, options = PRESETS[name]
-        return DeblurGenerator(GeneratorConfig(architecture, dict(options), name)).to(
-            device, memory_format=torch.channels_last).eval()
+        return (
+            DeblurGenerator(GeneratorConfig(architecture, dict(options), name))
+            .to(device, memory_format=torch.channels_last)
+            .eval()
+        )
     return DeblurGenerator.from_pretrained(name, device=device)
 
 
@@ -78,20 +88,30 @@ def measure_memory(model: str, *, width: int, height: int) -> tuple[float, float
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "photo.jpg", Path(folder) / "sharp.jpg"
         rows, columns = np.mgrid[0:height, 0:width].astype(np.uint16)
-        Image.fromarray(np.stack([rows * 3 + columns, rows ^ columns, columns * 5], axis=-1).astype(np.uint8)).save(source)
+        Image.fromarray(np.stack([rows * 3 + columns, rows ^ columns, columns * 5], axis=-1).astype(np.uint8)).save(
+            source
+        )
         del rows, columns
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "deblur_hub.cli", "deblur", str(source), "-o", str(target), "--model", model],
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "deblur_hub.cli", "deblur", str(source), "-o", str(target), "--model", model],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20), seconds
 
 
 def speed_table(speeds: list[Speed]) -> str:
-    lines = ["| model        | precision | parameters | multiply-adds | seconds | times as fast |",
-             "|--------------|-----------|------------|---------------|---------|---------------|"]
+    lines = [
+        "| model        | precision | parameters | multiply-adds | seconds | times as fast |",
+        "|--------------|-----------|------------|---------------|---------|---------------|",
+    ]
     for speed in speeds:
-        lines.append(f"| {speed.model:<12} | {speed.precision:<9} | {speed.parameters / 1e6:8.2f} M | "
-                     f"{speed.multiply_adds / 1e9:11.1f} G | {speed.seconds:7.2f} | {speed.ratio:13.1f} |")
+        lines.append(
+            f"| {speed.model:<12} | {speed.precision:<9} | {speed.parameters / 1e6:8.2f} M | "
+            f"{speed.multiply_adds / 1e9:11.1f} G | {speed.seconds:7.2f} | {speed.ratio:13.1f} |"
+        )
     return "\n".join(lines)

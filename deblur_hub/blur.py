@@ -74,7 +74,7 @@ def convolve(light: Tensor, kernel: Tensor) -> Tensor:
     height, width = light.shape[-2:]
     size = kernel.shape[-1]
     spectrum = torch.fft.rfft2(light) * torch.fft.rfft2(kernel, s=(height, width))
-    return torch.fft.irfft2(spectrum, s=(height, width))[..., size - 1:, size - 1:]
+    return torch.fft.irfft2(spectrum, s=(height, width))[..., size - 1 :, size - 1 :]
 
 
 def average_frames(frames: np.ndarray, *, gamma: float) -> np.ndarray:

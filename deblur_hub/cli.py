@@ -59,8 +59,13 @@ def run_deblur(options: argparse.Namespace) -> int:
         return FAILED
     generator = DeblurGenerator.from_pretrained(options.model, device=options.device)
     written = []
-    with tqdm(total=len(jobs), unit="photo", bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total} "
-              "[{elapsed}<{remaining}]", disable=options.quiet, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=len(jobs),
+        unit="photo",
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
+        disable=options.quiet,
+        dynamic_ncols=True,
+    ) as bar:
         for number, job in enumerate(jobs):
             bar.set_description_str(job.source.name)
 
@@ -69,12 +74,21 @@ def run_deblur(options: argparse.Namespace) -> int:
 
             try:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
-                generator.deblur_file(job.source, job.target, tile=options.tile, precision=options.precision,
-                                      progress=show, max_megapixels=options.max_megapixels)
+                generator.deblur_file(
+                    job.source,
+                    job.target,
+                    tile=options.tile,
+                    precision=options.precision,
+                    progress=show,
+                    max_megapixels=options.max_megapixels,
+                )
                 written.append(job.target)
             except OSError as reason:
-                mistakes.append(UsageError(f"{job.target.parent}: cannot be written ({reason.strerror}); "
-                                           "name another folder with -o"))
+                mistakes.append(
+                    UsageError(
+                        f"{job.target.parent}: cannot be written ({reason.strerror}); name another folder with -o"
+                    )
+                )
                 bar.write(f"deblur-hub: {mistakes[-1]}", file=sys.stderr)
             except DeblurHubError as mistake:
                 mistakes.append(mistake)
@@ -86,8 +100,9 @@ def run_deblur(options: argparse.Namespace) -> int:
     return OK if not mistakes else SOME_FAILED if written else FAILED
 
 
-def plan(inputs: list[Path], output: Path | None, suffix: str | None,
-         overwrite: bool) -> tuple[list[Job], list[DeblurHubError]]:
+def plan(
+    inputs: list[Path], output: Path | None, suffix: str | None, overwrite: bool
+) -> tuple[list[Job], list[DeblurHubError]]:
     """What to write for each input file, and what is wrong with the inputs for which nothing can be.
 
     Raises:
@@ -101,13 +116,21 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None,
     found, mistakes = [], []
     for given in inputs:
         if given.is_dir():
-            inside = [path for path in sorted(given.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES
-                      and not any(part.startswith(".") for part in path.relative_to(given).parts)
-                      and not (output and output.resolve() != given.resolve()
-                               and path.resolve().is_relative_to(output.resolve()))]
+            inside = [
+                path
+                for path in sorted(given.rglob("*"))
+                if path.suffix.lower() in PICTURE_SUFFIXES
+                and not any(part.startswith(".") for part in path.relative_to(given).parts)
+                and not (
+                    output and output.resolve() != given.resolve() and path.resolve().is_relative_to(output.resolve())
+                )
+            ]
             if not inside:
-                mistakes.append(UsageError(f"{given}: holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); "
-                                           "name another folder"))
+                mistakes.append(
+                    UsageError(
+                        f"{given}: holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); name another folder"
+                    )
+                )
             found += [(path, path.relative_to(given)) for path in inside]
         elif given.is_file():
             found.append((given, Path(given.name)))
@@ -126,8 +149,10 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None,
         if target.resolve() == source.resolve():
             raise UsageError(f"{source}: would be written over itself; name another folder with -o")
         if target.resolve() in taken:
-            raise UsageError(f"{source} and {taken[target.resolve()]} would both be written to {target}; "
-                             "restore them one after the other, into two folders")
+            raise UsageError(
+                f"{source} and {taken[target.resolve()]} would both be written to {target}; "
+                "restore them one after the other, into two folders"
+            )
         taken[target.resolve()] = source
         if target.exists() and not overwrite:
             mistakes.append(UsageError(f"{target}: exists already; give --overwrite to replace it"))
@@ -146,8 +171,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
     generator = DeblurGenerator.from_pretrained(options.model, device=options.device)
     with counting("evaluate", "picture", options.quiet) as show:
         evaluation = evaluate(generator, options.dataset, precision=options.precision, progress=show)
-    print(f"{evaluation.model} on {evaluation.dataset}, {len(evaluation.rows)} pairs at full size, {evaluation.precision}; "
-          "RGB, rounded to 8 bits; SSIM Gaussian 11, sigma 1.5, per channel\n")
+    print(
+        f"{evaluation.model} on {evaluation.dataset}, {len(evaluation.rows)} pairs at full size, "
+        f"{evaluation.precision}; RGB, rounded to 8 bits; SSIM Gaussian 11, sigma 1.5, per channel\n"
+    )
     print(table(evaluation))
     return OK
 
@@ -159,8 +186,9 @@ def run_release(options: argparse.Namespace) -> int:
     if not options.name.isidentifier() and not options.name.replace("-", "_").isidentifier():
         raise UsageError(f"'{options.name}': a model's name is letters, digits and hyphens; choose another")
     with counting("release", "picture", options.quiet) as show:
-        evaluation = release(options.model, options.name, options.pairs, options.to, training=options.training,
-                             progress=show)
+        evaluation = release(
+            options.model, options.name, options.pairs, options.to, training=options.training, progress=show
+        )
     print(table(evaluation))
     print(f"\nreleased as {options.to / options.name}")
     return OK
@@ -174,13 +202,21 @@ def run_benchmark(options: argparse.Namespace) -> int:
     if options.photo:
         for model in models:
             peak, seconds = measure_memory(model, width=options.photo[0], height=options.photo[1])
-            print(f"deblur-hub deblur --model {model}, a JPEG of {options.photo[0]}x{options.photo[1]}: "
-                  f"{peak:.2f} GiB at the peak, {seconds:.1f} s from start to end")
+            print(
+                f"deblur-hub deblur --model {model}, a JPEG of {options.photo[0]}x{options.photo[1]}: "
+                f"{peak:.2f} GiB at the peak, {seconds:.1f} s from start to end"
+            )
         return OK
     width, height = options.size
-    print(f"one picture of {width}x{height} on {options.device or 'cpu'}, median of {options.runs} interleaved runs; "
-          "deblurgan is ResNet-9 in float32\n")
-    print(speed_table(measure_speed(models, width=width, height=height, runs=options.runs, device=options.device or "cpu")))
+    print(
+        f"one picture of {width}x{height} on {options.device or 'cpu'}, median of {options.runs} interleaved runs; "
+        "deblurgan is ResNet-9 in float32\n"
+    )
+    print(
+        speed_table(
+            measure_speed(models, width=width, height=height, runs=options.runs, device=options.device or "cpu")
+        )
+    )
     return OK
 
 
@@ -203,8 +239,10 @@ def run_demo(options: argparse.Namespace) -> int:
     try:
         page.main(host=options.host, port=options.port, open_browser=not options.no_browser)
     except OSError as reason:
-        raise UsageError(f"the page cannot be opened on {options.host}:{options.port} ({reason}); "
-                         "another may be running there: name another --port") from None
+        raise UsageError(
+            f"the page cannot be opened on {options.host}:{options.port} ({reason}); "
+            "another may be running there: name another --port"
+        ) from None
     return OK
 
 
@@ -223,13 +261,23 @@ def parser() -> argparse.ArgumentParser:
 
     deblur = command("deblur", run_deblur, "Restores photos, and all photos in folders.")
     deblur.add_argument("inputs", nargs="+", type=Path, metavar="photo", help="a picture, or a folder of them")
-    deblur.add_argument("-o", "--output", type=Path, help="a folder, or for one photo a file "
-                        "(default: photo-deblurred.jpg beside photo.jpg)")
+    deblur.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="a folder, or for one photo a file (default: photo-deblurred.jpg beside photo.jpg)",
+    )
     add_model(deblur)
-    deblur.add_argument("--format", choices=("png", "jpg", "tif", "webp"), help="of what is written (default: as it came)")
+    deblur.add_argument(
+        "--format", choices=("png", "jpg", "tif", "webp"), help="of what is written (default: as it came)"
+    )
     deblur.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    deblur.add_argument("--tile", type=tile, metavar="PIXELS", help="side of the tiles, 0 for whole frames "
-                        "(default: by the memory at hand)")
+    deblur.add_argument(
+        "--tile",
+        type=tile,
+        metavar="PIXELS",
+        help="side of the tiles, 0 for whole frames (default: by the memory at hand)",
+    )
     deblur.add_argument("--max-megapixels", type=megapixels, default=100, help="refuse larger pictures (%(default)s)")
 
     scores = command("evaluate", run_evaluate, "Scores a model on pairs of blurred and sharp pictures.")
@@ -237,22 +285,30 @@ def parser() -> argparse.ArgumentParser:
     scores.add_argument("dataset", type=Path, help="a folder with 'blur' and 'sharp' in it, at any depth")
 
     for made in (deblur, scores):
-        made.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
-                          help="of the arithmetic (default: the fastest that the device has)")
+        made.add_argument(
+            "--precision",
+            choices=("auto", "float32", "bfloat16", "float16"),
+            default="auto",
+            help="of the arithmetic (default: the fastest that the device has)",
+        )
         made.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
 
     speed = command("benchmark", run_benchmark, "Measures speed against ResNet-9, or memory on a large photo.")
     speed.add_argument("models", nargs="*", help="bundled models, folders or presets (default: the default model)")
     speed.add_argument("--size", type=size, default=(1280, 720), help="of the picture (1280x720)")
     speed.add_argument("--runs", type=int, choices=range(1, 100), metavar="N", default=3, help="counted (%(default)s)")
-    speed.add_argument("--photo", type=size, metavar="WxH", help="measure the memory of 'deblur' on a JPEG of this size")
+    speed.add_argument(
+        "--photo", type=size, metavar="WxH", help="measure the memory of 'deblur' on a JPEG of this size"
+    )
     speed.add_argument("--device", help="to measure on (cpu)")
 
     made = command("release", run_release, "Scores a trained model and puts it among the released ones.")
     made.add_argument("model", type=Path, help="the folder that training wrote, such as runs/compact/model")
     made.add_argument("name", help="the name it gets, such as compact")
     made.add_argument("--pairs", type=Path, required=True, help="the pairs to score it on")
-    made.add_argument("--to", type=Path, default=Path("deblur_hub/weights"), help="folder of released models (%(default)s)")
+    made.add_argument(
+        "--to", type=Path, default=Path("deblur_hub/weights"), help="folder of released models (%(default)s)"
+    )
     made.add_argument("--training", default="", help="how it was trained, for its card")
 
     demo = command("demo", run_demo, "Opens the page in the browser.")
@@ -298,6 +354,7 @@ def counting(what: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int],
     from tqdm import tqdm
 
     with tqdm(desc=what, unit=unit, disable=quiet) as bar:
+
         def show(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)

@@ -27,8 +27,13 @@ class GeneratorConfig:
     name: str = ""
 
     def to_json(self) -> str:
-        header = {"schema_version": SCHEMA_VERSION, "library_name": "deblur-hub", "library_version": __version__,
-                  "architecture": self.architecture, "name": self.name}
+        header = {
+            "schema_version": SCHEMA_VERSION,
+            "library_name": "deblur-hub",
+            "library_version": __version__,
+            "architecture": self.architecture,
+            "name": self.name,
+        }
         options = {key: list(value) if isinstance(value, tuple) else value for key, value in self.options.items()}
         return json.dumps(header | options, indent=2) + "\n"
 
@@ -49,12 +54,17 @@ class GeneratorConfig:
         if type(schema) is not int or schema < 1:
             raise ModelError(f"{source}: has no 'schema_version'; it is not a model saved by deblur-hub")
         if schema > SCHEMA_VERSION:
-            raise ModelError(f"{source}: was written by a newer deblur-hub (schema {schema!s:.20}, this one reads up "
-                             f"to {SCHEMA_VERSION}); run 'pip install --upgrade deblur-hub'")
+            raise ModelError(
+                f"{source}: was written by a newer deblur-hub (schema {schema!s:.20}, this one reads up "
+                f"to {SCHEMA_VERSION}); run 'pip install --upgrade deblur-hub'"
+            )
         for key in ("architecture", "name"):
             if not isinstance(content.get(key, ""), str):
                 raise ModelError(f"{source}: '{key}' must be a text, not {content[key]!r:.60}")
         if "architecture" not in content:
             raise ModelError(f"{source}: names no 'architecture'{did_you_mean('architecture', content)}")
-        return cls(content["architecture"], {key: value for key, value in content.items() if key not in HEADER},
-                   content.get("name", ""))
+        return cls(
+            content["architecture"],
+            {key: value for key, value in content.items() if key not in HEADER},
+            content.get("name", ""),
+        )

@@ -61,8 +61,10 @@ def pair_up(blurred: Path, sharp: Path, scene: str) -> list[Pair]:
     for pair in pairs:
         sizes = picture_size(pair.blurred), picture_size(pair.sharp)
         if sizes[0] != sizes[1]:
-            raise DatasetError(f"{pair.blurred}: {sizes[0][0]}x{sizes[0][1]} pixels, but its sharp partner "
-                               f"{pair.sharp} has {sizes[1][0]}x{sizes[1][1]}; partners must have one size")
+            raise DatasetError(
+                f"{pair.blurred}: {sizes[0][0]}x{sizes[0][1]} pixels, but its sharp partner "
+                f"{pair.sharp} has {sizes[1][0]}x{sizes[1][1]}; partners must have one size"
+            )
     return pairs
 
 
@@ -71,8 +73,10 @@ def by_stem(folder: Path) -> dict[str, Path]:
     pictures: dict[str, Path] = {}
     for path in pictures_in(folder):
         if path.stem in pictures:
-            raise DatasetError(f"{path}: has the name of {pictures[path.stem].name} beside it, so that its partner is "
-                               "not clear; take one of the two out")
+            raise DatasetError(
+                f"{path}: has the name of {pictures[path.stem].name} beside it, so that its partner is "
+                "not clear; take one of the two out"
+            )
         pictures[path.stem] = path
     return pictures
 
@@ -86,8 +90,9 @@ def folders_below(root: Path) -> Iterator[Path]:
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures directly in a folder, by name; hidden files are passed over."""
-    return sorted(path for path in folder.iterdir()
-                  if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith("."))
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    )
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -42,8 +42,13 @@ class Evaluation:
         return sum(getattr(row, column) for row in self.rows) / len(self.rows)
 
 
-def evaluate(generator: DeblurGenerator, dataset: Path, *, precision: Precision = "auto",
-             progress: Callable[[int, int], None] | None = None) -> Evaluation:
+def evaluate(
+    generator: DeblurGenerator,
+    dataset: Path,
+    *,
+    precision: Precision = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
     """Scores a model on all pairs below a folder, at full size.
 
     Pictures are restored as `deblur` does it, rounded to 8 bits and compared over the whole frame in RGB.
@@ -77,8 +82,14 @@ def score(generator: DeblurGenerator, pair: Pair, precision: Precision, device: 
     synchronise(device)
     seconds = time.perf_counter() - started
     blurred, sharp, restored = (to_8_bits(picture) for picture in (blurred, sharp, restored))
-    return Row(pair.name, float(psnr(restored, sharp)), float(ssim(restored, sharp)), float(psnr(blurred, sharp)),
-               float(ssim(blurred, sharp)), seconds)
+    return Row(
+        pair.name,
+        float(psnr(restored, sharp)),
+        float(ssim(restored, sharp)),
+        float(psnr(blurred, sharp)),
+        float(ssim(blurred, sharp)),
+        seconds,
+    )
 
 
 def synchronise(device: torch.device) -> None:
@@ -94,12 +105,17 @@ def to_8_bits(picture: Tensor) -> Tensor:
 
 def table(evaluation: Evaluation) -> str:
     """The rows and their mean as a Markdown table, which reads well in a terminal as well."""
-    lines = [f"| {'picture':<40} | blurred PSNR | restored PSNR |   gain   | blurred SSIM | restored SSIM | seconds |",
-             f"|{'-' * 42}|{'-' * 14}|{'-' * 15}|{'-' * 10}|{'-' * 14}|{'-' * 15}|{'-' * 9}|"]
-    mean = Row("mean", *(evaluation.mean(column)
-                         for column in ("psnr", "ssim", "blurred_psnr", "blurred_ssim", "seconds")))
+    lines = [
+        f"| {'picture':<40} | blurred PSNR | restored PSNR |   gain   | blurred SSIM | restored SSIM | seconds |",
+        f"|{'-' * 42}|{'-' * 14}|{'-' * 15}|{'-' * 10}|{'-' * 14}|{'-' * 15}|{'-' * 9}|",
+    ]
+    mean = Row(
+        "mean", *(evaluation.mean(column) for column in ("psnr", "ssim", "blurred_psnr", "blurred_ssim", "seconds"))
+    )
     for row in (*evaluation.rows, mean):
-        lines.append(f"| {row.name:<40} | {row.blurred_psnr:9.2f} dB | {row.psnr:10.2f} dB | "
-                     f"{row.psnr - row.blurred_psnr:+5.2f} dB | {row.blurred_ssim:12.4f} | {row.ssim:13.4f} | "
-                     f"{row.seconds:7.2f} |")
+        lines.append(
+            f"| {row.name:<40} | {row.blurred_psnr:9.2f} dB | {row.psnr:10.2f} dB | "
+            f"{row.psnr - row.blurred_psnr:+5.2f} dB | {row.blurred_ssim:12.4f} | {row.ssim:13.4f} | "
+            f"{row.seconds:7.2f} |"
+        )
     return "\n".join(lines)

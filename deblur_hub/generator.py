@@ -55,9 +55,15 @@ class DeblurGenerator(nn.Module):
         rows, columns = (range(padded(side, self.network.size_multiple)) for side in (height, width))
         return self.network(reflect(blurred, rows, columns))[..., :height, :width]
 
-    def deblur(self, image: Picture | str | os.PathLike | bytes | BinaryIO, *, tile: int | None = None,
-               precision: Precision = "auto", progress: Progress | None = None,
-               max_megapixels: float = 100) -> Picture | Image.Image:
+    def deblur(
+        self,
+        image: Picture | str | os.PathLike | bytes | BinaryIO,
+        *,
+        tile: int | None = None,
+        precision: Precision = "auto",
+        progress: Progress | None = None,
+        max_megapixels: float = 100,
+    ) -> Picture | Image.Image:
         """Restores a picture, which keeps its size, mode, alpha, bit depth and colour profile.
 
             generator.deblur(Image.open("photo.jpg")).save("sharp.png")
@@ -81,9 +87,16 @@ class DeblurGenerator(nn.Module):
         restored = self.restore(blurred, tile=tile, precision=precision, progress=progress)
         return (images.to_array if isinstance(image, np.ndarray) else images.to_image)(restored, original)
 
-    def deblur_file(self, source: str | os.PathLike, target: str | os.PathLike, *, tile: int | None = None,
-                    precision: Precision = "auto", progress: Progress | None = None,
-                    max_megapixels: float = 100) -> Path:
+    def deblur_file(
+        self,
+        source: str | os.PathLike,
+        target: str | os.PathLike,
+        *,
+        tile: int | None = None,
+        precision: Precision = "auto",
+        progress: Progress | None = None,
+        max_megapixels: float = 100,
+    ) -> Path:
         """Restores a picture file into another, whose suffix chooses the format; arguments and errors as in `deblur`.
 
         The target appears whole or not at all. Metadata (EXIF, colour profile, resolution) go along.
@@ -93,23 +106,39 @@ class DeblurGenerator(nn.Module):
         del blurred
         return images.write(restored, original, Path(target))
 
-    def restore(self, blurred: Tensor, *, tile: int | None = None, precision: Precision = "auto",
-                progress: Progress | None = None) -> Tensor:
+    def restore(
+        self,
+        blurred: Tensor,
+        *,
+        tile: int | None = None,
+        precision: Precision = "auto",
+        progress: Progress | None = None,
+    ) -> Tensor:
         """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where that is needed; see `restoration.restore`."""
         height, width = blurred.shape[-2:]
         with evaluating(self):
             if min(height, width) >= SMALLEST_SIDE:
                 return restore(self.network, blurred, tile=tile, precision=precision, progress=progress)
             larger = reflect(blurred, range(max(height, SMALLEST_SIDE)), range(max(width, SMALLEST_SIDE)))
-            return restore(self.network, larger, tile=tile, precision=precision,
-                           progress=progress)[..., :height, :width]
+            return restore(self.network, larger, tile=tile, precision=precision, progress=progress)[
+                ..., :height, :width
+            ]
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike | None = None, *, revision: str | None = None,
-                        subfolder: str | None = None, variant: str | None = None, dtype: torch.dtype | None = None,
-                        device: str | torch.device | None = None, cache_dir: str | os.PathLike | None = None,
-                        local_files_only: bool = False, token: str | bool | None = None,
-                        force_download: bool = False) -> "DeblurGenerator":
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike | None = None,
+        *,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        variant: str | None = None,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        force_download: bool = False,
+    ) -> "DeblurGenerator":
         """Loads a released model by name, a local folder, or a hub repository.
 
             DeblurGenerator.from_pretrained()                    # the released default, bundled
@@ -135,14 +164,23 @@ class DeblurGenerator(nn.Module):
             ModelError: if it cannot be found or reached, or is not what its configuration says.
         """
         require_weight_dtype(dtype or torch.float32)
-        source = hub.find(name_or_path, revision=revision, subfolder=subfolder, variant=variant, cache_dir=cache_dir,
-                          local_files_only=local_files_only, token=token, force_download=force_download)
+        source = hub.find(
+            name_or_path,
+            revision=revision,
+            subfolder=subfolder,
+            variant=variant,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+            force_download=force_download,
+        )
         config = hub.read_config(source)
         with torch.device("meta"):  # no memory is taken, and no random numbers drawn, before all is known to fit
             network = build(config, f"{source.name}: {hub.CONFIG}")
         tensors = hub.read_tensors(source, variant, network.state_dict())
-        network.load_state_dict({key: tensor.to(dtype or torch.float32) for key, tensor in tensors.items()},
-                                strict=True, assign=True)
+        network.load_state_dict(
+            {key: tensor.to(dtype or torch.float32) for key, tensor in tensors.items()}, strict=True, assign=True
+        )
         network.requires_grad_(True)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -150,8 +188,14 @@ class DeblurGenerator(nn.Module):
         except (RuntimeError, AssertionError) as reason:
             raise ModelError(f"device '{device}' cannot be used ({str(reason).splitlines()[0]}); take 'cpu'") from None
 
-    def save_pretrained(self, folder: str | os.PathLike, *, variant: str | None = None,
-                        dtype: torch.dtype = torch.float32, card: str | None = None) -> Path:
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike,
+        *,
+        variant: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        card: str | None = None,
+    ) -> Path:
         """Writes config.json, model.safetensors, README.md and golden.safetensors, which `from_pretrained` reads.
 
         Args:
@@ -167,14 +211,29 @@ class DeblurGenerator(nn.Module):
         """
         require_weight_dtype(dtype)
         tensors = {key: tensor.to(dtype) for key, tensor in self.network.state_dict().items()}
-        hub.write_model(Path(folder), self.config, tensors, variant=variant, golden=self.golden(tensors),
-                        card=card if card is not None else plain_card(self.config))
+        hub.write_model(
+            Path(folder),
+            self.config,
+            tensors,
+            variant=variant,
+            golden=self.golden(tensors),
+            card=card if card is not None else plain_card(self.config),
+        )
         return Path(folder)
 
-    def push_to_hub(self, repo_id: str, *, revision: str | None = None, private: bool | None = None,
-                    create_pr: bool = False, commit_message: str = "Upload a deblur-hub model",
-                    variant: str | None = None, dtype: torch.dtype = torch.float32, card: str | None = None,
-                    token: str | bool | None = None) -> str:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        private: bool | None = None,
+        create_pr: bool = False,
+        commit_message: str = "Upload a deblur-hub model",
+        variant: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        card: str | None = None,
+        token: str | bool | None = None,
+    ) -> str:
         """Saves the model and uploads it to a hub repository in one commit; creates the repository if need be.
 
         Returns:
@@ -187,8 +246,15 @@ class DeblurGenerator(nn.Module):
 
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, variant=variant, dtype=dtype, card=card)
-            return hub.push(Path(folder), repo_id, revision=revision, private=private, create_pr=create_pr,
-                            commit_message=commit_message, token=token)
+            return hub.push(
+                Path(folder),
+                repo_id,
+                revision=revision,
+                private=private,
+                create_pr=create_pr,
+                commit_message=commit_message,
+                token=token,
+            )
 
     def golden(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """A small input and the output that weights give for it in float32 on a CPU, to check loaded models against."""
@@ -207,8 +273,10 @@ class DeblurGenerator(nn.Module):
 def build(config: GeneratorConfig, source: str) -> nn.Module:
     """The network of a configuration; errors name where it came from."""
     if config.architecture not in NETWORKS:
-        raise ModelError(f"{source} asks for architecture '{config.architecture:.60}', which this version does not "
-                         f"know (it knows: {', '.join(NETWORKS)})")
+        raise ModelError(
+            f"{source} asks for architecture '{config.architecture:.60}', which this version does not "
+            f"know (it knows: {', '.join(NETWORKS)})"
+        )
     try:
         return build_network(config.architecture, **config.options)
     except (ModelError, ValueError, TypeError) as reason:
@@ -217,8 +285,10 @@ def build(config: GeneratorConfig, source: str) -> nn.Module:
 
 def require_weight_dtype(dtype: torch.dtype) -> None:
     if dtype not in WEIGHT_DTYPES:
-        raise ModelError(f"dtype {dtype} is not one that weights can have; take one of "
-                         f"{', '.join(str(kind) for kind in WEIGHT_DTYPES)}")
+        raise ModelError(
+            f"dtype {dtype} is not one that weights can have; take one of "
+            f"{', '.join(str(kind) for kind in WEIGHT_DTYPES)}"
+        )
 
 
 def padded(side: int, multiple: int) -> int:

@@ -52,9 +52,17 @@ def weights_file(variant: str | None) -> str:
     return f"model.{variant}.safetensors" if variant else "model.safetensors"
 
 
-def find(name_or_path: str | os.PathLike | None, *, revision: str | None = None, subfolder: str | None = None,
-         variant: str | None = None, cache_dir: str | os.PathLike | None = None, local_files_only: bool = False,
-         token: str | bool | None = None, force_download: bool = False) -> Source:
+def find(
+    name_or_path: str | os.PathLike | None,
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    variant: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    force_download: bool = False,
+) -> Source:
     """Finds a bundled model by name, a folder, or a hub repository `owner/name`, in this order; fetches the last.
 
     Raises:
@@ -69,14 +77,25 @@ def find(name_or_path: str | os.PathLike | None, *, revision: str | None = None,
         hint = "bring it into our format first" if name.endswith(PICKLES) else "give the folder that holds it"
         raise ModelError(f"{name}: is a file, not a model folder with {CONFIG} and {weights_file(variant)}; {hint}")
     elif REPO_ID.fullmatch(name):
-        return fetch(name, revision=revision, subfolder=subfolder, variant=variant, cache_dir=cache_dir,
-                     local_files_only=local_files_only, token=token, force_download=force_download)
+        return fetch(
+            name,
+            revision=revision,
+            subfolder=subfolder,
+            variant=variant,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+            force_download=force_download,
+        )
     else:
-        raise ModelError(f"model '{name:.99}': neither a bundled model ({', '.join(list_models())}), nor a folder, nor "
-                         f"a hub repository 'owner/name'{did_you_mean(name, list_models())}")
+        raise ModelError(
+            f"model '{name:.99}': neither a bundled model ({', '.join(list_models())}), nor a folder, nor "
+            f"a hub repository 'owner/name'{did_you_mean(name, list_models())}"
+        )
     if revision is not None:
-        raise ModelError(f"model '{called}': 'revision' is for hub repositories, and this is a local folder; leave it "
-                         "away")
+        raise ModelError(
+            f"model '{called}': 'revision' is for hub repositories, and this is a local folder; leave it away"
+        )
     folder = folder / (subfolder or "")
     for file in (CONFIG, weights_file(variant)):
         if not (folder / file).is_file():
@@ -86,9 +105,17 @@ def find(name_or_path: str | os.PathLike | None, *, revision: str | None = None,
     return Source(called, folder)
 
 
-def fetch(repo: str, *, revision: str | None, subfolder: str | None, variant: str | None,
-          cache_dir: str | os.PathLike | None, local_files_only: bool, token: str | bool | None,
-          force_download: bool) -> Source:
+def fetch(
+    repo: str,
+    *,
+    revision: str | None,
+    subfolder: str | None,
+    variant: str | None,
+    cache_dir: str | os.PathLike | None,
+    local_files_only: bool,
+    token: str | bool | None,
+    force_download: bool,
+) -> Source:
     """Downloads a repository's files, all from the commit that `revision` stands for at this moment.
 
     Where the hub cannot be reached, the files are taken from the local cache.
@@ -120,29 +147,47 @@ def fetch(repo: str, *, revision: str | None, subfolder: str | None, variant: st
                     raise
                 local_files_only, silence = True, f"the hub cannot be reached ({first_line(reason)})"
         for file in (CONFIG, weights_file(variant)):
-            path = Path(hf_hub_download(repo, file, subfolder=subfolder, revision=commit, cache_dir=cache_dir,
-                                        token=token, local_files_only=local_files_only, force_download=force_download))
+            path = Path(
+                hf_hub_download(
+                    repo,
+                    file,
+                    subfolder=subfolder,
+                    revision=commit,
+                    cache_dir=cache_dir,
+                    token=token,
+                    local_files_only=local_files_only,
+                    force_download=force_download,
+                )
+            )
             folder = path.parent
             root = folder if not subfolder else folder.parents[len(Path(subfolder).parts) - 1]
             commit = root.name
     except GatedRepoError:
         raise ModelError(f"{called}: is gated; ask for access on its page and log in with 'hf auth login'") from None
     except RepositoryNotFoundError:
-        raise ModelError(f"{called}: no such repository, or it is private; check the name, or log in with "
-                         "'hf auth login' or token=...") from None
+        raise ModelError(
+            f"{called}: no such repository, or it is private; check the name, or log in with "
+            "'hf auth login' or token=..."
+        ) from None
     except RevisionNotFoundError:
         raise ModelError(f"{called}: the repository has no such branch, tag or commit; look at its page") from None
     except LocalEntryNotFoundError:
-        raise ModelError(f"{called}: is not in the local cache, and {silence}; connect to the network, or take a "
-                         f"bundled model ({', '.join(list_models())})") from None
+        raise ModelError(
+            f"{called}: is not in the local cache, and {silence}; connect to the network, or take a "
+            f"bundled model ({', '.join(list_models())})"
+        ) from None
     except EntryNotFoundError:
-        raise ModelError(f"{called}: has no {file}{f' in {subfolder}' if subfolder else ''}; it is not a deblur-hub "
-                         "model, or lacks this variant") from None
+        raise ModelError(
+            f"{called}: has no {file}{f' in {subfolder}' if subfolder else ''}; it is not a deblur-hub "
+            "model, or lacks this variant"
+        ) from None
     except HFValidationError as reason:
         raise ModelError(f"{called}: {first_line(reason)}; check the name") from None
     except (HTTPError, OSError, RuntimeError, ValueError) as reason:
-        raise ModelError(f"{called}: cannot be downloaded ({first_line(reason)}); try again later, or take a bundled "
-                         f"model ({', '.join(list_models())})") from None
+        raise ModelError(
+            f"{called}: cannot be downloaded ({first_line(reason)}); try again later, or take a bundled "
+            f"model ({', '.join(list_models())})"
+        ) from None
     return Source(called, folder, commit or "")
 
 
@@ -156,8 +201,9 @@ def read_config(source: Source) -> GeneratorConfig:
     try:
         text = (source.folder / CONFIG).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as reason:
-        raise ModelError(f"{source.name}: {CONFIG} cannot be read ({reason}); download or save the model "
-                         "again") from None
+        raise ModelError(
+            f"{source.name}: {CONFIG} cannot be read ({reason}); download or save the model again"
+        ) from None
     return GeneratorConfig.from_json(text, source=f"{source.name}: {CONFIG}")
 
 
@@ -180,8 +226,9 @@ def read_tensors(source: Source, variant: str | None, expected: dict[str, Tensor
             check_shapes(what, shapes, expected)
             tensors = {key: file.get_tensor(key) for key in shapes}
     except (SafetensorError, OSError, ValueError) as reason:
-        raise ModelError(f"{what} is not a safetensors file, or is cut short ({first_line(reason)}); download or save "
-                         "it again") from None
+        raise ModelError(
+            f"{what} is not a safetensors file, or is cut short ({first_line(reason)}); download or save it again"
+        ) from None
     if "sha256" in metadata and metadata["sha256"] != checksum(tensors):
         raise ModelError(f"{what} fails its checksum; download or save it again")
     for key, tensor in tensors.items():
@@ -195,15 +242,21 @@ def read_tensors(source: Source, variant: str | None, expected: dict[str, Tensor
 def check_shapes(what: str, shapes: dict[str, tuple[int, ...]], expected: dict[str, Tensor]) -> None:
     missing, surplus = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
     if surplus:
-        raise ModelError(f"{what} has {len(surplus)} tensor(s) that this network lacks, such as '{surplus[0]:.80}'"
-                         f"{did_you_mean(surplus[0], missing)}; the weights are of another architecture than {CONFIG}")
+        raise ModelError(
+            f"{what} has {len(surplus)} tensor(s) that this network lacks, such as '{surplus[0]:.80}'"
+            f"{did_you_mean(surplus[0], missing)}; the weights are of another architecture than {CONFIG}"
+        )
     if missing:
-        raise ModelError(f"{what} lacks {len(missing)} tensor(s), such as '{missing[0]}'; "
-                         f"the weights are of another architecture than {CONFIG}")
+        raise ModelError(
+            f"{what} lacks {len(missing)} tensor(s), such as '{missing[0]}'; "
+            f"the weights are of another architecture than {CONFIG}"
+        )
     for key, shape in shapes.items():
         if shape != tuple(expected[key].shape):
-            raise ModelError(f"{what}: tensor '{key}' is {list(shape)} where the network wants "
-                             f"{list(expected[key].shape)}; the weights are of another size than {CONFIG}")
+            raise ModelError(
+                f"{what}: tensor '{key}' is {list(shape)} where the network wants "
+                f"{list(expected[key].shape)}; the weights are of another size than {CONFIG}"
+            )
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:
@@ -216,8 +269,15 @@ def checksum(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write_model(folder: Path, config: GeneratorConfig, tensors: dict[str, Tensor], *, variant: str | None = None,
-                card: str = "", golden: dict[str, Tensor] | None = None) -> None:
+def write_model(
+    folder: Path,
+    config: GeneratorConfig,
+    tensors: dict[str, Tensor],
+    *,
+    variant: str | None = None,
+    card: str = "",
+    golden: dict[str, Tensor] | None = None,
+) -> None:
     """Writes a model's files aside and then puts them in place, so that a failure leaves what was there.
 
     Raises:
@@ -226,8 +286,10 @@ def write_model(folder: Path, config: GeneratorConfig, tensors: dict[str, Tensor
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     for key, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise ModelError(f"{folder}: not written, as tensor '{key}' holds values that are not finite in "
-                             f"{str(tensor.dtype)[6:]}; save it in float32, or take an earlier checkpoint")
+            raise ModelError(
+                f"{folder}: not written, as tensor '{key}' holds values that are not finite in "
+                f"{str(tensor.dtype)[6:]}; save it in float32, or take an earlier checkpoint"
+            )
     fresh = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -257,8 +319,16 @@ def write_model(folder: Path, config: GeneratorConfig, tensors: dict[str, Tensor
             folder.rmdir()
 
 
-def push(folder: Path, repo: str, *, revision: str | None, private: bool | None, create_pr: bool, commit_message: str,
-         token: str | bool | None) -> str:
+def push(
+    folder: Path,
+    repo: str,
+    *,
+    revision: str | None,
+    private: bool | None,
+    create_pr: bool,
+    commit_message: str,
+    token: str | bool | None,
+) -> str:
     """Uploads a model folder in one commit, creating the repository if need be; returns the commit's address.
 
     Raises:
@@ -272,10 +342,14 @@ def push(folder: Path, repo: str, *, revision: str | None, private: bool | None,
         repo = api.create_repo(repo, private=private, exist_ok=True).repo_id
         if revision:
             api.create_branch(repo, branch=revision, exist_ok=True)
-        return str(api.upload_folder(repo_id=repo, folder_path=folder, revision=revision, create_pr=create_pr,
-                                     commit_message=commit_message))
+        return str(
+            api.upload_folder(
+                repo_id=repo, folder_path=folder, revision=revision, create_pr=create_pr, commit_message=commit_message
+            )
+        )
     except (HFValidationError, LocalTokenNotFoundError) as reason:
         raise ModelError(f"{repo}: {first_line(reason)}; give an 'owner/name' and a token") from None
     except (HTTPError, OSError, ValueError) as reason:
-        raise ModelError(f"{repo}: cannot be published ({first_line(reason)}); log in with 'hf auth login' and try "
-                         "again") from None
+        raise ModelError(
+            f"{repo}: cannot be published ({first_line(reason)}); log in with 'hf auth login' and try again"
+        ) from None

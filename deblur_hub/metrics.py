@@ -45,23 +45,28 @@ def ssim(restored: Tensor, sharp: Tensor, *, data_range: float = 1.0) -> Tensor:
     """
     require_same_shape(restored, sharp)
     if min(restored.shape[-2:]) < SSIM_WINDOW:
-        raise ValueError(f"SSIM needs pictures of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, "
-                         f"not {restored.shape[-1]}x{restored.shape[-2]}")
+        raise ValueError(
+            f"SSIM needs pictures of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, "
+            f"not {restored.shape[-1]}x{restored.shape[-2]}"
+        )
     x, y = restored.double().flatten(0, 1)[:, None], sharp.double().flatten(0, 1)[:, None]
     mean_x, mean_y = local_mean(x), local_mean(y)
     variance_x = local_mean(x * x) - mean_x**2
     variance_y = local_mean(y * y) - mean_y**2
     covariance = local_mean(x * y) - mean_x * mean_y
     c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
-    similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-                  / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)))
+    similarity = (
+        (2 * mean_x * mean_y + c1)
+        * (2 * covariance + c2)
+        / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))
+    )
     return similarity.mean(dim=(1, 2, 3)).unflatten(0, restored.shape[:2]).mean(dim=1)
 
 
 def local_mean(x: Tensor) -> Tensor:
     """Mean of (N, 1, H, W) under the Gaussian window, at the positions where it lies wholly inside."""
     at = torch.arange(SSIM_WINDOW, dtype=x.dtype, device=x.device) - SSIM_WINDOW // 2
-    window = torch.exp(-at**2 / (2 * SSIM_SIGMA**2))
+    window = torch.exp(-(at**2) / (2 * SSIM_SIGMA**2))
     window /= window.sum()
     return F.conv2d(F.conv2d(x, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
 

@@ -28,13 +28,16 @@ def plain_card(config: GeneratorConfig, *, license: str = "apache-2.0") -> str:
     """A card that says what the model is and how to use it, where nothing was measured."""
     name = config.name or config.architecture
     options = ", ".join(f"{key} {value}" for key, value in config.options.items()) or "defaults"
-    return (FRONT_MATTER.format(license=license) + f"\n# {name}\n\nA photo deblurring generator of the architecture "
-            f"`{config.architecture}` ({options}), saved by deblur-hub. No scores were measured when it was saved.\n\n"
-            + USE.format(name="path/to/this/folder"))
+    return (
+        FRONT_MATTER.format(license=license) + f"\n# {name}\n\nA photo deblurring generator of the architecture "
+        f"`{config.architecture}` ({options}), saved by deblur-hub. No scores were measured when it was saved.\n\n"
+        + USE.format(name="path/to/this/folder")
+    )
 
 
-def training_card(recipe: dict[str, Any], mean: dict[str, float], rows: list[dict[str, Any]], steps: int,
-                  seconds: float) -> str:
+def training_card(
+    recipe: dict[str, Any], mean: dict[str, float], rows: list[dict[str, Any]], steps: int, seconds: float
+) -> str:
     """The card of a model as training leaves it.
 
     Args:
@@ -46,17 +49,23 @@ def training_card(recipe: dict[str, Any], mean: dict[str, float], rows: list[dic
     name = recipe["name"]
     text = FRONT_MATTER.format(license="apache-2.0") + (
         f"\n# {name}\n\nA photo deblurring generator, trained with deblur-hub's recipe `{name}` for {steps} steps "
-        f"({seconds / 60:.0f} minutes) of {recipe['data']['batch_size']} crops of {recipe['data']['crop']} pixels.\n\n")
+        f"({seconds / 60:.0f} minutes) of {recipe['data']['batch_size']} crops of {recipe['data']['crop']} pixels.\n\n"
+    )
     if mean:
-        text += ("## Scores while training\n\nOn the pairs held out of training, at full size, RGB, rounded to 8 bits; "
-                 "these pairs chose the best checkpoint, so they flatter it a little.\n\n" + score_table(mean, rows) + "\n")
+        text += (
+            "## Scores while training\n\nOn the pairs held out of training, at full size, RGB, rounded to 8 bits; "
+            "these pairs chose the best checkpoint, so they flatter it a little.\n\n" + score_table(mean, rows) + "\n"
+        )
     return text + USE.format(name="path/to/this/folder")
 
 
-def release_card(config: GeneratorConfig, mean: dict[str, float], rows: list[dict[str, Any]], *, dataset: str,
-                 training: str) -> str:
+def release_card(
+    config: GeneratorConfig, mean: dict[str, float], rows: list[dict[str, Any]], *, dataset: str, training: str
+) -> str:
     """The card of a released model; arguments as in `training_card`, `dataset` the folder it was scored on."""
-    return FRONT_MATTER.format(license="apache-2.0") + f"""
+    return (
+        FRONT_MATTER.format(license="apache-2.0")
+        + f"""
 # {config.name}
 
 A photo deblurring generator of the architecture `{config.architecture}`, stored in half precision.
@@ -64,8 +73,8 @@ A photo deblurring generator of the architecture `{config.architecture}`, stored
 {USE.format(name=config.name)}
 ## Scores
 
-At full size, RGB, restored in float32 and rounded to 8 bits, mean of the per-picture values; SSIM with a Gaussian window
-of 11, sigma 1.5, per channel. The blurry input's own scores stand beside. Made by
+At full size, RGB, restored in float32 and rounded to 8 bits, mean of the per-picture values; SSIM with a Gaussian
+window of 11, sigma 1.5, per channel. The blurry input's own scores stand beside. Made by
 
     deblur-hub evaluate {config.name} {dataset} --precision float32
 
@@ -78,16 +87,22 @@ These are {len(rows)} pairs, an indication and not a benchmark.
 
 ## Where it fails
 
-It was trained on camera shake and motion. Strong defocus, blur longer than some forty pixels, small text, faces that are
-blurred beyond recognition, and noisy pictures of the night come back little better than they went in. It does not invent
-detail: where nothing is left of it, the result stays soft.
+It was trained on camera shake and motion. Strong defocus, blur longer than some forty pixels, small text, faces that
+are blurred beyond recognition, and noisy pictures of the night come back little better than they went in. It does not
+invent detail: where nothing is left of it, the result stays soft.
 """
+    )
 
 
 def score_table(mean: dict[str, float], rows: list[dict[str, Any]]) -> str:
     """A Markdown table: blurred and restored PSNR and SSIM of each picture, and their means."""
-    lines = ["| picture | blurred PSNR | restored PSNR | gain | blurred SSIM | restored SSIM |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| picture | blurred PSNR | restored PSNR | gain | blurred SSIM | restored SSIM |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in [*rows, {"name": "**mean**"} | mean]:
-        lines.append(f"| {row['name']} | {row['blurred_psnr']:.2f} dB | {row['psnr']:.2f} dB "
-                     f"| {row['psnr'] - row['blurred_psnr']:+.2f} dB | {row['blurred_ssim']:.4f} | {row['ssim']:.4f} |")
+        lines.append(
+            f"| {row['name']} | {row['blurred_psnr']:.2f} dB | {row['psnr']:.2f} dB "
+            f"| {row['psnr'] - row['blurred_psnr']:+.2f} dB | {row['blurred_ssim']:.4f} | {row['ssim']:.4f} |"
+        )
     return "\n".join(lines) + "\n"

@@ -12,8 +12,15 @@ from .generator import DeblurGenerator
 from .model_card import release_card
 
 
-def release(model: Path, name: str, pairs: Path, folder: Path, *, training: str = "",
-            progress: Callable[[int, int], None] | None = None) -> Evaluation:
+def release(
+    model: Path,
+    name: str,
+    pairs: Path,
+    folder: Path,
+    *,
+    training: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
     """Scores a trained model as it will be loaded, and writes it with its card to `folder`/`name`.
 
     Args:
@@ -32,7 +39,12 @@ def release(model: Path, name: str, pairs: Path, folder: Path, *, training: str 
         shipped = DeblurGenerator.from_pretrained(Path(trial))
     evaluation = evaluate(shipped, pairs, precision="float32", progress=progress)
     columns = ("psnr", "ssim", "blurred_psnr", "blurred_ssim")
-    card = release_card(generator.config, {column: evaluation.mean(column) for column in columns},
-                        [asdict(row) for row in evaluation.rows], dataset=str(pairs), training=training)
+    card = release_card(
+        generator.config,
+        {column: evaluation.mean(column) for column in columns},
+        [asdict(row) for row in evaluation.rows],
+        dataset=str(pairs),
+        training=training,
+    )
     generator.save_pretrained(folder / name, dtype=torch.float16, card=card)
     return evaluation

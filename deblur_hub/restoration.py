@@ -18,13 +18,19 @@ Progress = Callable[[int, int], None]  # tiles done, tiles in all
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_TILE = 64
-LARGEST_TILE = 1536  # on a CPU a larger one is no faster, and takes memory that the picture may need
+LARGEST_TILE = 2048  # on a CPU a larger one is no faster, and takes memory that the picture may need
 MEMORY_SHARE = 0.5  # of what is free: the rest is for the picture itself and for others
 
 
 @torch.inference_mode()
-def restore(network: nn.Module, blurred: Tensor, *, tile: int | None = None, precision: Precision = "auto",
-            progress: Progress | None = None) -> Tensor:
+def restore(
+    network: nn.Module,
+    blurred: Tensor,
+    *,
+    tile: int | None = None,
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Tensor:
     """Runs a network over pictures of any size, whole or in tiles; the two differ by 1/255 at the most.
 
     A tile is cut with a margin as wide as the network can see, of which only the inside is kept. A network without a
@@ -54,8 +60,10 @@ def restore(network: nn.Module, blurred: Tensor, *, tile: int | None = None, pre
     elif precision == "auto" or DTYPES.get(precision) == stored:
         dtype = stored
     else:
-        raise RestorationError(f"precision '{precision}' needs weights in float32, and these are in {str(stored)[6:]}; "
-                               "take 'auto', or load the model without a dtype")
+        raise RestorationError(
+            f"precision '{precision}' needs weights in float32, and these are in {str(stored)[6:]}; "
+            "take 'auto', or load the model without a dtype"
+        )
     multiple = network.size_multiple
     if tile is None:
         tile = choose_tile(network, blurred.shape[-2:], device, dtype)
@@ -74,13 +82,23 @@ def restore(network: nn.Module, blurred: Tensor, *, tile: int | None = None, pre
         longest = max(blurred.shape[-2:])
         smaller = min(tile or longest, longest) // 2
         if network.receptive_field is None or smaller < SMALLEST_TILE:
-            raise RestorationError(f"a picture of {blurred.shape[-1]}x{blurred.shape[-2]} pixels does not fit in the "
-                                   f"memory of {device}; free some, take a smaller picture or the model 'compact'")
+            raise RestorationError(
+                f"a picture of {blurred.shape[-1]}x{blurred.shape[-2]} pixels does not fit in the "
+                f"memory of {device}; free some, take a smaller picture or the model 'compact'"
+            )
         tile = smaller
 
 
-def run_tiles(network: nn.Module, blurred: Tensor, restored: Tensor, tile: int, multiple: int, device: torch.device,
-              dtype: torch.dtype, progress: Progress | None) -> None:
+def run_tiles(
+    network: nn.Module,
+    blurred: Tensor,
+    restored: Tensor,
+    tile: int,
+    multiple: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress | None,
+) -> None:
     """Fills `restored`, picture by picture and tile by tile."""
     stored = next(network.parameters()).dtype
     margin = -(-(network.receptive_field or 0) // multiple) * multiple
@@ -172,8 +190,11 @@ def free_memory(device: torch.device) -> int:
 
 def is_out_of_memory(reason: RuntimeError) -> bool:
     # On a CPU PyTorch raises a plain RuntimeError from its allocator.
-    return isinstance(reason, torch.OutOfMemoryError) or "not enough memory" in str(reason) \
+    return (
+        isinstance(reason, torch.OutOfMemoryError)
+        or "not enough memory" in str(reason)
         or "can't allocate memory" in str(reason)
+    )
 
 
 def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
@@ -193,4 +214,3 @@ def has_fast_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware; elsewhere it is emulated, many times slower than float32."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-

@@ -1,6 +1,6 @@
 """Makes docs/before-after.jpg, the README's picture, from the page's examples and the bundled default model.
 
-    python docs/before_after.py
+python docs/before_after.py
 """
 
 from pathlib import Path

@@ -80,19 +80,21 @@ class HubServer:
 
     def application(self) -> Starlette:
         repo, rest = "/{owner}/{name}", "{path:path}"
-        app = Starlette(routes=[
-            Route("/api/whoami-v2", self.whoami),
-            Route("/api/repos/create", self.create, methods=["POST"]),
-            Route("/api/validate-yaml", self.validate_card, methods=["POST"]),
-            Route("/api/models" + repo, self.info),
-            Route("/api/models" + repo + "/revision/{revision}", self.info),
-            Route("/api/models" + repo + "/branch/{revision}", self.branch, methods=["POST"]),
-            Route("/api/models" + repo + "/preupload/{revision}", self.preupload, methods=["POST"]),
-            Route("/api/models" + repo + "/commit/{revision}", self.commit, methods=["POST"]),
-            Route("/{owner}/{name}.git/info/lfs/objects/batch", self.batch, methods=["POST"]),
-            Route("/lfs/{oid}", self.store, methods=["PUT"]),
-            Route(repo + "/resolve/{revision}/" + rest, self.file, methods=["GET", "HEAD"]),
-        ])
+        app = Starlette(
+            routes=[
+                Route("/api/whoami-v2", self.whoami),
+                Route("/api/repos/create", self.create, methods=["POST"]),
+                Route("/api/validate-yaml", self.validate_card, methods=["POST"]),
+                Route("/api/models" + repo, self.info),
+                Route("/api/models" + repo + "/revision/{revision}", self.info),
+                Route("/api/models" + repo + "/branch/{revision}", self.branch, methods=["POST"]),
+                Route("/api/models" + repo + "/preupload/{revision}", self.preupload, methods=["POST"]),
+                Route("/api/models" + repo + "/commit/{revision}", self.commit, methods=["POST"]),
+                Route("/{owner}/{name}.git/info/lfs/objects/batch", self.batch, methods=["POST"]),
+                Route("/lfs/{oid}", self.store, methods=["PUT"]),
+                Route(repo + "/resolve/{revision}/" + rest, self.file, methods=["GET", "HEAD"]),
+            ]
+        )
         app.add_middleware(Logging, note=self.note)
         return app
 
@@ -141,9 +143,15 @@ class HubServer:
         commit = repository.branches.get(revision, revision)
         if commit not in repository.commits:
             return refusal(404, "RevisionNotFound")
-        return JSONResponse({
-            "id": "{owner}/{name}".format(**request.path_params), "sha": commit, "private": repository.private,
-            "tags": [], "siblings": [{"rfilename": path} for path in repository.commits[commit]]})
+        return JSONResponse(
+            {
+                "id": "{owner}/{name}".format(**request.path_params),
+                "sha": commit,
+                "private": repository.private,
+                "tags": [],
+                "siblings": [{"rfilename": path} for path in repository.commits[commit]],
+            }
+        )
 
     async def branch(self, request: Request) -> Response:
         repository = self.found(request)
@@ -159,16 +167,35 @@ class HubServer:
 
     async def preupload(self, request: Request) -> Response:
         files = (await request.json())["files"]
-        return JSONResponse({"files": [
-            {"path": file["path"], "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
-             "shouldIgnore": False} for file in files]})
+        return JSONResponse(
+            {
+                "files": [
+                    {
+                        "path": file["path"],
+                        "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
+                        "shouldIgnore": False,
+                    }
+                    for file in files
+                ]
+            }
+        )
 
     async def batch(self, request: Request) -> Response:
         wanted = (await request.json())["objects"]
-        return JSONResponse({"transfer": "basic", "objects": [
-            one | ({} if one["oid"] in self.objects else
-                   {"actions": {"upload": {"href": f"{self.address}/lfs/{one['oid']}", "header": {}}}})
-            for one in wanted]})
+        return JSONResponse(
+            {
+                "transfer": "basic",
+                "objects": [
+                    one
+                    | (
+                        {}
+                        if one["oid"] in self.objects
+                        else {"actions": {"upload": {"href": f"{self.address}/lfs/{one['oid']}", "header": {}}}}
+                    )
+                    for one in wanted
+                ],
+            }
+        )
 
     async def store(self, request: Request) -> Response:
         content, oid = await request.body(), request.path_params["oid"]

@@ -82,7 +82,7 @@ def test_a_batch_with_one_bad_file_writes_the_others_and_exits_with_1(here, mode
 
 def truncated(here: Path) -> str:
     whole = (here / "photo.jpg").read_bytes()
-    (here / "cut.jpg").write_bytes(whole[:len(whole) // 2])
+    (here / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     return "cut.jpg"
 
 
@@ -104,13 +104,16 @@ def enormous(here: Path) -> str:
     return "huge.png"
 
 
-@pytest.mark.parametrize(("make", "says"), [
-    (truncated, r"cut\.jpg: truncated"),
-    (text_file, r"note\.jpg: not a picture"),
-    (empty_folder, r"empty: holds no pictures"),
-    (enormous, r"huge\.png: .*30000x30000.*100"),
-    (lambda here: "nowhere.jpg", r"nowhere\.jpg: no such file or folder"),
-])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (truncated, r"cut\.jpg: truncated"),
+        (text_file, r"note\.jpg: not a picture"),
+        (empty_folder, r"empty: holds no pictures"),
+        (enormous, r"huge\.png: .*30000x30000.*100"),
+        (lambda here: "nowhere.jpg", r"nowhere\.jpg: no such file or folder"),
+    ],
+)
 def test_a_bad_input_gets_one_sentence_exit_code_2_and_leaves_nothing(here, model, capsys, make, says):
     bad = make(here)
     before = files_below(here)
@@ -158,7 +161,9 @@ def test_a_folder_that_holds_its_own_output_is_not_restored_twice(here, model):
 
 
 def test_the_process_ends_with_the_code_and_without_a_traceback(here):
-    done = subprocess.run([sys.executable, "-m", "deblur_hub.cli", "deblur", "nowhere.jpg"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "deblur_hub.cli", "deblur", "nowhere.jpg"], capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert done.stderr == "deblur-hub: nowhere.jpg: no such file or folder; check the path\n"
 
@@ -167,8 +172,23 @@ def test_a_terminal_shows_a_progress_bar_that_moves_with_the_tiles(here, model):
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "deblur_hub.cli", "deblur", "photo.jpg", "--tile", "64", "--model", str(model), "-o", "big"],
-        stdout=terminal, stderr=terminal, cwd=enlarge(here))
+        [
+            sys.executable,
+            "-m",
+            "deblur_hub.cli",
+            "deblur",
+            "photo.jpg",
+            "--tile",
+            "64",
+            "--model",
+            str(model),
+            "-o",
+            "big",
+        ],
+        stdout=terminal,
+        stderr=terminal,
+        cwd=enlarge(here),
+    )
     os.close(terminal)
     shown = b""
     while True:
@@ -242,8 +262,11 @@ def test_a_release_that_fails_leaves_the_one_before(pairs, model, tmp_path, caps
 
 def test_benchmark_compares_with_resnet_9_in_the_same_run(capsys, model):
     assert main(["benchmark", str(model), "--size", "96x64", "--runs", "1"]) == 0
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]]
-            for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("| ")
+    ]
     assert [row[0] for row in rows] == ["model", "deblurgan", str(model)]
     assert rows[1][1:3] == ["float32", "11.38 M"]
     assert rows[1][5] == "1.0" and float(rows[2][5]) > 1

@@ -10,8 +10,9 @@ from deblur_hub import GeneratorConfig, ModelError
 from deblur_hub.config import HEADER, SCHEMA_VERSION
 
 NUMBERS = st.integers(-(2**40), 2**40) | st.floats(allow_nan=False, allow_infinity=False)
-OPTIONS = st.dictionaries(st.text().filter(lambda key: key not in HEADER),
-                          st.booleans() | NUMBERS | st.text() | st.lists(st.integers()))
+OPTIONS = st.dictionaries(
+    st.text().filter(lambda key: key not in HEADER), st.booleans() | NUMBERS | st.text() | st.lists(st.integers())
+)
 
 
 def refusal(text: str) -> str:
@@ -74,4 +75,5 @@ def test_a_name_that_is_no_text_is_refused(key, value):
 
 def test_a_file_that_names_no_architecture_is_refused_with_the_nearest_key():
     assert refusal('{"schema_version": 1, "architechture": "compact"}').endswith(
-        "names no 'architecture' (did you mean 'architechture'?)")
+        "names no 'architecture' (did you mean 'architechture'?)"
+    )

@@ -31,8 +31,12 @@ def test_two_plain_folders_are_a_set(tmp_path):
         put(tmp_path / "blur" / name), put(tmp_path / "sharp" / name)
     pairs = find_pairs(tmp_path)
     assert [pair.name for pair in pairs] == ["a.png", "b.png", "c.png"]
-    assert all(pair.blurred == tmp_path / "blur" / pair.name and pair.sharp == tmp_path / "sharp" / pair.name
-               and pair.scene == "" for pair in pairs)
+    assert all(
+        pair.blurred == tmp_path / "blur" / pair.name
+        and pair.sharp == tmp_path / "sharp" / pair.name
+        and pair.scene == ""
+        for pair in pairs
+    )
 
 
 def test_the_layout_of_gopro_is_a_set_of_scenes(tmp_path):
@@ -71,8 +75,9 @@ def test_a_folder_without_a_scene_has_no_pairs(tmp_path):
 def test_a_picture_without_partner_is_named(tmp_path, have, lack):
     put(tmp_path / "blur" / "a.png"), put(tmp_path / "sharp" / "a.png")
     lonely = put(tmp_path / have / "b.png")
-    assert refusal(tmp_path) == (f"{lonely}: has no partner of that name in {tmp_path / lack}; add it or take this one "
-                                 "out")
+    assert refusal(tmp_path) == (
+        f"{lonely}: has no partner of that name in {tmp_path / lack}; add it or take this one out"
+    )
 
 
 def test_two_pictures_of_one_name_are_not_paired_by_chance(tmp_path):

@@ -22,6 +22,7 @@ from tests.conftest import TINY, TINY_RESNET, awake
 
 RESNET = GeneratorConfig("resnet", TINY_RESNET | {"dropout": 0.5}, name="tiny resnet")
 
+
 def picture(height: int = 37, width: int = 53, seed: int = 0) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
@@ -168,8 +169,9 @@ def test_tile_and_progress_reach_the_tiles(generator):
 # --- as a module -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))],
-                         ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))], ids=["deepcopy", "pickle"]
+)
 def test_a_copy_does_the_same_and_shares_nothing(generator, copied):
     twin = copied(generator)
     assert torch.equal(twin(picture()), generator(picture())) and twin.config == generator.config
@@ -258,13 +260,19 @@ def test_saving_does_not_change_what_is_saved(generator, tmp_path):
     before = copy.deepcopy(generator.state_dict())
     generator.train().save_pretrained(tmp_path, dtype=torch.float16)
     assert generator.training
-    assert all(torch.equal(tensor, before[key]) and tensor.dtype == torch.float32
-               for key, tensor in generator.state_dict().items())
+    assert all(
+        torch.equal(tensor, before[key]) and tensor.dtype == torch.float32
+        for key, tensor in generator.state_dict().items()
+    )
 
 
 def test_a_saved_model_holds_four_files_that_others_may_read_and_a_card_with_front_matter(saved):
-    assert sorted(file.name for file in saved.iterdir()) == ["README.md", "config.json", "golden.safetensors",
-                                                              "model.safetensors"]
+    assert sorted(file.name for file in saved.iterdir()) == [
+        "README.md",
+        "config.json",
+        "golden.safetensors",
+        "model.safetensors",
+    ]
     assert len({file.stat().st_mode for file in saved.iterdir()}) == 1
     card = (saved / "README.md").read_text()
     assert card.startswith("---\n") and "library_name: deblur-hub" in card and "pipeline_tag: image-to-image" in card
@@ -296,8 +304,11 @@ def test_every_bundled_model_loads_and_gives_its_golden_output(name):
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in folder.rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
 
 
 @pytest.mark.parametrize("at", [1, 2])
@@ -389,8 +400,9 @@ def test_a_surplus_tensor_with_a_name_of_a_megabyte_is_refused_in_a_short_senten
     assert "that this network lacks, such as 'xxx" in refusal(saved)
 
 
-@pytest.mark.parametrize("reshaped", [lambda bias: bias[:-1].clone(), lambda bias: bias[None].clone(),
-                                      lambda bias: bias[0].clone()])
+@pytest.mark.parametrize(
+    "reshaped", [lambda bias: bias[:-1].clone(), lambda bias: bias[None].clone(), lambda bias: bias[0].clone()]
+)
 def test_a_tensor_of_another_shape_is_refused_with_both_shapes(saved, reshaped):
     rewrite(saved, lambda tensors: tensors | {"stem.bias": reshaped(tensors["stem.bias"])})
     shape = list(reshaped(torch.zeros(8)).shape)
@@ -475,8 +487,10 @@ def edit(folder: Path, **changes) -> None:
 
 def test_an_unknown_architecture_is_refused_with_those_that_are_known(saved):
     edit(saved, architecture="nafnet2")
-    assert refusal(saved) == (f"{saved}: config.json asks for architecture 'nafnet2', which this version does not know "
-                              "(it knows: compact, resnet)")
+    assert refusal(saved) == (
+        f"{saved}: config.json asks for architecture 'nafnet2', which this version does not know "
+        "(it knows: compact, resnet)"
+    )
 
 
 def test_an_unknown_option_is_refused_with_the_nearest(saved):
@@ -496,8 +510,21 @@ def test_lists_that_do_not_belong_together_are_refused(saved):
     assert "widths [8, 16, 32] and blocks [1, 1] differ in length" in refusal(saved)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "[" * 100_000, '{"a":' * 100_000, "\ufeff{}", "{}",
-                                  '{"schema_version": true}', '{"schema_version": 1, "architecture": ["compact"]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        "null",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "\ufeff{}",
+        "{}",
+        '{"schema_version": true}',
+        '{"schema_version": 1, "architecture": ["compact"]}',
+    ],
+)
 def test_a_configuration_that_is_none_is_refused(saved, text):
     (saved / "config.json").write_text(text, encoding="utf-8")
     assert refusal(saved).startswith(f"{saved}: config.json: ")
@@ -527,8 +554,10 @@ def test_bundled_models_are_found_by_name_and_the_default_by_none(bundled):
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_one(bundled):
-    assert refusal("compcat") == ("model 'compcat': neither a bundled model (compact, artful), nor a folder, nor a hub "
-                                  "repository 'owner/name' (did you mean 'compact'?)")
+    assert refusal("compcat") == (
+        "model 'compcat': neither a bundled model (compact, artful), nor a folder, nor a hub "
+        "repository 'owner/name' (did you mean 'compact'?)"
+    )
 
 
 def test_a_name_with_a_dot_before_it_is_a_folder(bundled, tmp_path, monkeypatch):
@@ -541,8 +570,9 @@ def test_a_name_with_a_dot_before_it_is_a_folder(bundled, tmp_path, monkeypatch)
     assert_same(DeblurGenerator.from_pretrained("compact"), bundled)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "/", "a" * 5000, "a\0b", "../../etc/passwd", "a/b/c", "http://a/b",
-                                  "ä/ö"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "/", "a" * 5000, "a\0b", "../../etc/passwd", "a/b/c", "http://a/b", "ä/ö"]
+)
 def test_a_name_that_cannot_be_is_refused_in_a_sentence(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refusal(name)
@@ -559,8 +589,9 @@ def test_a_file_in_place_of_a_folder_is_refused(saved):
 
 
 def test_a_revision_of_a_folder_is_refused(saved):
-    assert refusal(saved, revision="main") == (f"model '{saved}': 'revision' is for hub repositories, and this is a "
-                                               "local folder; leave it away")
+    assert refusal(saved, revision="main") == (
+        f"model '{saved}': 'revision' is for hub repositories, and this is a local folder; leave it away"
+    )
 
 
 def test_a_subfolder_that_is_not_there_is_refused_by_name(saved):
@@ -568,9 +599,11 @@ def test_a_subfolder_that_is_not_there_is_refused_by_name(saved):
 
 
 def test_an_unknown_argument_is_a_type_error_and_not_swallowed(saved, generator):
-    for call in (lambda: DeblurGenerator.from_pretrained(saved, varaint="fp16"),
-                 lambda: generator.save_pretrained(saved, variants="fp16"),
-                 lambda: generator.deblur(pixels(), tiles=3)):
+    for call in (
+        lambda: DeblurGenerator.from_pretrained(saved, varaint="fp16"),
+        lambda: generator.save_pretrained(saved, variants="fp16"),
+        lambda: generator.deblur(pixels(), tiles=3),
+    ):
         with pytest.raises(TypeError, match="unexpected keyword"):
             call()
 
@@ -584,8 +617,9 @@ def test_the_checksum_is_in_the_header_of_the_file(saved):
         assert len(bytes.fromhex(file.metadata()["sha256"])) == 32
 
 
-@pytest.mark.parametrize(("architecture", "options"), [("compcat", {}), ("compact", {"width": 3}),
-                                                       ("compact", {"widths": 3})])
+@pytest.mark.parametrize(
+    ("architecture", "options"), [("compcat", {}), ("compact", {"width": 3}), ("compact", {"widths": 3})]
+)
 def test_a_generator_is_not_built_from_a_wrong_configuration(architecture, options):
     with pytest.raises(ModelError):
         DeblurGenerator(GeneratorConfig(architecture, options))

@@ -57,12 +57,25 @@ class Client:
 
     def __init__(self, home: Path, endpoint: str, **environment: str) -> None:
         settings = {
-            "PYTHONPATH": str(ROOT), "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_TOKEN": TOKEN,
-            "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1"}
+            "PYTHONPATH": str(ROOT),
+            "HF_HOME": str(home),
+            "HF_ENDPOINT": endpoint,
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-        self.process = subprocess.Popen([sys.executable, "-c", PLAYER], cwd=home, text=True, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, env=inherited | settings | environment)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PLAYER],
+            cwd=home,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=inherited | settings | environment,
+        )
 
     def play(self, scene: str) -> list[Step]:
         watchdog = threading.Timer(SCENE_SECONDS, self.process.kill)
@@ -125,8 +138,12 @@ def test_a_model_goes_to_the_hub_in_one_commit_and_comes_back_by_branch_and_by_c
     first_commit, by_main, second_commit, by_main_again, _, by_branch, first, second = (result for result, _ in steps)
     repository = hub.repositories["tester/tiny"]
     assert len(repository.commits) == 4  # the empty one and three
-    assert set(repository.commits[repository.branches["main"]]) == {"README.md", "config.json", "golden.safetensors",
-                                                                     "model.safetensors"}
+    assert set(repository.commits[repository.branches["main"]]) == {
+        "README.md",
+        "config.json",
+        "golden.safetensors",
+        "model.safetensors",
+    }
     assert first_commit.startswith(f"{hub.address}/tester/tiny/commit/") and second_commit != first_commit
     assert by_main == first and by_main_again == second
     assert by_branch == pytest.approx(second, rel=1e-3, abs=1e-6) and by_branch != second
@@ -151,7 +168,7 @@ def test_all_files_come_from_one_commit_though_the_branch_moves_between_them(hub
             repository.commit("main", files | {"model.safetensors": b"of another day"})
 
     hub.watch = move
-    (loaded, _), = play("""step(load, "tester/moving")""")
+    ((loaded, _),) = play("""step(load, "tester/moving")""")
     hub.watch = None
     assert repository.branches["main"] != first
     assert isinstance(loaded, list), loaded
@@ -160,13 +177,15 @@ def test_all_files_come_from_one_commit_though_the_branch_moves_between_them(hub
 def test_a_model_that_was_loaded_once_is_loaded_without_network(play, play_alone):
     """The cache knows a repository by its name, whatever the address of the hub."""
     (_, _), (loaded, _) = play("""step(generator.push_to_hub, "tester/kept"); step(load, "tester/kept")""")
-    (kept, seconds), = play_alone("""step(load, "tester/kept")""")
+    ((kept, seconds),) = play_alone("""step(load, "tester/kept")""")
     assert isinstance(loaded, list) and kept == loaded
     assert seconds < PATIENCE
 
 
 def test_what_is_not_on_the_hub_is_a_sentence_each(hub, play):
-    results = [result for result, _ in play("""
+    results = [
+        result
+        for result, _ in play("""
         step(generator.push_to_hub, "tester/here")
         step(generator.push_to_hub, "tester/secret", private=True)
         step(load, "tester/nowhere")
@@ -176,14 +195,16 @@ def test_what_is_not_on_the_hub_is_a_sentence_each(hub, play):
         step(load, "tester/na--me")
         step(load, "tester/secret")
         step(load, "tester/secret", token=False)
-        """)][2:]
+        """)
+    ][2:]
     assert results[:5] == [
         "tester/nowhere: no such repository, or it is private; check the name, or log in with 'hf auth login' or "
         "token=...",
         "tester/here@v9: the repository has no such branch, tag or commit; look at its page",
         "tester/here: has no model.fp16.safetensors; it is not a deblur-hub model, or lacks this variant",
         "tester/here: has no model.safetensors in deep; it is not a deblur-hub model, or lacks this variant",
-        results[4]]
+        results[4],
+    ]
     assert results[4].startswith("tester/na--me: ") and results[4].endswith("; check the name")
     assert isinstance(results[5], list)
     assert results[6].startswith("tester/secret: no such repository, or it is private")
@@ -194,7 +215,7 @@ def test_a_repository_without_a_configuration_is_no_model(hub, play):
     repository = hub.repositories["tester/headless"]
     files = repository.commits[repository.branches["main"]]
     repository.commit("main", {path: content for path, content in files.items() if path != "config.json"})
-    (message, _), = play("""step(load, "tester/headless")""")
+    ((message, _),) = play("""step(load, "tester/headless")""")
     assert message == "tester/headless: has no config.json; it is not a deblur-hub model, or lacks this variant"
 
 
@@ -205,7 +226,7 @@ def test_weights_that_were_damaged_on_the_hub_are_refused(hub, play):
     weights = bytearray(files["model.safetensors"])
     weights[-1] ^= 1
     repository.commit("main", files | {"model.safetensors": bytes(weights)})
-    (message, _), = play("""step(load, "tester/damaged")""")
+    ((message, _),) = play("""step(load, "tester/damaged")""")
     assert message == "tester/damaged: model.safetensors fails its checksum; download or save it again"
 
 
@@ -221,7 +242,7 @@ def test_what_is_published_is_what_save_pretrained_writes(hub, play, tmp_path):
 
 
 def test_publishing_without_the_right_token_is_a_sentence(hub, play):
-    (message, _), = play("""step(generator.push_to_hub, "tester/locked", token="hf_wrong")""")
+    ((message, _),) = play("""step(generator.push_to_hub, "tester/locked", token="hf_wrong")""")
     assert message.startswith("tester/locked: cannot be published (") and "\n" not in message
     assert "hf auth login" in message
     assert "tester/locked" not in hub.repositories

@@ -11,8 +11,20 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deblur_hub"
 GROUND = {"networks", "images", "image_files", "restoration", "blur", "metrics", "config", "model_card", "errors"}
 FIRST = {"hub", "datasets"}
-HEAVY = ("gradio", "accelerate", "torchvision", "matplotlib", "skimage", "scipy", "tensorboard", "huggingface_hub",
-         "tifffile", "imagecodecs", "train", "space")
+HEAVY = (
+    "gradio",
+    "accelerate",
+    "torchvision",
+    "matplotlib",
+    "skimage",
+    "scipy",
+    "tensorboard",
+    "huggingface_hub",
+    "tifffile",
+    "imagecodecs",
+    "train",
+    "space",
+)
 
 
 def imports(path: Path) -> set[str]:
@@ -42,8 +54,13 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    listing = subprocess.run([sys.executable, "-c", "import deblur_hub, sys; print(*sys.modules)"], cwd=ROOT, text=True,
-                             capture_output=True, check=True).stdout.split()
+    listing = subprocess.run(
+        [sys.executable, "-c", "import deblur_hub, sys; print(*sys.modules)"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout.split()
     assert "torch" in listing and "deblur_hub.generator" in listing
     assert [name for name in HEAVY if name in listing] == []
 

@@ -16,8 +16,15 @@ def tensor(pixels: np.ndarray) -> torch.Tensor:
 
 
 def reference(restored: np.ndarray, sharp: np.ndarray, data_range: float) -> float:
-    return structural_similarity(restored, sharp, data_range=data_range, channel_axis=2, gaussian_weights=True,
-                                 sigma=1.5, use_sample_covariance=False)
+    return structural_similarity(
+        restored,
+        sharp,
+        data_range=data_range,
+        channel_axis=2,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
 
 
 def worse(pixels: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -114,12 +114,15 @@ def reach(network, side: int) -> int:
     return farthest
 
 
-@pytest.mark.parametrize("options", [
-    {"widths": [8], "blocks": [2], "unshuffle": 2},
-    {"widths": [8, 8], "blocks": [1, 1], "unshuffle": 2},
-    {"widths": [4, 4, 4], "blocks": [1, 1, 2], "unshuffle": 1},
-    {"widths": [4, 4], "blocks": [2, 1], "unshuffle": 4},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"widths": [8], "blocks": [2], "unshuffle": 2},
+        {"widths": [8, 8], "blocks": [1, 1], "unshuffle": 2},
+        {"widths": [4, 4, 4], "blocks": [1, 1, 2], "unshuffle": 1},
+        {"widths": [4, 4], "blocks": [2, 1], "unshuffle": 4},
+    ],
+)
 def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel_and_something_near_its_edge_has(options):
     network = awake(build_network("compact", **options)).double()
     bound = network.receptive_field
@@ -134,12 +137,15 @@ def test_the_released_compact_sees_no_farther_than_a_tile_can_afford():
 # --- what each says of itself ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "options", "multiple"), [
-    ("compact", {}, 16),
-    ("compact", {"widths": [8], "blocks": [1], "unshuffle": 3}, 3),
-    ("compact", {"widths": [8, 8, 8, 8], "blocks": [1, 1, 1, 1], "unshuffle": 2}, 16),
-    ("resnet", {"width": 4, "blocks": 1}, 4),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "multiple"),
+    [
+        ("compact", {}, 16),
+        ("compact", {"widths": [8], "blocks": [1], "unshuffle": 3}, 3),
+        ("compact", {"widths": [8, 8, 8, 8], "blocks": [1, 1, 1, 1], "unshuffle": 2}, 16),
+        ("resnet", {"width": 4, "blocks": 1}, 4),
+    ],
+)
 def test_sides_of_the_size_multiple_come_back_and_smaller_steps_do_not(name, options, multiple):
     network = on_meta(name, **options)
     assert network.size_multiple == multiple
@@ -171,13 +177,16 @@ class Peak(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize(("name", "options", "side"), [
-    ("compact", {}, 256),
-    ("compact", {"widths": [32, 64], "blocks": [1, 1], "unshuffle": 2}, 256),
-    ("compact", {"widths": [96], "blocks": [3]}, 256),
-    ("compact", {"widths": [16, 32, 64], "blocks": [1, 1, 1], "unshuffle": 1}, 256),
-    ("resnet", {"width": 64, "blocks": 2}, 256),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "side"),
+    [
+        ("compact", {}, 256),
+        ("compact", {"widths": [32, 64], "blocks": [1, 1], "unshuffle": 2}, 256),
+        ("compact", {"widths": [96], "blocks": [3]}, 256),
+        ("compact", {"widths": [16, 32, 64], "blocks": [1, 1, 1], "unshuffle": 1}, 256),
+        ("resnet", {"width": 64, "blocks": 2}, 256),
+    ],
+)
 def test_the_stated_values_per_pixel_are_what_a_pass_takes(name, options, side):
     network = awake(build_network(name, **options)).to(memory_format=torch.channels_last)
     with torch.inference_mode(), Peak() as peak:
@@ -188,25 +197,36 @@ def test_the_stated_values_per_pixel_are_what_a_pass_takes(name, options, side):
 # --- options -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "options", "message"), [
-    ("compcat", {}, "architecture 'compcat' is not known to this version (it knows: compact, deblurgan, resnet) "
-                    "(did you mean 'compact'?)"),
-    ("resnet", {"widht": 3}, "resnet: unknown option 'widht' (did you mean 'width'?); it has: width, blocks, dropout"),
-    ("resnet", {"width": "64"}, "resnet: option 'width' must be of type int, not '64'"),
-    ("resnet", {"width": True}, "resnet: option 'width' must be of type int, not True"),
-    ("resnet", {"width": 64.0}, "resnet: option 'width' must be of type int, not 64.0"),
-    ("resnet", {"width": None}, "resnet: option 'width' must be of type int, not None"),
-    ("resnet", {"width": 0}, "resnet: option 'width' is 0, which is out of range (1 to 8192)"),
-    ("resnet", {"width": 10**9}, "resnet: option 'width' is 1000000000, which is out of range (1 to 8192)"),
-    ("resnet", {"blocks": 10**9}, "resnet: option 'blocks' is 1000000000, which is out of range (1 to 64)"),
-    ("resnet", {"dropout": 1.5}, "resnet: option 'dropout' is 1.5, which is out of range (0 to 1)"),
-    ("resnet", {"dropout": float("nan")}, "resnet: option 'dropout' is nan, which is out of range (0 to 1)"),
-    ("compact", {"widths": 64}, "compact: option 'widths' must be a list of 1 to 16 numbers, not 64"),
-    ("compact", {"widths": []}, "compact: option 'widths' must be a list of 1 to 16 numbers, not []"),
-    ("compact", {"widths": [[8]]}, "compact: option 'widths' must be of type int, not [8]"),
-    ("compact", {"blocks": [1, 10**9]}, "compact: option 'blocks' is 1000000000, which is out of range (1 to 64)"),
-    ("compact", {"unshuffle": -4}, "compact: option 'unshuffle' is -4, which is out of range (1 to 8192)"),
-])
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "compcat",
+            {},
+            "architecture 'compcat' is not known to this version (it knows: compact, deblurgan, resnet) "
+            "(did you mean 'compact'?)",
+        ),
+        (
+            "resnet",
+            {"widht": 3},
+            "resnet: unknown option 'widht' (did you mean 'width'?); it has: width, blocks, dropout",
+        ),
+        ("resnet", {"width": "64"}, "resnet: option 'width' must be of type int, not '64'"),
+        ("resnet", {"width": True}, "resnet: option 'width' must be of type int, not True"),
+        ("resnet", {"width": 64.0}, "resnet: option 'width' must be of type int, not 64.0"),
+        ("resnet", {"width": None}, "resnet: option 'width' must be of type int, not None"),
+        ("resnet", {"width": 0}, "resnet: option 'width' is 0, which is out of range (1 to 8192)"),
+        ("resnet", {"width": 10**9}, "resnet: option 'width' is 1000000000, which is out of range (1 to 8192)"),
+        ("resnet", {"blocks": 10**9}, "resnet: option 'blocks' is 1000000000, which is out of range (1 to 64)"),
+        ("resnet", {"dropout": 1.5}, "resnet: option 'dropout' is 1.5, which is out of range (0 to 1)"),
+        ("resnet", {"dropout": float("nan")}, "resnet: option 'dropout' is nan, which is out of range (0 to 1)"),
+        ("compact", {"widths": 64}, "compact: option 'widths' must be a list of 1 to 16 numbers, not 64"),
+        ("compact", {"widths": []}, "compact: option 'widths' must be a list of 1 to 16 numbers, not []"),
+        ("compact", {"widths": [[8]]}, "compact: option 'widths' must be of type int, not [8]"),
+        ("compact", {"blocks": [1, 10**9]}, "compact: option 'blocks' is 1000000000, which is out of range (1 to 64)"),
+        ("compact", {"unshuffle": -4}, "compact: option 'unshuffle' is -4, which is out of range (1 to 8192)"),
+    ],
+)
 def test_an_option_that_cannot_be_is_refused_in_one_sentence(name, options, message):
     with pytest.raises(ModelError) as error:
         build_network(name, **options)

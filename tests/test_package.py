@@ -19,8 +19,12 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     return next(folder.glob("*.whl"))
 
 
@@ -35,8 +39,15 @@ def installed(wheel, tmp_path_factory) -> Path:
 
 def run(installed: Path, *command: str, **options) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen([sys.executable, *command], env=environment, cwd=installed, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, **options)
+    return subprocess.Popen(
+        [sys.executable, *command],
+        env=environment,
+        cwd=installed,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        **options,
+    )
 
 
 def test_the_version_is_stated_once_for_all():
@@ -45,17 +56,25 @@ def test_the_version_is_stated_once_for_all():
 
 def test_the_wheel_holds_the_weights_and_the_page_and_nothing_of_the_workshop(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"deblur_hub/weights/compact/model.safetensors", "deblur_hub/weights/compact/config.json",
-            "deblur_hub/weights/compact/golden.safetensors", "deblur_hub/weights/compact/README.md",
-            "deblur_hub/space/app.py", "deblur_hub/space/style.css", "deblur_hub/space/examples/pagoda.jpg"} <= set(names)
+    assert {
+        "deblur_hub/weights/compact/model.safetensors",
+        "deblur_hub/weights/compact/config.json",
+        "deblur_hub/weights/compact/golden.safetensors",
+        "deblur_hub/weights/compact/README.md",
+        "deblur_hub/space/app.py",
+        "deblur_hub/space/style.css",
+        "deblur_hub/space/examples/pagoda.jpg",
+    } <= set(names)
     assert {name.split("/")[0] for name in names} == {"deblur_hub", f"deblur_hub-{deblur_hub.__version__}.dist-info"}
     assert not [name for name in names if "__pycache__" in name]
 
 
 @pytest.mark.slow
 def test_an_installed_wheel_restores_a_picture(installed):
-    code = ("import deblur_hub, numpy; g = deblur_hub.DeblurGenerator.from_pretrained(); print(deblur_hub.__file__);"
-            "print(g.deblur(numpy.zeros((9, 7, 3), numpy.uint8)).shape)")
+    code = (
+        "import deblur_hub, numpy; g = deblur_hub.DeblurGenerator.from_pretrained(); print(deblur_hub.__file__);"
+        "print(g.deblur(numpy.zeros((9, 7, 3), numpy.uint8)).shape)"
+    )
     process = run(installed, "-c", code)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out

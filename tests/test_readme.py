@@ -12,9 +12,11 @@ from deblur_hub.cli import main, parser
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
-SHELL_LINES = [re.split(r"\s+#", line)[0].strip() for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S)
-               for line in block.splitlines()] + [
-    re.split(r"\s+#", line)[0].strip() for line in TEXT.splitlines() if line.startswith("    ")]
+SHELL_LINES = [
+    re.split(r"\s+#", line)[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S)
+    for line in block.splitlines()
+] + [re.split(r"\s+#", line)[0].strip() for line in TEXT.splitlines() if line.startswith("    ")]
 COMMANDS = [line.removeprefix(".venv/bin/") for line in SHELL_LINES]
 
 
@@ -29,12 +31,14 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_python_example_restores_a_photo(here):
-    block, = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
     exec(block, {})
     assert Image.open("sharp.png").size == Image.open("photo.jpg").size
 
 
-@pytest.mark.parametrize("line", [line for line in COMMANDS if re.match(r"deblur-hub (deblur|evaluate compact pairs)", line)])
+@pytest.mark.parametrize(
+    "line", [line for line in COMMANDS if re.match(r"deblur-hub (deblur|evaluate compact pairs)", line)]
+)
 def test_its_shell_examples_run(here, line):
     assert main([*shlex.split(line)[1:], "-q"]) == 0
 
@@ -48,7 +52,7 @@ def test_its_training_example_is_understood_and_names_a_recipe():
     from train.__main__ import parse
     from train.recipe import load_recipe
 
-    line, = [line for line in COMMANDS if line.startswith("accelerate launch train/ --recipe")]
+    (line,) = [line for line in COMMANDS if line.startswith("accelerate launch train/ --recipe")]
     options = parse(shlex.split(line)[3:])
     assert load_recipe(options.recipe).generator == "compact"
 
@@ -66,9 +70,9 @@ def test_its_links_and_pictures_exist():
 
 
 def test_its_scores_are_those_of_the_bundled_models_card():
-    row, = [line for line in TEXT.splitlines() if line.startswith("| `compact`")]
+    (row,) = [line for line in TEXT.splitlines() if line.startswith("| `compact`")]
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     card = (ROOT / "deblur_hub/weights/compact/README.md").read_text()
-    mean, = [line for line in card.splitlines() if line.startswith("| **mean**")]
+    (mean,) = [line for line in card.splitlines() if line.startswith("| **mean**")]
     blurred_psnr, psnr, _, blurred_ssim, ssim = (cell.strip() for cell in mean.split("|")[2:-1])
     assert cells[3:6] == [psnr, ssim, f"{blurred_psnr}, {blurred_ssim}"]

@@ -52,18 +52,23 @@ class Short(Wrapped):
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
-                 "to allocate 1000 bytes. Error code 12 (Cannot allocate memory)"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:83] data. DefaultCPUAllocator: not enough memory: you tried to "
-                 "allocate 1000 bytes."),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+        "to allocate 1000 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:83] data. DefaultCPUAllocator: not enough memory: you tried to "
+        "allocate 1000 bytes."
+    ),
 ]
 
 
 # --- tiles -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 333), (333, 1), (17, 1031), (251, 199), (128, 192),
-                                              (65, 129)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (1, 333), (333, 1), (17, 1031), (251, 199), (128, 192), (65, 129)]
+)
 @pytest.mark.parametrize("tile", [64, 101])
 def test_a_tiled_result_equals_the_whole_frame(compact, height, width, tile):
     blurred = picture(height, width)
@@ -107,15 +112,22 @@ def test_pictures_of_a_batch_are_restored_as_if_alone(compact):
     assert torch.equal(together, torch.cat([restore(compact, one[None], tile=64) for one in pictures]))
 
 
-@given(st.integers(1, 700), st.integers(1, 700), st.one_of(st.just(0), st.integers(64, 800)), st.integers(0, 90),
-       st.integers(1, 32))
+@given(
+    st.integers(1, 700),
+    st.integers(1, 700),
+    st.one_of(st.just(0), st.integers(64, 800)),
+    st.integers(0, 90),
+    st.integers(1, 32),
+)
 def test_tiles_write_every_pixel_once_and_read_as_far_as_the_margin_goes(height, width, tile, margin, multiple):
     margin = -(-margin // multiple) * multiple
     written = np.zeros((height, width), int)
     for part in cut((height, width), tile, margin, multiple):
         written[part.out_rows, part.out_columns] += 1
-        for length, read, inner, out in ((height, part.rows, part.inner_rows, part.out_rows),
-                                         (width, part.columns, part.inner_columns, part.out_columns)):
+        for length, read, inner, out in (
+            (height, part.rows, part.inner_rows, part.out_rows),
+            (width, part.columns, part.inner_columns, part.out_columns),
+        ):
             frame = -(-length // multiple) * multiple
             assert len(read) % multiple == 0 and read.start % multiple == 0
             assert read[inner.start] == out.start and read[inner.stop - 1] == out.stop - 1
@@ -170,8 +182,11 @@ def test_a_tile_that_was_larger_than_the_picture_is_not_tried_again(compact):
 
 
 def test_where_memory_does_not_suffice_for_the_smallest_tile_one_sentence_says_so(compact):
-    with pytest.raises(RestorationError, match=r"^a picture of 400x300 pixels does not fit in the memory of cpu; free "
-                                               r"some, take a smaller picture or the model 'compact'$"):
+    with pytest.raises(
+        RestorationError,
+        match=r"^a picture of 400x300 pixels does not fit in the memory of cpu; free "
+        r"some, take a smaller picture or the model 'compact'$",
+    ):
         restore(Short(compact, limit=0, error=OUT_OF_MEMORY[1]), picture(300, 400))
 
 
@@ -227,10 +242,13 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_has_it_in_hardware(monkeypatch
     assert dtype_for("auto", CPU) == expected
 
 
-@pytest.mark.parametrize(("precision", "message"), [
-    ("float16", "precision 'float16' needs a GPU; take 'bfloat16' or 'float32' on a CPU"),
-    ("int8", "precision 'int8' is not known; take one of auto, float32, bfloat16, float16"),
-])
+@pytest.mark.parametrize(
+    ("precision", "message"),
+    [
+        ("float16", "precision 'float16' needs a GPU; take 'bfloat16' or 'float32' on a CPU"),
+        ("int8", "precision 'int8' is not known; take one of auto, float32, bfloat16, float16"),
+    ],
+)
 def test_a_precision_that_is_not_to_be_had_is_one_sentence(compact, precision, message):
     with pytest.raises(RestorationError) as error:
         restore(compact, picture(20, 20), precision=precision)

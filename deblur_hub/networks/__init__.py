@@ -42,8 +42,10 @@ def build_network(name: str, **options: Any) -> nn.Module:
     architecture, preset = PRESETS.get(name, (name, {}))
     if architecture not in NETWORKS:
         known = sorted(NETWORKS.keys() | PRESETS.keys())
-        raise ModelError(f"architecture '{name}' is not known to this version (it knows: {', '.join(known)})"
-                         f"{did_you_mean(name, known)}")
+        raise ModelError(
+            f"architecture '{name}' is not known to this version (it knows: {', '.join(known)})"
+            f"{did_you_mean(name, known)}"
+        )
     network = NETWORKS[architecture]
     return network(**check_options(architecture, network, preset | options))
 
@@ -54,8 +56,9 @@ def check_options(architecture: str, network: type[nn.Module], options: dict[str
     checked = {}
     for key, value in options.items():
         if key not in expected:
-            raise ModelError(f"{architecture}: unknown option '{key}'{did_you_mean(key, expected)}; "
-                             f"it has: {', '.join(expected)}")
+            raise ModelError(
+                f"{architecture}: unknown option '{key}'{did_you_mean(key, expected)}; it has: {', '.join(expected)}"
+            )
         checked[key] = check_value(f"{architecture}: option '{key}'", value, expected[key])
     return checked
 
@@ -77,8 +80,9 @@ def check_value(what: str, value: Any, kind: Any) -> Any:
     if type(value) is not kind:
         raise ModelError(f"{what} must be of type {kind.__name__}, not {value!r:.60}")
     if kind is int and not 1 <= value <= (MOST_REPEATS if "blocks" in what else MOST_CHANNELS):
-        raise ModelError(f"{what} is {value}, which is out of range "
-                         f"(1 to {MOST_REPEATS if 'blocks' in what else MOST_CHANNELS})")
+        raise ModelError(
+            f"{what} is {value}, which is out of range (1 to {MOST_REPEATS if 'blocks' in what else MOST_CHANNELS})"
+        )
     if kind is float and not 0 <= value <= 1:
         raise ModelError(f"{what} is {value}, which is out of range (0 to 1)")
     return value

@@ -21,8 +21,9 @@ class CompactGenerator(nn.Module):
     `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); H and W are multiples of `size_multiple`.
     """
 
-    def __init__(self, *, widths: tuple[int, ...] = (64, 128, 256), blocks: tuple[int, ...] = (1, 2, 4),
-                 unshuffle: int = 4) -> None:
+    def __init__(
+        self, *, widths: tuple[int, ...] = (64, 128, 256), blocks: tuple[int, ...] = (1, 2, 4), unshuffle: int = 4
+    ) -> None:
         super().__init__()
         if len(widths) != len(blocks):
             raise ValueError(f"compact: widths {list(widths)} and blocks {list(blocks)} differ in length")
@@ -30,12 +31,11 @@ class CompactGenerator(nn.Module):
         self.fold = nn.PixelUnshuffle(unshuffle)
         self.stem = nn.Conv2d(3 * unshuffle**2, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(residual_blocks(width, depth) for width, depth in outer)
-        self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
+        self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.middle = residual_blocks(*inner)
         self.up = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2))
-            for fine, coarse in pairwise(widths))
+            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)) for fine, coarse in pairwise(widths)
+        )
         self.decoder = nn.ModuleList(residual_blocks(width, depth) for width, depth in outer)
         self.head = nn.Conv2d(widths[0], 3 * unshuffle**2, 3, padding=1)
         self.unfold = nn.PixelShuffle(unshuffle)
