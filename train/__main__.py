@@ -10,47 +10,56 @@ DATA is searched to any depth for
     <anything>fps/<run>                consecutive frames of a high-speed camera, which are averaged to blurred pictures
     sharp/... without a blur/ beside   sharp photographs, which are blurred synthetically
 
-A run can be stopped at any moment and goes on from its last checkpoint with --resume. The recipes are train/recipes/*.toml.
+A run can be stopped at any moment and goes on from its last checkpoint with --resume. The recipes are
+train/recipes/*.toml.
 """
 
 import argparse
+import errno
 import os
 import sys
-import warnings
 from pathlib import Path
 
 if not __package__:  # `accelerate launch train/` runs this file as a plain script from inside the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import torch  # noqa: E402
-from accelerate import Accelerator  # noqa: E402
+import torch
+from accelerate import Accelerator
 
-from deblur_hub.errors import DeblurHubError  # noqa: E402
-from deblur_hub.restoration import has_fast_bfloat16  # noqa: E402
-from train.loop import Run, train  # noqa: E402
-from train.recipe import RecipeError, known_recipes, load_recipe  # noqa: E402
+from deblur_hub.errors import DeblurHubError
+from deblur_hub.restoration import has_fast_bfloat16
+from train.loop import Run, StepError, train
+from train.recipe import Recipe, RecipeError, known_recipes, load_recipe
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
 DEFAULT_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "deblur-hub" / "pictures"
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    warnings.filterwarnings("ignore", message=".*lr_scheduler.*")
     try:
         recipe = load_recipe(options.recipe, options.set)
-        accelerator = Accelerator(mixed_precision=precision(recipe.precision))
+        accelerator = make_accelerator(recipe)
         if int(os.environ.get("WORLD_SIZE", 1)) > 1 and accelerator.num_processes == 1:
-            raise RecipeError("several processes were launched, but each believes that it is alone; for CPUs launch with "
-                              "'ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/ ...'")
+            raise RecipeError("several processes were launched, but each believes that it is alone; for CPUs launch "
+                              "with 'ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/ ...'")
         if accelerator.device.type == "cpu":
             # accelerate launch leaves one thread to each process, however many cores there are.
             torch.set_num_threads(options.threads or max(1, usable_cores() // accelerator.num_processes))
         run = Run(options.data, options.output, options.cache, options.steps, options.time_budget, options.resume,
                   options.init_from, options.perceptual_weights)
         train(recipe, run, accelerator)
+        accelerator.end_training()
     except DeblurHubError as mistake:
-        if int(os.environ.get("RANK", 0)) == 0:
+        # All processes see a mistake in the recipe or the data folder, but maybe only one the picture that is broken.
+        if int(os.environ.get("RANK", 0)) == 0 or isinstance(mistake, StepError):
             print(f"train: {mistake}", file=sys.stderr)
+        return 2
+    except OSError as reason:
+        if reason.errno not in UNWRITABLE:
+            raise
+        print(f"train: {reason.filename or options.output}: cannot be written ({reason.strerror}); free some space and "
+              "go on with --resume, or name another --output", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("train: stopped; go on with --resume", file=sys.stderr)
@@ -98,6 +107,18 @@ def duration(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}' is not a time such as 90s, 9m or 2h")
     return seconds
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """accelerate's view of this process and the others; raises `RecipeError` where it refuses."""
+    try:
+        accelerator = Accelerator(mixed_precision=precision(recipe.precision))
+    except ValueError as reason:
+        raise RecipeError(f"accelerate cannot start here ({str(reason).rstrip('.')}); check the recipe's precision "
+                          f"'{recipe.precision}' and the line that launched this") from None
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise RecipeError(f"recipe '{recipe.name}': precision 'fp16' needs a GPU; take 'auto', 'bf16' or 'no' on a CPU")
+    return accelerator
 
 
 def precision(wanted: str) -> str:

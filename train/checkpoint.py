@@ -25,10 +25,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-    except (OSError, RuntimeError) as reason:
+    except (OSError, RuntimeError, KeyboardInterrupt) as caught:
         aside.unlink(missing_ok=True)
+        # What stops torch's writer comes out of it as a RuntimeError about a position in the file.
+        reason = caught.__context__ if isinstance(caught, RuntimeError) and caught.__context__ else caught
+        if isinstance(reason, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
         raise RecipeError(f"{path}: the checkpoint cannot be written ({reason}); free some space, then go on with "
-                          "--resume from the one before") from reason
+                          "--resume from the one before") from caught
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Training samples: every one a pure function of (seed, position), whatever the workers, processes or resumes."""
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from deblur_hub.errors import DatasetError
 
 from .recipe import Blur, Data, Frames, Validation
 
+KERNEL_ROOM = 6  # pixels that a blur kernel's square needs beside twice its path's length
 Crop = tuple[Tensor, Tensor]  # blurred and sharp, (3, crop, crop) float32 in [-1, 1]
 
 
@@ -40,27 +42,31 @@ def find_material(root: Path, data: Data, validation: Validation) -> Material:
     """
     pairs = find_pairs(root, blur=data.blur_folder)
     held_out = [pair for pair in pairs if Path(pair.scene).name in validation.scenes]
-    if not held_out and len(pairs) > 1:
+    if not held_out and len(pairs) > 1 and validation.pairs:
         # Evenly spread, and never more than a tenth, so that a small set keeps something to train on.
-        count = max(1, min(validation.pairs, len(pairs) // 10))
+        count = min(validation.pairs, max(1, len(pairs) // 10))
         held_out = [pairs[i * len(pairs) // count] for i in range(count)]
     frames, sharp = [], []
     for folder in folders_below(root):
         relative = folder.relative_to(root).parts
+        if set(validation.scenes) & set(relative):
+            continue
         if any(part.endswith("fps") for part in relative):
             frames.append(pictures_in(folder))
-        elif SHARP in relative and not any((parent / data.blur_folder).is_dir() for parent in [folder.parent]):
+        elif SHARP in relative and not (folder.parent / data.blur_folder).is_dir():
             sharp += pictures_in(folder)
-    material = Material([pair for pair in pairs if pair not in set(held_out)], held_out,
+    kept_back = set(held_out)
+    material = Material([pair for pair in pairs if pair not in kept_back], held_out,
                         [run for run in frames if len(run) >= data.frames.most], sharp)
     if not (material.pairs or material.frames or material.sharp):
         raise DatasetError(f"{root}: nothing to train on; it needs folders '{data.blur_folder}' and '{SHARP}' with "
-                           f"partners of one name, a folder of frames whose name ends in 'fps', or photographs in '{SHARP}'")
+                           f"partners of one name, a folder of frames whose name ends in 'fps', or photographs in "
+                           f"'{SHARP}'")
     return material
 
 
 class PictureCache:
-    """Decoded pictures as memory-mapped arrays in a folder: each is decoded once, for all workers, runs and processes."""
+    """Decoded pictures as memory-mapped arrays in a folder: each is decoded once for all workers, runs, processes."""
 
     def __init__(self, folder: Path, *, resize: tuple[int, ...] = ()) -> None:
         self.folder = folder
@@ -77,15 +83,18 @@ class PictureCache:
         cached = self.folder / f"{hashlib.sha1(key.encode()).hexdigest()}.npy"
         if not cached.exists():
             aside = cached.with_suffix(f".{os.getpid()}.part")
+            picture = decode(path, self.resize)
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with aside.open("wb") as file:
-                    np.save(file, decode(path, self.resize))
+                    np.save(file, picture)
                 aside.replace(cached)
             except OSError as reason:
-                aside.unlink(missing_ok=True)
-                raise DatasetError(f"{cached}: the cache of decoded pictures cannot be written ({reason.strerror}); "
-                                   "free some space or name another folder with --cache") from reason
+                if self.folder.is_dir():
+                    aside.unlink(missing_ok=True)
+                raise DatasetError(f"{cached}: the cache of decoded pictures cannot be written "
+                                   f"({reason.strerror or reason}); free some space or name another folder with "
+                                   "--cache") from reason
         return np.load(cached, mmap_mode="r")
 
 
@@ -94,13 +103,17 @@ def decode(path: Path, resize: tuple[int, ...]) -> np.ndarray:
         with Image.open(path) as picture:
             picture = picture.convert("RGB")
             return np.asarray(picture.resize(resize, Image.Resampling.BICUBIC) if resize else picture)
-    except (OSError, ValueError, SyntaxError) as reason:
+    except Exception as reason:
         raise DatasetError(f"{path}: cannot be decoded ({reason}); replace it or take it out") from reason
 
 
 class PairSource:
-    def __init__(self, pairs: list[Pair], candidates: int, cache: PictureCache) -> None:
+    """Blurred pictures that have a sharp partner."""
+
+    def __init__(self, pairs: list[Pair], candidates: int, crop: int, cache: PictureCache) -> None:
         self.pairs, self.candidates, self.cache = pairs, candidates, cache
+        for pair in pairs:
+            require_size(pair.blurred, cache.resize, crop, crop)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -108,16 +121,22 @@ class PairSource:
     def crop(self, item: int, size: int, rng: np.random.Generator) -> Crop:
         pair = self.pairs[item]
         blurred, sharp = self.cache(pair.blurred), self.cache(pair.sharp)
-        window = detailed_window(sharp, size, rng, pair.blurred, self.candidates)
+        window = detailed_window(sharp, size, rng, self.candidates)
         return as_values(blurred[window]), as_values(sharp[window])
 
 
 class FrameSource:
     """Averages of consecutive frames; the middle one is the sharp partner (Nah et al., CVPR 2017, section 2)."""
 
-    def __init__(self, runs: list[list[Path]], options: Frames, candidates: int, cache: PictureCache) -> None:
+    def __init__(self, runs: list[list[Path]], options: Frames, candidates: int, crop: int,
+                 cache: PictureCache) -> None:
         self.starts = [(run, first) for run in range(len(runs)) for first in range(len(runs[run]) - options.most + 1)]
         self.runs, self.options, self.candidates, self.cache = runs, options, candidates, cache
+        for run in runs:
+            first = require_size(run[0], cache.resize, crop, crop)
+            for path in run:
+                if require_size(path, cache.resize, crop, crop) != first:
+                    raise DatasetError(f"{path}: is of another size than {run[0].name}; frames of a run must have one")
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -128,7 +147,7 @@ class FrameSource:
         count = int(rng.choice(np.arange(self.options.least | 1, self.options.most + 1, 2)))
         paths = self.runs[run][first:first + count]
         gamma = float(rng.choice(self.options.gammas))
-        window = detailed_window(self.cache(paths[count // 2]), size, rng, paths[0], self.candidates)
+        window = detailed_window(self.cache(paths[count // 2]), size, rng, self.candidates)
         frames = np.stack([self.cache(path)[window] for path in paths])
         # To 8 bits like a file: a network must not learn from a precision that real pictures lack.
         blurred = np.floor(blur.average_frames(frames, gamma=gamma) * 255 + 0.5).astype(np.uint8)
@@ -141,7 +160,8 @@ class SharpSource:
     def __init__(self, paths: list[Path], options: Blur, crop: int, cache: PictureCache) -> None:
         self.paths, self.options, self.cache = paths, options, cache
         # The longest path whose kernel still fits around a crop of each picture.
-        self.room = [max(options.shortest, (shorter_side(path, crop) - crop) / 2 - 3) for path in paths]
+        least = math.ceil(crop + 2 * options.shortest + KERNEL_ROOM)
+        self.room = [(min(require_size(path, cache.resize, least, crop)) - crop - KERNEL_ROOM) / 2 for path in paths]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -154,7 +174,7 @@ class SharpSource:
             kernel = blur.trajectory_kernel(blur.shake_trajectory(rng, length=length))
         radius = kernel.shape[-1] // 2
         picture = self.cache(self.paths[item])
-        window = random_window(picture.shape, size + 2 * radius, rng, self.paths[item])
+        window = random_window(picture.shape, size + 2 * radius, rng)
         values = (as_values(picture[window]) + 1) / 2
         blurred = blur.to_display(blur.convolve(blur.to_linear(values), kernel)) if radius else values.clone()
         if rng.uniform() < options.noise:
@@ -172,11 +192,13 @@ class TrainingSet(Dataset):
 
     def __init__(self, material: Material, data: Data, *, seed: int, cache: PictureCache) -> None:
         mix = data.mix
-        sources = [(PairSource(material.pairs, data.candidates, cache), mix.pairs),
-                   (FrameSource(material.frames, data.frames, data.candidates, cache), mix.frames),
-                   (SharpSource(material.sharp, data.blur, data.crop, cache), mix.sharp)]
-        self.sources = [source for source, weight in sources if len(source) and weight]
-        weights = np.array([weight for source, weight in sources if len(source) and weight])
+        # What the recipe does not draw from is not looked at either: its pictures may be too small.
+        sources = [(PairSource(material.pairs if mix.pairs else [], data.candidates, data.crop, cache), mix.pairs),
+                   (FrameSource(material.frames if mix.frames else [], data.frames, data.candidates, data.crop, cache),
+                    mix.frames),
+                   (SharpSource(material.sharp if mix.sharp else [], data.blur, data.crop, cache), mix.sharp)]
+        self.sources = [source for source, _ in sources if len(source)]
+        weights = np.array([weight for source, weight in sources if len(source)])
         if not self.sources:
             raise DatasetError("none of the kinds of pictures that the recipe draws from is in the data folder; "
                                "set data.mix.pairs, data.mix.frames or data.mix.sharp")
@@ -228,26 +250,25 @@ class PositionSampler(Sampler[list[int]]):
             yield list(range(first, first + part))
 
 
-def shorter_side(path: Path, crop: int) -> int:
-    side = min(picture_size(path))
-    if side < crop + 10:
-        raise DatasetError(f"{path}: too small for a blurred crop of {crop}; take it out or set a smaller data.crop")
-    return side
-
-
-def random_window(shape: tuple[int, ...], size: int, rng: np.random.Generator, path: Path) -> tuple[slice, slice]:
-    height, width = shape[:2]
-    if min(height, width) < size:
-        raise DatasetError(f"{path}: {width}x{height} pixels are too few for a crop of {size}; "
+def require_size(path: Path, resize: tuple[int, ...], least: int, crop: int) -> tuple[int, ...]:
+    """(width, height) as it will be trained on; raises `DatasetError` where a side is shorter than `least`."""
+    size = resize or picture_size(path)
+    if min(size) < least:
+        raise DatasetError(f"{path}: {size[0]}x{size[1]} pixels are too few for a crop of {crop}"
+                           f"{f' with its blur ({least} are needed)' if least > crop else ''}; "
                            "take it out or set a smaller data.crop")
+    return size
+
+
+def random_window(shape: tuple[int, ...], size: int, rng: np.random.Generator) -> tuple[slice, slice]:
+    height, width = shape[:2]
     top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
     return slice(top, top + size), slice(left, left + size)
 
 
-def detailed_window(sharp: np.ndarray, size: int, rng: np.random.Generator, path: Path,
-                    candidates: int) -> tuple[slice, slice]:
+def detailed_window(sharp: np.ndarray, size: int, rng: np.random.Generator, candidates: int) -> tuple[slice, slice]:
     """Of a few random windows the one with the most detail: flat walls and skies teach a deblurrer nothing."""
-    windows = [random_window(sharp.shape, size, rng, path) for _ in range(candidates)]
+    windows = [random_window(sharp.shape, size, rng) for _ in range(candidates)]
     return max(windows, key=lambda window: detail(sharp[window])) if candidates > 1 else windows[0]
 
 

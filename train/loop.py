@@ -1,9 +1,13 @@
-"""A run from the first step to the saved model: data, steps, validation, checkpoints, and what one watches meanwhile."""
+"""A run from the first step to the saved model: data, steps, validation, checkpoints, and what one watches."""
 
 import json
+import signal
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -13,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from deblur_hub.config import GeneratorConfig
+from deblur_hub.errors import DatasetError, DeblurHubError
 from deblur_hub.generator import DeblurGenerator
 from deblur_hub.model_card import training_card
 from deblur_hub.networks import PRESETS, build_network
@@ -25,6 +30,10 @@ from .trainer import NonFiniteLossError, Trainer
 from .validation import mean_score, sample_sheet, validate
 
 LOG_EVERY = 20
+
+
+class StepError(DeblurHubError):
+    """What stops a run after its start, perhaps on one process alone: a broken picture, a loss that is not finite."""
 
 
 @dataclass
@@ -70,7 +79,11 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
             that can be known.
     """
     main = accelerator.is_main_process
-    network = build_network(recipe.generator, **recipe.network)
+    torch.manual_seed(recipe.seed)  # of the fresh weights
+    try:
+        network = build_network(recipe.generator, **recipe.network)
+    except ValueError as reason:
+        raise RecipeError(f"recipe '{recipe.name}': {reason}") from None
     config = GeneratorConfig(*architecture(recipe), name=recipe.name)
     check(recipe, network, accelerator)
     if run.init_from:
@@ -78,10 +91,12 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
     material = find_material(run.data, recipe.data, recipe.validation)
     cache = PictureCache(run.cache, resize=recipe.data.resize)
     samples = TrainingSet(material, recipe.data, seed=recipe.seed, cache=cache)
-    perceptual = PerceptualLoss(recipe.loss.perceptual, run.perceptual_weights) if recipe.loss.perceptual.weight else None
+    perceptual = None
+    if recipe.loss.perceptual.weight:
+        perceptual = PerceptualLoss(recipe.loss.perceptual, run.perceptual_weights)
     trainer = Trainer(recipe, network, perceptual, accelerator)
     steps = run.steps or recipe.schedule.steps or recipe.schedule.epochs * len(samples) // recipe.data.batch_size
-    if not steps:
+    if not steps and not run.time_budget:
         raise RecipeError(f"recipe '{recipe.name}': sets neither schedule.steps nor schedule.epochs; give --steps")
 
     last = run.output / "checkpoints" / "last.pt"
@@ -106,8 +121,8 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
             progress.best_psnr, progress.best_step = mean["psnr"], progress.step
         if main:
             log.write(progress.step, {f"validation/{key}": value for key, value in mean.items()})
-            tqdm.write(f"step {progress.step}: {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f} on {len(scores)} held-out "
-                       f"pairs (blurred: {mean['blurred_psnr']:.2f} dB, {mean['blurred_ssim']:.4f})"
+            tqdm.write(f"step {progress.step}: {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f} on {len(scores)} "
+                       f"held-out pairs (blurred: {mean['blurred_psnr']:.2f} dB, {mean['blurred_ssim']:.4f})"
                        f"{', the best so far' if better else ''}")
             sample_sheet(trainer.evaluated, material.held_out, recipe.data.resize,
                          run.output / "samples" / f"step-{progress.step:07d}.png")
@@ -117,8 +132,10 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
                     recipe.as_dict(), mean, [asdict(score) for score in scores], progress.step, progress.seconds))
 
     def keep() -> None:
+        trainer.require_finite_weights(progress.step)
         if main:
-            save_checkpoint(last, {"recipe": json.dumps(recipe.as_dict()), "progress": asdict(progress)} | trainer.state())
+            header = {"recipe": json.dumps(recipe.as_dict()), "progress": asdict(progress)}
+            save_checkpoint(last, header | trainer.state())
         accelerator.wait_for_everyone()
 
     per_step = trainer.batches_per_step
@@ -126,33 +143,34 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
                               else 2**40, batch_size=recipe.data.batch_size, rank=accelerator.process_index,
                               world=accelerator.num_processes)
     loader = iter(DataLoader(samples, batch_sampler=sampler, num_workers=recipe.data.workers,
-                             pin_memory=accelerator.device.type == "cuda", persistent_workers=False))
+                             pin_memory=accelerator.device.type == "cuda", worker_init_fn=leave_interrupts_to_main))
     before, started = progress.seconds, time.monotonic()
-    bar = tqdm(total=steps if not run.time_budget else None, initial=progress.step, desc=recipe.name, unit="step",
-               disable=not main, mininterval=2)
-    while True:
-        progress.seconds = common(before + time.monotonic() - started, accelerator)
-        share = progress.seconds / run.time_budget if run.time_budget else progress.step / steps
-        if share >= 1:
-            break
-        try:
-            scalars = trainer.step([next(loader) for _ in range(per_step)], step=progress.step, progress=share)
-        except NonFiniteLossError as reason:
-            raise RecipeError(f"{reason}; the checkpoint in {last.parent} is from before it: resume with a lower "
-                              "optimizer.lr, or with precision = \"no\"") from None
-        progress.step += 1
-        bar.update()
-        if main and progress.step % LOG_EVERY == 0:
-            log.write(progress.step, {key: float(value) for key, value in scalars.items()})
-            bar.set_postfix({"loss": f"{float(scalars['loss/generator']):.4f}"}, refresh=False)
-        if progress.step % recipe.validation.every == 0:
+    try:
+        with tqdm(total=steps if not run.time_budget else None, initial=progress.step, desc=recipe.name, unit="step",
+                  disable=not main, mininterval=2) as bar:
+            while True:
+                progress.seconds = before + time.monotonic() - started
+                if run.time_budget:
+                    progress.seconds = common(progress.seconds, accelerator)
+                share = progress.seconds / run.time_budget if run.time_budget else progress.step / steps
+                if share >= 1:
+                    break
+                scalars = trainer.step([draw(loader) for _ in range(per_step)], step=progress.step, progress=share)
+                progress.step += 1
+                bar.update()
+                if main and progress.step % LOG_EVERY == 0:
+                    log.write(progress.step, {key: float(value) for key, value in scalars.items()})
+                    bar.set_postfix({"loss": f"{float(scalars['loss/generator']):.4f}"}, refresh=False)
+                if progress.step % recipe.validation.every == 0:
+                    measure()
+                if progress.step % recipe.checkpoint_every == 0:
+                    keep()
+        if progress.step % recipe.validation.every or not progress.step:
             measure()
-        if progress.step % recipe.checkpoint_every == 0:
-            keep()
-    bar.close()
-    if progress.step % recipe.validation.every or not progress.step:
-        measure()
-    keep()
+        keep()
+    except NonFiniteLossError as reason:
+        before_it = f"the checkpoint in {last.parent} is from before it: resume" if last.exists() else "start again"
+        raise StepError(f"{reason}; {before_it} with a lower optimizer.lr, or with precision = \"no\"") from None
     return finish(trainer, config, recipe, progress, run, accelerator, log)
 
 
@@ -163,7 +181,7 @@ def finish(trainer: Trainer, config: GeneratorConfig, recipe: Recipe, progress: 
     if accelerator.is_main_process:
         log.close()
         best = run.output / "best"
-        if best.is_dir():
+        if progress.best_psnr > float("-inf"):
             DeblurGenerator.from_pretrained(best).save_pretrained(folder, card=(best / "README.md").read_text())
             print(f"best: step {progress.best_step}, {progress.best_psnr:.2f} dB on the held-out pairs "
                   f"(blurred: {progress.blurred['blurred_psnr']:.2f} dB)")
@@ -191,9 +209,30 @@ def check(recipe: Recipe, network: torch.nn.Module, accelerator: Accelerator) ->
                           f"{network.size_multiple} for this generator")
     if len(recipe.data.resize) not in (0, 2):
         raise RecipeError(f"recipe '{recipe.name}': data.resize must be [width, height], or [] for none")
-    for key, value in (("validation.every", recipe.validation.every), ("checkpoint_every", recipe.checkpoint_every)):
+    if recipe.data.resize and min(recipe.data.resize) < recipe.data.crop:
+        raise RecipeError(f"recipe '{recipe.name}': data.crop {recipe.data.crop} is larger than data.resize "
+                          f"{list(recipe.data.resize)}; set a smaller crop")
+    for key, value in (("validation.every", recipe.validation.every), ("checkpoint_every", recipe.checkpoint_every),
+                       ("data.batch_size", recipe.data.batch_size), ("data.candidates", recipe.data.candidates),
+                       ("loss.adversarial.critic_steps", recipe.loss.adversarial.critic_steps)):
         if not value:
             raise RecipeError(f"recipe '{recipe.name}': {key} must be at least 1")
+    frames = recipe.data.frames
+    if recipe.data.mix.frames and (not frames.gammas or not all(frames.gammas) or frames.least | 1 > frames.most):
+        raise RecipeError(f"recipe '{recipe.name}': data.frames needs an odd number from least {frames.least} to most "
+                          f"{frames.most}, and gammas above 0, not {list(frames.gammas)}")
+    if recipe.data.blur.shortest > recipe.data.blur.longest:
+        raise RecipeError(f"recipe '{recipe.name}': data.blur.shortest {recipe.data.blur.shortest:g} exceeds "
+                          f"data.blur.longest {recipe.data.blur.longest:g}; set it lower")
+    if len(recipe.optimizer.betas) != 2 or not max(recipe.optimizer.betas) < 1:
+        raise RecipeError(f"recipe '{recipe.name}': optimizer.betas must be two numbers below 1, not "
+                          f"{list(recipe.optimizer.betas)}")
+    if recipe.schedule.ema >= 1:
+        raise RecipeError(f"recipe '{recipe.name}': schedule.ema must be below 1, not {recipe.schedule.ema:g}")
+    if not ((recipe.loss.pixel != "none" and recipe.loss.pixel_weight) or recipe.loss.frequency_weight
+            or recipe.loss.perceptual.weight or recipe.loss.adversarial.weight):
+        raise RecipeError(f"recipe '{recipe.name}': has no loss; set one of loss.pixel, loss.frequency_weight, "
+                          "loss.perceptual.weight and loss.adversarial.weight")
 
 
 def initial_weights(model: str, network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -206,6 +245,30 @@ def initial_weights(model: str, network: torch.nn.Module) -> dict[str, torch.Ten
         raise RecipeError(f"--init-from {model}: is another network than the recipe's ({len(differing)} tensors "
                           f"differ, such as '{min(differing)}'); take its recipe or leave --init-from away")
     return weights
+
+
+def draw(loader: Iterator[list[torch.Tensor]]) -> list[torch.Tensor]:
+    """The next batch (blurred, sharp).
+
+    Raises:
+        StepError: with the sentence of a `DatasetError`, which arrives from a worker wrapped in its traceback.
+    """
+    try:
+        return next(loader)
+    except DatasetError as reason:
+        raise StepError(str(reason).rpartition("DatasetError: ")[2].strip()) from None
+
+
+def leave_interrupts_to_main(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal: workers end with the main one, without a traceback of their own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = pass_over_hang_ups
+
+
+def pass_over_hang_ups(kind: type[BaseException], reason: BaseException, trace: TracebackType | None) -> None:
+    """A worker's thread that hands over batches may find the main process gone in mid-transfer, which is no news."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, reason, trace)
 
 
 def resume(trainer: Trainer, state: dict[str, Any], recipe: Recipe, path: Path) -> Progress:

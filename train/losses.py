@@ -32,7 +32,7 @@ def pixel_loss(kind: str, restored: Tensor, sharp: Tensor) -> Tensor:
 
 
 def frequency_loss(restored: Tensor, sharp: Tensor) -> Tensor:
-    """Mean absolute difference of the real and imaginary parts of the spectra (MIMO-UNet, Cho et al., ICCV 2021, eq. 8)."""
+    """Mean absolute difference of the spectra's real and imaginary parts (MIMO-UNet, Cho et al., ICCV 2021, eq. 8)."""
     difference = torch.fft.rfft2(restored.float() - sharp.float())
     return torch.view_as_real(difference).abs().mean()
 
@@ -54,21 +54,26 @@ class PerceptualLoss(nn.Module):
         convolution = options.layer.replace("relu", "conv")
         if convolution not in VGG19_CONVOLUTIONS:
             known = [*VGG19_CONVOLUTIONS, *(name.replace("conv", "relu") for name in VGG19_CONVOLUTIONS)]
-            raise RecipeError(f"loss.perceptual.layer '{options.layer}' is not known{did_you_mean(options.layer, known)}; "
-                              f"take one of {', '.join(known)}")
+            raise RecipeError(f"loss.perceptual.layer '{options.layer}' is not known"
+                              f"{did_you_mean(options.layer, known)}; take one of {', '.join(known)}")
         tensors = read_vgg19(weights)
-        parts = []
+        parts, reached = [], []
         for name, index in VGG19_CONVOLUTIONS.items():
-            key = f"features.{index}"
-            if f"{key}.weight" not in tensors:
+            weight, bias = (tensors.get(f"features.{index}.{key}") for key in ("weight", "bias"))
+            if reached and weight is None:
                 raise RecipeError(f"{weights}: ends before {convolution}; take an earlier layer, such as "
-                                  f"--set loss.perceptual.layer=relu{list(VGG19_CONVOLUTIONS)[len(parts) // 2 - 1][4:]}, "
+                                  f"--set loss.perceptual.layer={reached[-1].replace('conv', 'relu')}, "
                                   "or the whole VGG19")
             if name in ("conv2_1", "conv3_1"):
                 parts.append(nn.MaxPool2d(2))
             parts.append(nn.Conv2d(*VGG19_CHANNELS[name], 3, padding=1))
-            parts[-1].weight.data.copy_(tensors[f"{key}.weight"])
-            parts[-1].bias.data.copy_(tensors[f"{key}.bias"])
+            reached.append(name)
+            for key, found in (("weight", weight), ("bias", bias)):
+                wanted = getattr(parts[-1], key)
+                if found is None or found.shape != wanted.shape:
+                    raise RecipeError(f"{weights}: its 'features.{index}.{key}' is not VGG19's {name}; "
+                                      "--perceptual-weights takes VGG19 in torchvision's layout")
+                wanted.data.copy_(found)
             if name == convolution:
                 break
             parts.append(nn.ReLU(inplace=True))
@@ -94,7 +99,7 @@ def read_vgg19(weights: Path | None) -> dict[str, Tensor]:
 
         try:
             return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-        except OSError as reason:
+        except (OSError, RuntimeError) as reason:  # no network; a download that fails its checksum
             raise RecipeError(f"the VGG19 weights of the perceptual loss cannot be downloaded ({reason}); name a local "
                               "safetensors file in torchvision's layout with --perceptual-weights") from reason
     try:
@@ -105,17 +110,20 @@ def read_vgg19(weights: Path | None) -> dict[str, Tensor]:
 
 
 def critic_loss(critic: nn.Module, restored: Tensor, sharp: Tensor, *, penalty: float,
-                generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+                share: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """WGAN-GP (Gulrajani et al., NIPS 2017, eq. 3): E[D(restored)] - E[D(sharp)] + penalty * E[(|grad D(mix)| - 1)^2].
 
     D of a picture is the mean of its map of scores, and the norm is that of the gradient over the whole picture; the
     released DeblurGAN takes it over the channels of each pixel, which bounds something else. The critic runs once,
     on all three batches behind one another: data-parallel wrappers want one forward for each backward.
 
+    Args:
+        share: (N,), uniform in [0, 1]: how much of the sharp picture is in each mix.
+
     Returns:
         The loss, and the Wasserstein estimate (E[D(sharp)] - E[D(restored)]) and penalty for the log.
     """
-    share = torch.rand(len(sharp), 1, 1, 1, generator=generator).to(sharp)
+    share = share.to(sharp).view(-1, 1, 1, 1)
     mix = (share * sharp + (1 - share) * restored).requires_grad_()
     scores = critic(torch.cat([restored, sharp, mix])).mean(dim=(1, 2, 3))
     of_restored, of_sharp, of_mix = scores.chunk(3)

@@ -151,9 +151,9 @@ def load_recipe(name_or_path: str, overrides: list[str] = ()) -> Recipe:
         raise RecipeError(f"recipe '{name_or_path}': not known (known: {', '.join(known_recipes())})"
                           f"{did_you_mean(name_or_path, known_recipes())}")
     try:
-        table = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
-        raise RecipeError(f"recipe '{name_or_path}': not valid TOML: {reason}") from None
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as reason:
+        raise RecipeError(f"recipe '{name_or_path}': cannot be read as TOML: {reason}") from None
     for override in overrides:
         apply_override(table, override, name_or_path)
     return recipe_from_table(table, path.stem)
@@ -186,13 +186,29 @@ def build(kind: type, table: dict[str, Any], source: str, prefix: str) -> Any:
     fields = typing.get_type_hints(kind)
     for key in table:
         if key not in fields:
-            near = did_you_mean(prefix + key, [prefix + name for name in fields])
-            raise RecipeError(f"recipe '{source}': unknown key '{prefix}{key}'{near}")
+            unknown = first_leaf(prefix + key, table[key])
+            raise RecipeError(f"recipe '{source}': unknown key '{unknown}'{did_you_mean(unknown, dotted_keys(Recipe))}")
     missing = [f.name for f in dataclasses.fields(kind) if f.name not in table
                and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
     if missing:
         raise RecipeError(f"recipe '{source}': lacks the key '{prefix}{missing[0]}'; add it")
     return kind(**{key: convert(fields[key], value, source, prefix + key) for key, value in table.items()})
+
+
+def first_leaf(key: str, value: Any) -> str:
+    """The dotted name of the first value below a key, which is how a user knows it."""
+    while isinstance(value, dict) and value:
+        inner, value = next(iter(value.items()))
+        key = f"{key}.{inner}"
+    return key
+
+
+def dotted_keys(kind: type, prefix: str = "") -> list[str]:
+    """All keys of a recipe, as `--set` takes them."""
+    keys = []
+    for name, inner in typing.get_type_hints(kind).items():
+        keys += dotted_keys(inner, f"{prefix}{name}.") if dataclasses.is_dataclass(inner) else [prefix + name]
+    return keys
 
 
 def convert(kind: Any, value: Any, source: str, key: str) -> Any:

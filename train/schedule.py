@@ -29,7 +29,7 @@ class WeightAverage:
     """Exponential moving average of a network's weights; the average is a network of its own.
 
     The decay grows with the steps, min(decay, (1 + step) / (10 + step)), so that a short run is not held back by
-    its random start.
+    its random start. A decay of 0 keeps the last weights.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

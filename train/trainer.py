@@ -13,7 +13,7 @@ from .schedule import WeightAverage, rate_factor
 
 
 class NonFiniteLossError(Exception):
-    """A loss that is not a number, or infinite; carries the step's number."""
+    """A loss, or weights, that are not a number or infinite; the message names the step."""
 
 
 class Trainer:
@@ -28,7 +28,7 @@ class Trainer:
                  accelerator: Accelerator) -> None:
         self.recipe, self.accelerator = recipe, accelerator
         network = network.to(memory_format=torch.channels_last)
-        self.averaging = WeightAverage(network, recipe.schedule.ema) if recipe.schedule.ema else None
+        self.averaging = WeightAverage(network, recipe.schedule.ema)
         optimizer = make_optimizer(network, recipe.optimizer, recipe.optimizer.lr)
         self.generator, self.optimizer = accelerator.prepare(network, optimizer)
         self.critic = None
@@ -38,8 +38,7 @@ class Trainer:
             self.critic, self.critic_optimizer = accelerator.prepare(
                 critic, make_optimizer(critic, recipe.optimizer, adversarial.lr))
         self.perceptual = perceptual.to(accelerator.device) if perceptual else None
-        if self.averaging:
-            self.averaging.network.to(accelerator.device)
+        self.averaging.network.to(accelerator.device)
 
     @property
     def batches_per_step(self) -> int:
@@ -48,8 +47,8 @@ class Trainer:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network to measure and to keep: the moving average where there is one."""
-        return self.averaging.network if self.averaging else self.accelerator.unwrap_model(self.generator)
+        """The network to measure and to keep, in evaluation mode: the moving average of the weights."""
+        return self.averaging.network
 
     def step(self, batches: list[tuple[Tensor, Tensor]], *, step: int, progress: float) -> dict[str, Tensor]:
         """Updates all networks once.
@@ -65,13 +64,13 @@ class Trainer:
         Raises:
             NonFiniteLossError: before the update that it would have spoilt.
         """
-        rank = self.accelerator.process_index
-        torch.manual_seed((self.recipe.seed * 1_000_003 + step) * 1009 + rank)
-        chance = torch.Generator().manual_seed((self.recipe.seed * 1_000_003 + step) * 1009 + rank)
+        seed = (self.recipe.seed * 1_000_003 + step) * 1009
+        torch.manual_seed(seed + self.accelerator.process_index)  # of dropout, which differs from process to process
+        chance = torch.Generator().manual_seed(seed)
         factor = rate_factor(self.recipe.schedule, progress, step)
         log = {"lr": torch.tensor(self.recipe.optimizer.lr * factor)}
-        batches = [tuple(picture.to(self.accelerator.device, memory_format=torch.channels_last) for picture in batch)
-                   for batch in batches]
+        batches = [tuple(picture.to(self.accelerator.device, memory_format=torch.channels_last, non_blocking=True)
+                         for picture in batch) for batch in batches]
         self.generator.train()
         if self.critic:
             set_rate(self.critic_optimizer, self.recipe.loss.adversarial.lr * factor)
@@ -79,17 +78,16 @@ class Trainer:
                 log |= self.update_critic(blurred, sharp, chance, step)
         set_rate(self.optimizer, self.recipe.optimizer.lr * factor)
         log |= self.update_generator(*batches[-1], step)
-        if self.averaging:
-            self.averaging.update(self.accelerator.unwrap_model(self.generator), step)
+        self.averaging.update(self.accelerator.unwrap_model(self.generator), step)
         return log
 
     def update_critic(self, blurred: Tensor, sharp: Tensor, chance: torch.Generator, step: int) -> dict[str, Tensor]:
         with torch.no_grad():
             restored = self.generator(blurred).float()
-        # The gradient penalty is a second derivative: half precision would not carry it.
-        with torch.autocast(self.accelerator.device.type, enabled=False):
-            loss, log = critic_loss(self.critic, restored, sharp, generator=chance,
-                                    penalty=self.recipe.loss.adversarial.gradient_penalty)
+        # Drawn for the whole batch, of which each process takes its part: the same with one process or several.
+        share = torch.rand(len(sharp) * self.accelerator.num_processes, generator=chance)
+        loss, log = critic_loss(self.critic, restored, sharp, penalty=self.recipe.loss.adversarial.gradient_penalty,
+                                share=share[self.accelerator.process_index * len(sharp):][:len(sharp)])
         self.descend(loss, self.critic, self.critic_optimizer, "critic", step)
         return {"loss/critic": loss.detach()} | {f"critic/{key}": value for key, value in log.items()}
 
@@ -105,8 +103,7 @@ class Trainer:
             terms["perceptual"] = options.perceptual.weight * self.perceptual(restored, sharp)
         if self.critic:
             critic = self.accelerator.unwrap_model(self.critic).requires_grad_(False)
-            with torch.autocast(self.accelerator.device.type, enabled=False):
-                terms["adversarial"] = -options.adversarial.weight * critic(restored).mean()
+            terms["adversarial"] = -options.adversarial.weight * critic(restored).mean()
         loss = sum(terms.values())
         self.descend(loss, self.generator, self.optimizer, "generator", step)
         if self.critic:
@@ -122,12 +119,18 @@ class Trainer:
             self.accelerator.clip_grad_norm_(network.parameters(), self.recipe.optimizer.clip)
         optimizer.step()
 
+    def require_finite_weights(self, step: int) -> None:
+        """Raises `NonFiniteLossError` if a gradient has spoilt the weights, though its loss was finite."""
+        if not all(torch.isfinite(weight).all() for weight in self.generator.parameters()):
+            raise NonFiniteLossError(f"the generator's weights are not finite after step {step}")
+
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, for `load_state`."""
         unwrap = self.accelerator.unwrap_model
-        state = {"generator": unwrap(self.generator).state_dict(), "optimizer": self.optimizer.state_dict()}
-        if self.averaging:
-            state["average"] = self.averaging.network.state_dict()
+        state = {"generator": unwrap(self.generator).state_dict(), "optimizer": self.optimizer.state_dict(),
+                 "average": self.averaging.network.state_dict()}
+        if self.accelerator.scaler:
+            state["scaler"] = self.accelerator.scaler.state_dict()
         if self.critic:
             state |= {"critic": unwrap(self.critic).state_dict(),
                       "critic_optimizer": self.critic_optimizer.state_dict()}
@@ -137,8 +140,9 @@ class Trainer:
         unwrap = self.accelerator.unwrap_model
         unwrap(self.generator).load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.averaging:
-            self.averaging.network.load_state_dict(state["average"])
+        self.averaging.network.load_state_dict(state["average"])
+        if self.accelerator.scaler and "scaler" in state:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.critic:
             unwrap(self.critic).load_state_dict(state["critic"])
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])

@@ -1,4 +1,4 @@
-"""Scores on held-out pairs at full size, restored just as a user's photo would be; and a sheet of samples to look at."""
+"""Scores on held-out pairs at full size, restored just as a user's photo would be; and a sheet of samples to see."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,8 @@ def validate(network: nn.Module, pairs: list[Pair], resize: tuple[int, ...], acc
         blurred, sharp = load(pairs[number], resize)
         restored = restore(network, blurred, precision="float32")
         restored, blurred, sharp = to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
-        rows.append((number, Score(pairs[number].name, *(float(metric(picture, sharp)) for picture in (restored, blurred)
-                                                         for metric in (psnr, ssim)))))
+        values = [float(metric(picture, sharp)) for picture in (restored, blurred) for metric in (psnr, ssim)]
+        rows.append((number, Score(pairs[number].name, *values)))
     return [score for _, score in sorted(gather_object(rows), key=lambda row: row[0])]
 
 
@@ -52,8 +52,9 @@ def sample_sheet(network: nn.Module, pairs: list[Pair], resize: tuple[int, ...],
     rows = []
     for pair in pairs[:SHEET_ROWS]:
         blurred, sharp = load(pair, resize)
-        columns = [to_8_bits(picture)[0] for picture in (blurred, restore(network, blurred, precision="float32"), sharp)]
-        rows.append(torch.cat([centre(column) for column in columns], dim=-1))
+        restored = restore(network, blurred, precision="float32")
+        columns = [centre(to_8_bits(picture)[0]) for picture in (blurred, restored, sharp)]
+        rows.append(torch.cat(columns, dim=-1))
     widest = max(row.shape[-1] for row in rows)
     sheet = torch.cat([torch.nn.functional.pad(row, (0, widest - row.shape[-1])) for row in rows], dim=-2)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,179 @@
+"""Losses, schedules and the moving average against closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+from train.critics import PatchCritic
+from train.losses import PerceptualLoss, critic_loss, frequency_loss, pixel_loss
+from train.recipe import Perceptual, Schedule
+from train.schedule import WeightAverage, rate_factor
+
+
+def pictures(seed=0, shape=(2, 3, 32, 32)):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=generator) * 2 - 1
+
+
+def test_pixel_losses_of_a_constant_difference():
+    sharp = pictures()
+    assert pixel_loss("l1", sharp + 0.25, sharp).item() == pytest.approx(0.25, abs=1e-6)
+    assert pixel_loss("mse", sharp - 0.5, sharp).item() == pytest.approx(0.25, abs=1e-6)
+    assert pixel_loss("charbonnier", sharp + 0.25, sharp).item() == pytest.approx(math.sqrt(0.0625 + 1e-6), abs=1e-6)
+    assert pixel_loss("charbonnier", sharp, sharp).item() == pytest.approx(1e-3)
+    with pytest.raises(ValueError, match="'l3'"):
+        pixel_loss("l3", sharp, sharp)
+
+
+def test_the_frequency_loss_of_a_constant_difference_is_its_one_coefficient():
+    sharp = pictures(shape=(2, 3, 16, 24))
+    # Only the mean's coefficient, 16 * 24 * 0.5, of 16 * 13 complex numbers of two parts each.
+    assert frequency_loss(sharp + 0.5, sharp).item() == pytest.approx(16 * 24 * 0.5 / (16 * 13 * 2), rel=1e-4)
+
+
+def test_the_frequency_loss_of_a_shifted_point_is_that_of_a_turned_phase():
+    height, width, down, right = 8, 12, 3, 5
+    here, there = torch.zeros(2, 1, 3, height, width).unbind()
+    here[..., 0, 0] = 1
+    there[..., down, right] = 1
+    angle = 2 * np.pi * (np.arange(height)[:, None] * down / height + np.arange(width // 2 + 1) * right / width)
+    wanted = (np.abs(1 - np.cos(angle)).mean() + np.abs(np.sin(angle)).mean()) / 2
+    assert frequency_loss(here, there).item() == pytest.approx(wanted, rel=1e-5)
+
+
+class LinearCritic(nn.Module):
+    """D(x) = <w, x>, whose gradient is w everywhere."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, picture):
+        return (picture * self.weight).sum(dim=(1, 2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("norm", [0.5, 1.0, 3.0])
+def test_the_penalty_of_a_linear_critic_is_known_from_its_norm(norm):
+    weight = pictures(1, (1, 3, 32, 32))
+    critic = LinearCritic(weight / weight.norm() * norm)
+    restored, sharp = pictures(2), pictures(3)
+    loss, log = critic_loss(critic, restored, sharp, penalty=10.0, share=torch.tensor([0.2, 0.9]))
+    scores = [(picture * critic.weight).sum(dim=(1, 2, 3)).mean().item() for picture in (restored, sharp)]
+    assert log["penalty"].item() == pytest.approx((norm - 1) ** 2, abs=1e-5)
+    assert log["wasserstein"].item() == pytest.approx(scores[1] - scores[0], abs=1e-4)
+    assert loss.item() == pytest.approx(scores[0] - scores[1] + 10 * (norm - 1) ** 2, abs=1e-4)
+    loss.backward()
+    by_hand = (restored - sharp).mean(dim=0, keepdim=True) + 20 * (norm - 1) * critic.weight / norm
+    assert torch.allclose(critic.weight.grad, by_hand, atol=1e-4)
+
+
+def test_the_penalty_is_taken_between_the_pictures():
+    """D(x) = |x|^2 / 2 has the gradient x: its norm says where it was asked."""
+    class Square(nn.Module):
+        def forward(self, picture):
+            return picture.square().sum(dim=(1, 2, 3), keepdim=True) / 2
+
+    restored, sharp = pictures(2), pictures(3)
+    share = torch.tensor([0.25, 1.0])
+    mix = torch.stack([0.25 * sharp[0] + 0.75 * restored[0], sharp[1]])
+    _, log = critic_loss(Square(), restored, sharp, penalty=1.0, share=share)
+    assert log["penalty"].item() == pytest.approx(((mix.flatten(1).norm(dim=1) - 1) ** 2).mean().item(), rel=1e-5)
+
+
+def test_a_critics_score_does_not_depend_on_the_rest_of_its_batch():
+    torch.manual_seed(0)
+    critic = PatchCritic(layers=3, width=8)
+    batch = pictures(4, (3, 3, 32, 32))
+    assert torch.allclose(critic(batch)[1:2], critic(batch[1:2]), atol=1e-6)
+    assert critic(pictures(5, (1, 3, 256, 256))).shape == (1, 1, 35, 35)
+
+
+def test_a_patch_critic_has_the_parameters_of_the_published_one():
+    assert sum(weight.numel() for weight in PatchCritic(layers=3).parameters()) == pytest.approx(2.76e6, rel=0.01)
+    assert sum(weight.numel() for weight in PatchCritic(layers=5).parameters()) == pytest.approx(11.15e6, rel=0.01)
+
+
+def test_the_perceptual_loss_is_the_distance_of_the_features_of_one_layer(vgg19):
+    weights = load_file(vgg19)
+    restored, sharp = pictures(6), pictures(7)
+
+    def conv(values, index):
+        return F.conv2d(values, weights[f"features.{index}.weight"], weights[f"features.{index}.bias"], padding=1)
+
+    def conv1_2(picture):
+        return conv(F.relu(conv(picture, 0)), 2)
+
+    def relu2_1(picture):
+        shifted = ((picture + 1) / 2 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
+        scaled = shifted / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        return F.relu(conv(F.max_pool2d(F.relu(conv1_2(scaled)), 2), 5))
+
+    plain = PerceptualLoss(Perceptual(layer="conv1_2", imagenet_normalised=False), vgg19)
+    assert plain(restored, sharp).item() == pytest.approx(
+        (conv1_2(restored) - conv1_2(sharp)).square().mean().item(), rel=1e-4)
+    normalised = PerceptualLoss(Perceptual(layer="relu2_1"), vgg19)
+    assert normalised(restored, sharp).item() == pytest.approx(
+        (relu2_1(restored) - relu2_1(sharp)).square().mean().item(), rel=1e-4)
+
+
+def test_the_perceptual_loss_is_zero_for_equal_pictures_and_trains_the_restored_one_alone(vgg19):
+    loss = PerceptualLoss(Perceptual(layer="relu1_2"), vgg19)
+    restored, sharp = pictures(6).requires_grad_(), pictures(7).requires_grad_()
+    assert loss(sharp, sharp.clone()).item() == 0
+    loss(restored, sharp).backward()
+    assert restored.grad.abs().sum() > 0
+    assert sharp.grad is None
+    assert all(weight.grad is None for weight in loss.parameters())
+
+
+def test_the_cosine_falls_from_one_to_the_final_rate():
+    schedule = Schedule(shape="cosine", final=0.1)
+    assert rate_factor(schedule, 0.0, 9) == 1
+    assert rate_factor(schedule, 0.5, 9) == pytest.approx(0.55)
+    assert rate_factor(schedule, 1 / 3, 9) == pytest.approx(0.1 + 0.9 * 0.75)
+    assert rate_factor(schedule, 1.0, 9) == pytest.approx(0.1)
+    assert rate_factor(schedule, 1.5, 9) == pytest.approx(0.1)
+
+
+def test_flat_then_linear_holds_and_falls():
+    schedule = Schedule(shape="flat-linear", flat=0.5, final=0.0)
+    assert [rate_factor(schedule, share, 0) for share in (0.0, 0.25, 0.5)] == [1, 1, 1]
+    assert rate_factor(schedule, 0.75, 0) == pytest.approx(0.5)
+    assert rate_factor(schedule, 1.0, 0) == 0
+
+
+def test_the_warm_up_is_linear_and_multiplies():
+    schedule = Schedule(shape="cosine", warmup=4)
+    assert [rate_factor(schedule, 0.0, step) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert rate_factor(schedule, 0.5, 1) == pytest.approx(0.25)
+
+
+def test_the_moving_average_follows_its_closed_form():
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.fill_(8.0)
+    average = WeightAverage(network, 0.5)
+    wanted = 8.0
+    for step, value in enumerate([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]):
+        network.weight.data.fill_(value)
+        average.update(network, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        wanted = decay * wanted + (1 - decay) * value
+        assert average.network.weight.item() == pytest.approx(wanted, rel=1e-6)
+    assert decay == 0.5
+    assert network.weight.item() == 10
+
+
+def test_a_moving_average_without_decay_is_the_network_itself():
+    network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    average = WeightAverage(network, 0.0)
+    network(torch.randn(5, 3))
+    network[0].weight.data.mul_(1 / 3)
+    average.update(network, 1000)
+    for mine, theirs in zip(average.network.state_dict().values(), network.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert not average.network.training
