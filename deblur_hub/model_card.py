@@ -54,7 +54,7 @@ def training_card(
     if mean:
         text += (
             "## Scores while training\n\nOn the pairs held out of training, at full size, RGB, rounded to 8 bits; "
-            "these pairs chose the best checkpoint, so they flatter it a little.\n\n" + score_table(mean, rows) + "\n"
+            "where these pairs chose the checkpoint they flatter it a little.\n\n" + score_table(mean, rows) + "\n"
         )
     return text + USE.format(name="path/to/this/folder")
 

@@ -41,13 +41,23 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = load_recipe(options.recipe, options.set)
         accelerator = make_accelerator(recipe)
         if int(os.environ.get("WORLD_SIZE", 1)) > 1 and accelerator.num_processes == 1:
-            raise RecipeError("several processes were launched, but each believes that it is alone; for CPUs launch "
-                              "with 'ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/ ...'")
+            raise RecipeError(
+                "several processes were launched, but each believes that it is alone; for CPUs launch "
+                "with 'ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/ ...'"
+            )
         if accelerator.device.type == "cpu":
             # accelerate launch leaves one thread to each process, however many cores there are.
             torch.set_num_threads(options.threads or max(1, usable_cores() // accelerator.num_processes))
-        run = Run(options.data, options.output, options.cache, options.steps, options.time_budget, options.resume,
-                  options.init_from, options.perceptual_weights)
+        run = Run(
+            options.data,
+            options.output,
+            options.cache,
+            options.steps,
+            options.time_budget,
+            options.resume,
+            options.init_from,
+            options.perceptual_weights,
+        )
         train(recipe, run, accelerator)
         accelerator.end_training()
     except DeblurHubError as mistake:
@@ -58,8 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as reason:
         if reason.errno not in UNWRITABLE:
             raise
-        print(f"train: {reason.filename or options.output}: cannot be written ({reason.strerror}); free some space and "
-              "go on with --resume, or name another --output", file=sys.stderr)
+        print(
+            f"train: {reason.filename or options.output}: cannot be written ({reason.strerror}); free some space and "
+            "go on with --resume, or name another --output",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("train: stopped; go on with --resume", file=sys.stderr)
@@ -68,20 +81,35 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="accelerate launch train/", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="accelerate launch train/", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--recipe", required=True, help=f"one of {', '.join(known_recipes())}, or a .toml file")
     parser.add_argument("--data", required=True, type=Path, help="folder with the pictures")
     parser.add_argument("--output", required=True, type=Path, help="folder of this run")
     parser.add_argument("--steps", type=positive, default=0, help="instead of the recipe's")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="change one value of the recipe, such as optimizer.lr=2e-4")
-    parser.add_argument("--time-budget", type=duration, default=0.0, metavar="TIME",
-                        help="stop after 90s, 9m or 2h of training in all; the schedule stretches over it")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of the recipe, such as optimizer.lr=2e-4",
+    )
+    parser.add_argument(
+        "--time-budget",
+        type=duration,
+        default=0.0,
+        metavar="TIME",
+        help="stop after 90s, 9m or 2h of training in all; the schedule stretches over it",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the output folder's last checkpoint")
     parser.add_argument("--init-from", default="", metavar="MODEL", help="start from the weights of a saved model")
-    parser.add_argument("--perceptual-weights", type=Path, metavar="FILE",
-                        help="VGG19 in torchvision's layout, as safetensors, instead of a download")
+    parser.add_argument(
+        "--perceptual-weights",
+        type=Path,
+        metavar="FILE",
+        help="VGG19 in torchvision's layout, as safetensors, instead of a download",
+    )
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for decoded pictures (%(default)s)")
     parser.add_argument("--threads", type=positive, default=0, help="of each CPU process (all cores, shared evenly)")
     return parser.parse_args(arguments)
@@ -114,8 +142,10 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     try:
         accelerator = Accelerator(mixed_precision=precision(recipe.precision))
     except ValueError as reason:
-        raise RecipeError(f"accelerate cannot start here ({str(reason).rstrip('.')}); check the recipe's precision "
-                          f"'{recipe.precision}' and the line that launched this") from None
+        raise RecipeError(
+            f"accelerate cannot start here ({str(reason).rstrip('.')}); check the recipe's precision "
+            f"'{recipe.precision}' and the line that launched this"
+        ) from None
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise RecipeError(f"recipe '{recipe.name}': precision 'fp16' needs a GPU; take 'auto', 'bf16' or 'no' on a CPU")
     return accelerator

@@ -31,8 +31,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         reason = caught.__context__ if isinstance(caught, RuntimeError) and caught.__context__ else caught
         if isinstance(reason, KeyboardInterrupt):
             raise KeyboardInterrupt from None
-        raise RecipeError(f"{path}: the checkpoint cannot be written ({reason}); free some space, then go on with "
-                          "--resume from the one before") from caught
+        raise RecipeError(
+            f"{path}: the checkpoint cannot be written ({reason}); free some space, then go on with "
+            "--resume from the one before"
+        ) from caught
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -46,8 +48,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as reason:
-        raise RecipeError(f"{path}: not a checkpoint that can be read ({type(reason).__name__}); "
-                          "take another or start without --resume") from reason
+        raise RecipeError(
+            f"{path}: not a checkpoint that can be read ({type(reason).__name__}); "
+            "take another or start without --resume"
+        ) from reason
     if not isinstance(state, dict) or state.get("schema_version") != SCHEMA_VERSION:
         raise RecipeError(f"{path}: not a checkpoint of this version; start without --resume")
     return state

@@ -26,8 +26,11 @@ class PatchCritic(nn.Module):
         # Padding 2 for a kernel of 4 is the authors' choice; it makes a map of 35x35 for 256x256.
         parts = [nn.Conv2d(3, width, 4, stride=2, padding=2), nn.LeakyReLU(0.2)]
         for level, (narrow, wide) in enumerate(pairwise(channels), start=1):
-            parts += [nn.Conv2d(narrow, wide, 4, stride=2 if level < layers else 1, padding=2),
-                      nn.InstanceNorm2d(wide), nn.LeakyReLU(0.2)]
+            parts += [
+                nn.Conv2d(narrow, wide, 4, stride=2 if level < layers else 1, padding=2),
+                nn.InstanceNorm2d(wide),
+                nn.LeakyReLU(0.2),
+            ]
         parts.append(nn.Conv2d(channels[-1], 1, 4, padding=2))
         self.body = nn.Sequential(*parts)
         for module in self.modules():

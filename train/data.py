@@ -56,12 +56,18 @@ def find_material(root: Path, data: Data, validation: Validation) -> Material:
         elif SHARP in relative and not (folder.parent / data.blur_folder).is_dir():
             sharp += pictures_in(folder)
     kept_back = set(held_out)
-    material = Material([pair for pair in pairs if pair not in kept_back], held_out,
-                        [run for run in frames if len(run) >= data.frames.most], sharp)
+    material = Material(
+        [pair for pair in pairs if pair not in kept_back],
+        held_out,
+        [run for run in frames if len(run) >= data.frames.most],
+        sharp,
+    )
     if not (material.pairs or material.frames or material.sharp):
-        raise DatasetError(f"{root}: nothing to train on; it needs folders '{data.blur_folder}' and '{SHARP}' with "
-                           f"partners of one name, a folder of frames whose name ends in 'fps', or photographs in "
-                           f"'{SHARP}'")
+        raise DatasetError(
+            f"{root}: nothing to train on; it needs folders '{data.blur_folder}' and '{SHARP}' with "
+            f"partners of one name, a folder of frames whose name ends in 'fps', or photographs in "
+            f"'{SHARP}'"
+        )
     return material
 
 
@@ -92,9 +98,11 @@ class PictureCache:
             except OSError as reason:
                 if self.folder.is_dir():
                     aside.unlink(missing_ok=True)
-                raise DatasetError(f"{cached}: the cache of decoded pictures cannot be written "
-                                   f"({reason.strerror or reason}); free some space or name another folder with "
-                                   "--cache") from reason
+                raise DatasetError(
+                    f"{cached}: the cache of decoded pictures cannot be written "
+                    f"({reason.strerror or reason}); free some space or name another folder with "
+                    "--cache"
+                ) from reason
         return np.load(cached, mmap_mode="r")
 
 
@@ -128,8 +136,9 @@ class PairSource:
 class FrameSource:
     """Averages of consecutive frames; the middle one is the sharp partner (Nah et al., CVPR 2017, section 2)."""
 
-    def __init__(self, runs: list[list[Path]], options: Frames, candidates: int, crop: int,
-                 cache: PictureCache) -> None:
+    def __init__(
+        self, runs: list[list[Path]], options: Frames, candidates: int, crop: int, cache: PictureCache
+    ) -> None:
         self.starts = [(run, first) for run in range(len(runs)) for first in range(len(runs[run]) - options.most + 1)]
         self.runs, self.options, self.candidates, self.cache = runs, options, candidates, cache
         for run in runs:
@@ -145,7 +154,7 @@ class FrameSource:
         run, first = self.starts[item]
         # An odd number of frames has one in the middle.
         count = int(rng.choice(np.arange(self.options.least | 1, self.options.most + 1, 2)))
-        paths = self.runs[run][first:first + count]
+        paths = self.runs[run][first : first + count]
         gamma = float(rng.choice(self.options.gammas))
         window = detailed_window(self.cache(paths[count // 2]), size, rng, self.candidates)
         frames = np.stack([self.cache(path)[window] for path in paths])
@@ -178,9 +187,10 @@ class SharpSource:
         values = (as_values(picture[window]) + 1) / 2
         blurred = blur.to_display(blur.convolve(blur.to_linear(values), kernel)) if radius else values.clone()
         if rng.uniform() < options.noise:
-            blurred = blur.add_sensor_noise(blurred, rng, shot=rng.uniform(0, options.most_shot_noise),
-                                            read=rng.uniform(0, options.most_read_noise))
-        sharp = values[:, radius:radius + size, radius:radius + size]
+            blurred = blur.add_sensor_noise(
+                blurred, rng, shot=rng.uniform(0, options.most_shot_noise), read=rng.uniform(0, options.most_read_noise)
+            )
+        sharp = values[:, radius : radius + size, radius : radius + size]
         return (blurred * 255 + 0.5).floor().div(127.5) - 1, sharp * 2 - 1
 
 
@@ -193,15 +203,21 @@ class TrainingSet(Dataset):
     def __init__(self, material: Material, data: Data, *, seed: int, cache: PictureCache) -> None:
         mix = data.mix
         # What the recipe does not draw from is not looked at either: its pictures may be too small.
-        sources = [(PairSource(material.pairs if mix.pairs else [], data.candidates, data.crop, cache), mix.pairs),
-                   (FrameSource(material.frames if mix.frames else [], data.frames, data.candidates, data.crop, cache),
-                    mix.frames),
-                   (SharpSource(material.sharp if mix.sharp else [], data.blur, data.crop, cache), mix.sharp)]
+        sources = [
+            (PairSource(material.pairs if mix.pairs else [], data.candidates, data.crop, cache), mix.pairs),
+            (
+                FrameSource(material.frames if mix.frames else [], data.frames, data.candidates, data.crop, cache),
+                mix.frames,
+            ),
+            (SharpSource(material.sharp if mix.sharp else [], data.blur, data.crop, cache), mix.sharp),
+        ]
         self.sources = [source for source, _ in sources if len(source)]
         weights = np.array([weight for source, weight in sources if len(source)])
         if not self.sources:
-            raise DatasetError("none of the kinds of pictures that the recipe draws from is in the data folder; "
-                               "set data.mix.pairs, data.mix.frames or data.mix.sharp")
+            raise DatasetError(
+                "none of the kinds of pictures that the recipe draws from is in the data folder; "
+                "set data.mix.pairs, data.mix.frames or data.mix.sharp"
+            )
         self.length = data.epoch_length or max(len(source) for source in self.sources)
         shares = np.floor(self.length * weights / weights.sum()).astype(int)
         shares[0] += self.length - shares.sum()
@@ -254,9 +270,11 @@ def require_size(path: Path, resize: tuple[int, ...], least: int, crop: int) -> 
     """(width, height) as it will be trained on; raises `DatasetError` where a side is shorter than `least`."""
     size = resize or picture_size(path)
     if min(size) < least:
-        raise DatasetError(f"{path}: {size[0]}x{size[1]} pixels are too few for a crop of {crop}"
-                           f"{f' with its blur ({least} are needed)' if least > crop else ''}; "
-                           "take it out or set a smaller data.crop")
+        raise DatasetError(
+            f"{path}: {size[0]}x{size[1]} pixels are too few for a crop of {crop}"
+            f"{f' with its blur ({least} are needed)' if least > crop else ''}; "
+            "take it out or set a smaller data.crop"
+        )
     return size
 
 

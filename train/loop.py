@@ -71,8 +71,8 @@ class Progress:
 def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
     """Trains, and returns the folder of the saved model, `<output>/model`.
 
-    The output folder holds `recipe.json`, `checkpoints/last.pt`, `best/` (the best model so far by PSNR on the held-out
-    pairs), `samples/*.png`, `metrics.jsonl` and `tensorboard/`.
+    The output folder holds `recipe.json`, `checkpoints/last.pt`, `best/` and `last/` (the model at the best validation so
+    far, by PSNR on the held-out pairs, and at the last one), `samples/*.png`, `metrics.jsonl` and `tensorboard/`.
 
     Raises:
         DeblurHubError: for a data folder, recipe, checkpoint or weights that will not do, before the first step where
@@ -121,15 +121,23 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
             progress.best_psnr, progress.best_step = mean["psnr"], progress.step
         if main:
             log.write(progress.step, {f"validation/{key}": value for key, value in mean.items()})
-            tqdm.write(f"step {progress.step}: {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f} on {len(scores)} "
-                       f"held-out pairs (blurred: {mean['blurred_psnr']:.2f} dB, {mean['blurred_ssim']:.4f})"
-                       f"{', the best so far' if better else ''}")
-            sample_sheet(trainer.evaluated, material.held_out, recipe.data.resize,
-                         run.output / "samples" / f"step-{progress.step:07d}.png")
-            if better:
-                best = DeblurGenerator(config, trainer.evaluated)
-                best.save_pretrained(run.output / "best", card=training_card(
-                    recipe.as_dict(), mean, [asdict(score) for score in scores], progress.step, progress.seconds))
+            tqdm.write(
+                f"step {progress.step}: {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f} on {len(scores)} "
+                f"held-out pairs (blurred: {mean['blurred_psnr']:.2f} dB, {mean['blurred_ssim']:.4f})"
+                f"{', the best so far' if better else ''}"
+            )
+            sample_sheet(
+                trainer.evaluated,
+                material.held_out,
+                recipe.data.resize,
+                run.output / "samples" / f"step-{progress.step:07d}.png",
+            )
+            model = DeblurGenerator(config, trainer.evaluated)
+            card = training_card(
+                recipe.as_dict(), mean, [asdict(score) for score in scores], progress.step, progress.seconds
+            )
+            for name in ("last", "best") if better else ("last",):
+                model.save_pretrained(run.output / name, card=card)
 
     def keep() -> None:
         trainer.require_finite_weights(progress.step)
@@ -139,15 +147,32 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
         accelerator.wait_for_everyone()
 
     per_step = trainer.batches_per_step
-    sampler = PositionSampler(first_batch=progress.step * per_step, batches=steps * per_step if not run.time_budget
-                              else 2**40, batch_size=recipe.data.batch_size, rank=accelerator.process_index,
-                              world=accelerator.num_processes)
-    loader = iter(DataLoader(samples, batch_sampler=sampler, num_workers=recipe.data.workers,
-                             pin_memory=accelerator.device.type == "cuda", worker_init_fn=leave_interrupts_to_main))
+    sampler = PositionSampler(
+        first_batch=progress.step * per_step,
+        batches=steps * per_step if not run.time_budget else 2**40,
+        batch_size=recipe.data.batch_size,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    loader = iter(
+        DataLoader(
+            samples,
+            batch_sampler=sampler,
+            num_workers=recipe.data.workers,
+            pin_memory=accelerator.device.type == "cuda",
+            worker_init_fn=leave_interrupts_to_main,
+        )
+    )
     before, started = progress.seconds, time.monotonic()
     try:
-        with tqdm(total=steps if not run.time_budget else None, initial=progress.step, desc=recipe.name, unit="step",
-                  disable=not main, mininterval=2) as bar:
+        with tqdm(
+            total=steps if not run.time_budget else None,
+            initial=progress.step,
+            desc=recipe.name,
+            unit="step",
+            disable=not main,
+            mininterval=2,
+        ) as bar:
             while True:
                 progress.seconds = before + time.monotonic() - started
                 if run.time_budget:
@@ -170,12 +195,19 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
         keep()
     except NonFiniteLossError as reason:
         before_it = f"the checkpoint in {last.parent} is from before it: resume" if last.exists() else "start again"
-        raise StepError(f"{reason}; {before_it} with a lower optimizer.lr, or with precision = \"no\"") from None
+        raise StepError(f'{reason}; {before_it} with a lower optimizer.lr, or with precision = "no"') from None
     return finish(trainer, config, recipe, progress, run, accelerator, log)
 
 
-def finish(trainer: Trainer, config: GeneratorConfig, recipe: Recipe, progress: Progress, run: Run,
-           accelerator: Accelerator, log: "Log | None") -> Path:
+def finish(
+    trainer: Trainer,
+    config: GeneratorConfig,
+    recipe: Recipe,
+    progress: Progress,
+    run: Run,
+    accelerator: Accelerator,
+    log: "Log | None",
+) -> Path:
     """Saves the best model, or the last where nothing was held out to choose by, as `<output>/model`."""
     folder = run.output / "model"
     if accelerator.is_main_process:
@@ -183,11 +215,14 @@ def finish(trainer: Trainer, config: GeneratorConfig, recipe: Recipe, progress: 
         best = run.output / "best"
         if progress.best_psnr > float("-inf"):
             DeblurGenerator.from_pretrained(best).save_pretrained(folder, card=(best / "README.md").read_text())
-            print(f"best: step {progress.best_step}, {progress.best_psnr:.2f} dB on the held-out pairs "
-                  f"(blurred: {progress.blurred['blurred_psnr']:.2f} dB)")
+            print(
+                f"best: step {progress.best_step}, {progress.best_psnr:.2f} dB on the held-out pairs "
+                f"(blurred: {progress.blurred['blurred_psnr']:.2f} dB)"
+            )
         else:
             DeblurGenerator(config, trainer.evaluated).save_pretrained(
-                folder, card=training_card(recipe.as_dict(), {}, [], progress.step, progress.seconds))
+                folder, card=training_card(recipe.as_dict(), {}, [], progress.step, progress.seconds)
+            )
         print(f"saved {folder} after {progress.step} steps in {progress.seconds / 60:.1f} minutes")
     accelerator.wait_for_everyone()
     return folder
@@ -202,48 +237,74 @@ def architecture(recipe: Recipe) -> tuple[str, dict[str, Any]]:
 def check(recipe: Recipe, network: torch.nn.Module, accelerator: Accelerator) -> None:
     """Refuses what would fail in mid-run."""
     if recipe.data.batch_size % accelerator.num_processes:
-        raise RecipeError(f"recipe '{recipe.name}': data.batch_size {recipe.data.batch_size} is the total over all "
-                          f"processes and does not divide by {accelerator.num_processes}; set a multiple of it")
+        raise RecipeError(
+            f"recipe '{recipe.name}': data.batch_size {recipe.data.batch_size} is the total over all "
+            f"processes and does not divide by {accelerator.num_processes}; set a multiple of it"
+        )
     if recipe.data.crop % network.size_multiple or not recipe.data.crop:
-        raise RecipeError(f"recipe '{recipe.name}': data.crop {recipe.data.crop} must be a multiple of "
-                          f"{network.size_multiple} for this generator")
+        raise RecipeError(
+            f"recipe '{recipe.name}': data.crop {recipe.data.crop} must be a multiple of "
+            f"{network.size_multiple} for this generator"
+        )
     if len(recipe.data.resize) not in (0, 2):
         raise RecipeError(f"recipe '{recipe.name}': data.resize must be [width, height], or [] for none")
     if recipe.data.resize and min(recipe.data.resize) < recipe.data.crop:
-        raise RecipeError(f"recipe '{recipe.name}': data.crop {recipe.data.crop} is larger than data.resize "
-                          f"{list(recipe.data.resize)}; set a smaller crop")
-    for key, value in (("validation.every", recipe.validation.every), ("checkpoint_every", recipe.checkpoint_every),
-                       ("data.batch_size", recipe.data.batch_size), ("data.candidates", recipe.data.candidates),
-                       ("loss.adversarial.critic_steps", recipe.loss.adversarial.critic_steps)):
+        raise RecipeError(
+            f"recipe '{recipe.name}': data.crop {recipe.data.crop} is larger than data.resize "
+            f"{list(recipe.data.resize)}; set a smaller crop"
+        )
+    for key, value in (
+        ("validation.every", recipe.validation.every),
+        ("checkpoint_every", recipe.checkpoint_every),
+        ("data.batch_size", recipe.data.batch_size),
+        ("data.candidates", recipe.data.candidates),
+        ("loss.adversarial.critic_steps", recipe.loss.adversarial.critic_steps),
+    ):
         if not value:
             raise RecipeError(f"recipe '{recipe.name}': {key} must be at least 1")
     frames = recipe.data.frames
     if recipe.data.mix.frames and (not frames.gammas or not all(frames.gammas) or frames.least | 1 > frames.most):
-        raise RecipeError(f"recipe '{recipe.name}': data.frames needs an odd number from least {frames.least} to most "
-                          f"{frames.most}, and gammas above 0, not {list(frames.gammas)}")
+        raise RecipeError(
+            f"recipe '{recipe.name}': data.frames needs an odd number from least {frames.least} to most "
+            f"{frames.most}, and gammas above 0, not {list(frames.gammas)}"
+        )
     if recipe.data.blur.shortest > recipe.data.blur.longest:
-        raise RecipeError(f"recipe '{recipe.name}': data.blur.shortest {recipe.data.blur.shortest:g} exceeds "
-                          f"data.blur.longest {recipe.data.blur.longest:g}; set it lower")
+        raise RecipeError(
+            f"recipe '{recipe.name}': data.blur.shortest {recipe.data.blur.shortest:g} exceeds "
+            f"data.blur.longest {recipe.data.blur.longest:g}; set it lower"
+        )
     if len(recipe.optimizer.betas) != 2 or not max(recipe.optimizer.betas) < 1:
-        raise RecipeError(f"recipe '{recipe.name}': optimizer.betas must be two numbers below 1, not "
-                          f"{list(recipe.optimizer.betas)}")
+        raise RecipeError(
+            f"recipe '{recipe.name}': optimizer.betas must be two numbers below 1, not {list(recipe.optimizer.betas)}"
+        )
     if recipe.schedule.ema >= 1:
         raise RecipeError(f"recipe '{recipe.name}': schedule.ema must be below 1, not {recipe.schedule.ema:g}")
-    if not ((recipe.loss.pixel != "none" and recipe.loss.pixel_weight) or recipe.loss.frequency_weight
-            or recipe.loss.perceptual.weight or recipe.loss.adversarial.weight):
-        raise RecipeError(f"recipe '{recipe.name}': has no loss; set one of loss.pixel, loss.frequency_weight, "
-                          "loss.perceptual.weight and loss.adversarial.weight")
+    if not (
+        (recipe.loss.pixel != "none" and recipe.loss.pixel_weight)
+        or recipe.loss.frequency_weight
+        or recipe.loss.perceptual.weight
+        or recipe.loss.adversarial.weight
+    ):
+        raise RecipeError(
+            f"recipe '{recipe.name}': has no loss; set one of loss.pixel, loss.frequency_weight, "
+            "loss.perceptual.weight and loss.adversarial.weight"
+        )
 
 
 def initial_weights(model: str, network: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The weights of a saved model for a network of the same shapes."""
     weights = DeblurGenerator.from_pretrained(model).network.state_dict()
     wanted = network.state_dict()
-    differing = [key for key in wanted.keys() | weights.keys()
-                 if key not in wanted or key not in weights or wanted[key].shape != weights[key].shape]
+    differing = [
+        key
+        for key in wanted.keys() | weights.keys()
+        if key not in wanted or key not in weights or wanted[key].shape != weights[key].shape
+    ]
     if differing:
-        raise RecipeError(f"--init-from {model}: is another network than the recipe's ({len(differing)} tensors "
-                          f"differ, such as '{min(differing)}'); take its recipe or leave --init-from away")
+        raise RecipeError(
+            f"--init-from {model}: is another network than the recipe's ({len(differing)} tensors "
+            f"differ, such as '{min(differing)}'); take its recipe or leave --init-from away"
+        )
     return weights
 
 
@@ -276,8 +337,10 @@ def resume(trainer: Trainer, state: dict[str, Any], recipe: Recipe, path: Path) 
     try:
         trainer.load_state(state)
     except (KeyError, RuntimeError, ValueError):
-        raise RecipeError(f"{path}: comes from a run of recipe '{json.loads(state['recipe'])['name']}' whose networks "
-                          f"are not those of '{recipe.name}'; resume with the same recipe") from None
+        raise RecipeError(
+            f"{path}: comes from a run of recipe '{json.loads(state['recipe'])['name']}' whose networks "
+            f"are not those of '{recipe.name}'; resume with the same recipe"
+        ) from None
     return Progress(**state["progress"])
 
 
@@ -290,16 +353,25 @@ def common(seconds: float, accelerator: Accelerator) -> float:
     return float(clock)
 
 
-def describe(recipe: Recipe, network: torch.nn.Module, material: Material, samples: TrainingSet, steps: int, run: Run,
-             accelerator: Accelerator) -> str:
+def describe(
+    recipe: Recipe,
+    network: torch.nn.Module,
+    material: Material,
+    samples: TrainingSet,
+    steps: int,
+    run: Run,
+    accelerator: Accelerator,
+) -> str:
     parameters = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     length = f"{run.time_budget / 60:.0f} minutes" if run.time_budget else f"{steps} steps"
-    return (f"recipe '{recipe.name}': {recipe.generator}, {parameters:.2f} M parameters, {length} of "
-            f"{recipe.data.batch_size} crops of {recipe.data.crop}x{recipe.data.crop}, {accelerator.num_processes} "
-            f"process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}\n"
-            f"data: {len(material.pairs)} pairs, {sum(map(len, material.frames))} high-speed frames, "
-            f"{len(material.sharp)} sharp photographs; held out: {len(material.held_out)} pairs; "
-            f"{len(samples)} samples an epoch")
+    return (
+        f"recipe '{recipe.name}': {recipe.generator}, {parameters:.2f} M parameters, {length} of "
+        f"{recipe.data.batch_size} crops of {recipe.data.crop}x{recipe.data.crop}, {accelerator.num_processes} "
+        f"process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}\n"
+        f"data: {len(material.pairs)} pairs, {sum(map(len, material.frames))} high-speed frames, "
+        f"{len(material.sharp)} sharp photographs; held out: {len(material.held_out)} pairs; "
+        f"{len(samples)} samples an epoch"
+    )
 
 
 class Log:

@@ -14,10 +14,26 @@ from .recipe import Perceptual, RecipeError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # torchvision's layout of VGG19.features: convolution -> index; its ReLU is the next one.
-VGG19_CONVOLUTIONS = {"conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10, "conv3_2": 12,
-                      "conv3_3": 14, "conv3_4": 16}
-VGG19_CHANNELS = {"conv1_1": (3, 64), "conv1_2": (64, 64), "conv2_1": (64, 128), "conv2_2": (128, 128),
-                  "conv3_1": (128, 256), "conv3_2": (256, 256), "conv3_3": (256, 256), "conv3_4": (256, 256)}
+VGG19_CONVOLUTIONS = {
+    "conv1_1": 0,
+    "conv1_2": 2,
+    "conv2_1": 5,
+    "conv2_2": 7,
+    "conv3_1": 10,
+    "conv3_2": 12,
+    "conv3_3": 14,
+    "conv3_4": 16,
+}
+VGG19_CHANNELS = {
+    "conv1_1": (3, 64),
+    "conv1_2": (64, 64),
+    "conv2_1": (64, 128),
+    "conv2_2": (128, 128),
+    "conv3_1": (128, 256),
+    "conv3_2": (256, 256),
+    "conv3_3": (256, 256),
+    "conv3_4": (256, 256),
+}
 
 
 def pixel_loss(kind: str, restored: Tensor, sharp: Tensor) -> Tensor:
@@ -54,16 +70,20 @@ class PerceptualLoss(nn.Module):
         convolution = options.layer.replace("relu", "conv")
         if convolution not in VGG19_CONVOLUTIONS:
             known = [*VGG19_CONVOLUTIONS, *(name.replace("conv", "relu") for name in VGG19_CONVOLUTIONS)]
-            raise RecipeError(f"loss.perceptual.layer '{options.layer}' is not known"
-                              f"{did_you_mean(options.layer, known)}; take one of {', '.join(known)}")
+            raise RecipeError(
+                f"loss.perceptual.layer '{options.layer}' is not known"
+                f"{did_you_mean(options.layer, known)}; take one of {', '.join(known)}"
+            )
         tensors = read_vgg19(weights)
         parts, reached = [], []
         for name, index in VGG19_CONVOLUTIONS.items():
             weight, bias = (tensors.get(f"features.{index}.{key}") for key in ("weight", "bias"))
             if reached and weight is None:
-                raise RecipeError(f"{weights}: ends before {convolution}; take an earlier layer, such as "
-                                  f"--set loss.perceptual.layer={reached[-1].replace('conv', 'relu')}, "
-                                  "or the whole VGG19")
+                raise RecipeError(
+                    f"{weights}: ends before {convolution}; take an earlier layer, such as "
+                    f"--set loss.perceptual.layer={reached[-1].replace('conv', 'relu')}, "
+                    "or the whole VGG19"
+                )
             if name in ("conv2_1", "conv3_1"):
                 parts.append(nn.MaxPool2d(2))
             parts.append(nn.Conv2d(*VGG19_CHANNELS[name], 3, padding=1))
@@ -71,8 +91,10 @@ class PerceptualLoss(nn.Module):
             for key, found in (("weight", weight), ("bias", bias)):
                 wanted = getattr(parts[-1], key)
                 if found is None or found.shape != wanted.shape:
-                    raise RecipeError(f"{weights}: its 'features.{index}.{key}' is not VGG19's {name}; "
-                                      "--perceptual-weights takes VGG19 in torchvision's layout")
+                    raise RecipeError(
+                        f"{weights}: its 'features.{index}.{key}' is not VGG19's {name}; "
+                        "--perceptual-weights takes VGG19 in torchvision's layout"
+                    )
                 wanted.data.copy_(found)
             if name == convolution:
                 break
@@ -100,17 +122,22 @@ def read_vgg19(weights: Path | None) -> dict[str, Tensor]:
         try:
             return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
         except (OSError, RuntimeError) as reason:  # no network; a download that fails its checksum
-            raise RecipeError(f"the VGG19 weights of the perceptual loss cannot be downloaded ({reason}); name a local "
-                              "safetensors file in torchvision's layout with --perceptual-weights") from reason
+            raise RecipeError(
+                f"the VGG19 weights of the perceptual loss cannot be downloaded ({reason}); name a local "
+                "safetensors file in torchvision's layout with --perceptual-weights"
+            ) from reason
     try:
         return load_file(weights)
     except (OSError, SafetensorError) as reason:
-        raise RecipeError(f"{weights}: not a safetensors file that can be read ({reason}); "
-                          "--perceptual-weights takes VGG19 in torchvision's layout") from reason
+        raise RecipeError(
+            f"{weights}: not a safetensors file that can be read ({reason}); "
+            "--perceptual-weights takes VGG19 in torchvision's layout"
+        ) from reason
 
 
-def critic_loss(critic: nn.Module, restored: Tensor, sharp: Tensor, *, penalty: float,
-                share: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def critic_loss(
+    critic: nn.Module, restored: Tensor, sharp: Tensor, *, penalty: float, share: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
     """WGAN-GP (Gulrajani et al., NIPS 2017, eq. 3): E[D(restored)] - E[D(sharp)] + penalty * E[(|grad D(mix)| - 1)^2].
 
     D of a picture is the mean of its map of scores, and the norm is that of the gradient over the whole picture; the
@@ -127,7 +154,7 @@ def critic_loss(critic: nn.Module, restored: Tensor, sharp: Tensor, *, penalty: 
     mix = (share * sharp + (1 - share) * restored).requires_grad_()
     scores = critic(torch.cat([restored, sharp, mix])).mean(dim=(1, 2, 3))
     of_restored, of_sharp, of_mix = scores.chunk(3)
-    gradient, = torch.autograd.grad(of_mix.sum(), mix, create_graph=True)
+    (gradient,) = torch.autograd.grad(of_mix.sum(), mix, create_graph=True)
     deviation = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
     distance = of_sharp.mean() - of_restored.mean()
     return -distance + penalty * deviation, {"wasserstein": distance.detach(), "penalty": deviation.detach()}

@@ -148,8 +148,10 @@ def load_recipe(name_or_path: str, overrides: list[str] = ()) -> Recipe:
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
     if not path.is_file():
-        raise RecipeError(f"recipe '{name_or_path}': not known (known: {', '.join(known_recipes())})"
-                          f"{did_you_mean(name_or_path, known_recipes())}")
+        raise RecipeError(
+            f"recipe '{name_or_path}': not known (known: {', '.join(known_recipes())})"
+            f"{did_you_mean(name_or_path, known_recipes())}"
+        )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as reason:
@@ -188,8 +190,11 @@ def build(kind: type, table: dict[str, Any], source: str, prefix: str) -> Any:
         if key not in fields:
             unknown = first_leaf(prefix + key, table[key])
             raise RecipeError(f"recipe '{source}': unknown key '{unknown}'{did_you_mean(unknown, dotted_keys(Recipe))}")
-    missing = [f.name for f in dataclasses.fields(kind) if f.name not in table
-               and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING]
+    missing = [
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.name not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
     if missing:
         raise RecipeError(f"recipe '{source}': lacks the key '{prefix}{missing[0]}'; add it")
     return kind(**{key: convert(fields[key], value, source, prefix + key) for key, value in table.items()})
@@ -213,6 +218,7 @@ def dotted_keys(kind: type, prefix: str = "") -> list[str]:
 
 def convert(kind: Any, value: Any, source: str, key: str) -> Any:
     """A value as its annotation wants it, else `RecipeError`."""
+
     def wrong(expected: str) -> RecipeError:
         return RecipeError(f"recipe '{source}': '{key}' must be {expected}, not {value!r}")
 

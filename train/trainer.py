@@ -24,8 +24,9 @@ class Trainer:
         perceptual: the perceptual loss if the recipe has one.
     """
 
-    def __init__(self, recipe: Recipe, network: nn.Module, perceptual: PerceptualLoss | None,
-                 accelerator: Accelerator) -> None:
+    def __init__(
+        self, recipe: Recipe, network: nn.Module, perceptual: PerceptualLoss | None, accelerator: Accelerator
+    ) -> None:
         self.recipe, self.accelerator = recipe, accelerator
         network = network.to(memory_format=torch.channels_last)
         self.averaging = WeightAverage(network, recipe.schedule.ema)
@@ -36,7 +37,8 @@ class Trainer:
             adversarial = recipe.loss.adversarial
             critic = CRITICS[adversarial.critic](layers=adversarial.layers)
             self.critic, self.critic_optimizer = accelerator.prepare(
-                critic, make_optimizer(critic, recipe.optimizer, adversarial.lr))
+                critic, make_optimizer(critic, recipe.optimizer, adversarial.lr)
+            )
         self.perceptual = perceptual.to(accelerator.device) if perceptual else None
         self.averaging.network.to(accelerator.device)
 
@@ -69,8 +71,13 @@ class Trainer:
         chance = torch.Generator().manual_seed(seed)
         factor = rate_factor(self.recipe.schedule, progress, step)
         log = {"lr": torch.tensor(self.recipe.optimizer.lr * factor)}
-        batches = [tuple(picture.to(self.accelerator.device, memory_format=torch.channels_last, non_blocking=True)
-                         for picture in batch) for batch in batches]
+        batches = [
+            tuple(
+                picture.to(self.accelerator.device, memory_format=torch.channels_last, non_blocking=True)
+                for picture in batch
+            )
+            for batch in batches
+        ]
         self.generator.train()
         if self.critic:
             set_rate(self.critic_optimizer, self.recipe.loss.adversarial.lr * factor)
@@ -86,8 +93,13 @@ class Trainer:
             restored = self.generator(blurred).float()
         # Drawn for the whole batch, of which each process takes its part: the same with one process or several.
         share = torch.rand(len(sharp) * self.accelerator.num_processes, generator=chance)
-        loss, log = critic_loss(self.critic, restored, sharp, penalty=self.recipe.loss.adversarial.gradient_penalty,
-                                share=share[self.accelerator.process_index * len(sharp):][:len(sharp)])
+        loss, log = critic_loss(
+            self.critic,
+            restored,
+            sharp,
+            penalty=self.recipe.loss.adversarial.gradient_penalty,
+            share=share[self.accelerator.process_index * len(sharp) :][: len(sharp)],
+        )
         self.descend(loss, self.critic, self.critic_optimizer, "critic", step)
         return {"loss/critic": loss.detach()} | {f"critic/{key}": value for key, value in log.items()}
 
@@ -127,13 +139,18 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, for `load_state`."""
         unwrap = self.accelerator.unwrap_model
-        state = {"generator": unwrap(self.generator).state_dict(), "optimizer": self.optimizer.state_dict(),
-                 "average": self.averaging.network.state_dict()}
+        state = {
+            "generator": unwrap(self.generator).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.averaging.network.state_dict(),
+        }
         if self.accelerator.scaler:
             state["scaler"] = self.accelerator.scaler.state_dict()
         if self.critic:
-            state |= {"critic": unwrap(self.critic).state_dict(),
-                      "critic_optimizer": self.critic_optimizer.state_dict()}
+            state |= {
+                "critic": unwrap(self.critic).state_dict(),
+                "critic_optimizer": self.critic_optimizer.state_dict(),
+            }
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:

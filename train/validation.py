@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deblur_hub.datasets import Pair
+from deblur_hub.evaluation import to_8_bits
 from deblur_hub.metrics import psnr, ssim
 from deblur_hub.restoration import restore
 
@@ -43,8 +44,10 @@ def validate(network: nn.Module, pairs: list[Pair], resize: tuple[int, ...], acc
 
 
 def mean_score(scores: list[Score]) -> dict[str, float]:
-    return {key: float(np.mean([getattr(score, key) for score in scores]))
-            for key in ("psnr", "ssim", "blurred_psnr", "blurred_ssim")}
+    return {
+        key: float(np.mean([getattr(score, key) for score in scores]))
+        for key in ("psnr", "ssim", "blurred_psnr", "blurred_ssim")
+    }
 
 
 def sample_sheet(network: nn.Module, pairs: list[Pair], resize: tuple[int, ...], path: Path) -> None:
@@ -65,11 +68,6 @@ def load(pair: Pair, resize: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return tuple(as_values(decode(path, resize))[None] for path in (pair.blurred, pair.sharp))
 
 
-def to_8_bits(picture: Tensor) -> Tensor:
-    """[-1, 1] to the [0, 1] that a file of 8 bits would hold."""
-    return ((picture + 1) * 127.5 + 0.5).floor().clamp(0, 255) / 255
-
-
 def centre(picture: Tensor) -> Tensor:
     top, left = (max(0, (side - SHEET_SIDE) // 2) for side in picture.shape[-2:])
-    return picture[:, top:top + SHEET_SIDE, left:left + SHEET_SIDE]
+    return picture[:, top : top + SHEET_SIDE, left : left + SHEET_SIDE]

@@ -40,12 +40,21 @@ def pictures(tmp_path_factory) -> Path:
 def start(pictures, tmp_path, capfd):
     """Runs `train` in this process: start("compact", "seed=1", steps=4, options=[...]) -> (exit code, its sentence)."""
 
-    def run(recipe: str = "compact", *changes: str, data: Path = pictures, output: Path = tmp_path / "run",
-            steps: int = 4, options: tuple[str, ...] = ()) -> tuple[int, str]:
+    def run(
+        recipe: str = "compact",
+        *changes: str,
+        data: Path = pictures,
+        output: Path = tmp_path / "run",
+        steps: int = 4,
+        options: tuple[str, ...] = (),
+    ) -> tuple[int, str]:
         AcceleratorState._reset_state(reset_partial_state=True)
         capfd.readouterr()
-        code = main(arguments(recipe, *changes, data=data, output=output, steps=steps, cache=tmp_path / "cache",
-                              options=options))
+        code = main(
+            arguments(
+                recipe, *changes, data=data, output=output, steps=steps, cache=tmp_path / "cache", options=options
+            )
+        )
         return code, "\n".join(line for line in capfd.readouterr().err.splitlines() if line.startswith("train: "))
 
     return run

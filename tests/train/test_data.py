@@ -14,15 +14,27 @@ from deblur_hub.errors import DatasetError
 from train.data import Material, PictureCache, PositionSampler, SharpSource, TrainingSet, augment, find_material
 from train.recipe import Blur, Data, Frames, Mix, Validation
 
-DATA = Data(crop=32, batch_size=4, epoch_length=12, candidates=2, mix=Mix(0.4, 0.3, 0.3), frames=Frames(3, 5),
-            blur=Blur(longest=6.0))
+DATA = Data(
+    crop=32,
+    batch_size=4,
+    epoch_length=12,
+    candidates=2,
+    mix=Mix(0.4, 0.3, 0.3),
+    frames=Frames(3, 5),
+    blur=Blur(longest=6.0),
+)
 
 
 @pytest.fixture
 def samples(pictures, tmp_path):
     def make(seed=0, data=DATA, root=pictures, scenes=("held",)):
-        return TrainingSet(find_material(root, data, Validation(scenes=scenes)), data, seed=seed,
-                           cache=PictureCache(tmp_path / "cache", resize=data.resize))
+        return TrainingSet(
+            find_material(root, data, Validation(scenes=scenes)),
+            data,
+            seed=seed,
+            cache=PictureCache(tmp_path / "cache", resize=data.resize),
+        )
+
     return make
 
 
@@ -123,7 +135,7 @@ def test_frames_are_averaged_around_their_middle_one(samples, tmp_path):
     frames = [np.asarray(Image.open(folder / f"{number:03}.png"), float) for number in range(5)]
     average, middle = np.floor(np.mean(frames, axis=0) + 0.5), frames[2]
     for blurred, sharp in (samples(data=data, root=tmp_path / "data")[position] for position in range(6)):
-        windows = [(average[:, left:left + 64], middle[:, left:left + 64]) for left in range(9)]
+        windows = [(average[:, left : left + 64], middle[:, left : left + 64]) for left in range(9)]
         turned = [symmetries(np.concatenate(window, axis=-1)) for window in windows]
         found = ((torch.cat([blurred, sharp]).permute(1, 2, 0).numpy() + 1) * 127.5).round()
         assert any(np.abs(found - candidate).max() <= 1 for group in turned for candidate in group)
@@ -211,8 +223,10 @@ def test_a_picture_without_its_partner_is_named(start, tmp_path):
     make_pairs(tmp_path / "data", 3, seed=0)
     (tmp_path / "data" / "sharp" / "001.png").unlink()
     assert start("compact", data=tmp_path / "data") == (
-        2, f"train: {tmp_path}/data/blur/001.png: has no partner of that name in {tmp_path}/data/sharp; "
-           "add it or take this one out")
+        2,
+        f"train: {tmp_path}/data/blur/001.png: has no partner of that name in {tmp_path}/data/sharp; "
+        "add it or take this one out",
+    )
     assert nothing_written(tmp_path)
 
 
@@ -220,8 +234,10 @@ def test_partners_of_two_sizes_are_named(start, tmp_path):
     make_pairs(tmp_path / "data", 3, seed=0)
     save(photograph(1, (70, 64)), tmp_path / "data" / "sharp" / "001.png")
     assert start("compact", data=tmp_path / "data") == (
-        2, f"train: {tmp_path}/data/blur/001.png: 72x64 pixels, but its sharp partner {tmp_path}/data/sharp/001.png "
-           "has 70x64; partners must have one size")
+        2,
+        f"train: {tmp_path}/data/blur/001.png: 72x64 pixels, but its sharp partner {tmp_path}/data/sharp/001.png "
+        "has 70x64; partners must have one size",
+    )
     assert nothing_written(tmp_path)
 
 
@@ -251,7 +267,9 @@ def test_a_frame_of_another_size_is_named_before_the_first_step(start, tmp_path)
     make_frames(tmp_path / "data" / "240fps", 6, seed=0)
     odd = save(photograph(1, (80, 64)), tmp_path / "data" / "240fps" / "003.png")
     assert start("compact", data=tmp_path / "data") == (
-        2, f"train: {odd}: is of another size than 000.png; frames of a run must have one")
+        2,
+        f"train: {odd}: is of another size than 000.png; frames of a run must have one",
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -272,14 +290,17 @@ def test_a_text_file_among_the_pictures_is_named_before_the_first_step(start, tm
     (tmp_path / "data" / "blur" / "002.png").write_text("not a picture")
     code, words = start("compact", data=tmp_path / "data")
     assert code == 2
-    assert words == (f"train: {tmp_path}/data/blur/002.png: not a picture that can be read (UnidentifiedImageError); "
-                     "replace it")
+    assert words == (
+        f"train: {tmp_path}/data/blur/002.png: not a picture that can be read (UnidentifiedImageError); replace it"
+    )
     assert nothing_written(tmp_path)
 
 
 def test_a_folder_that_is_missing_or_holds_nothing_is_named(start, tmp_path):
     assert start("compact", data=tmp_path / "none") == (
-        2, f"train: {tmp_path}/none: no such folder; give the folder that holds the pictures")
+        2,
+        f"train: {tmp_path}/none: no such folder; give the folder that holds the pictures",
+    )
     (tmp_path / "empty").mkdir()
     code, words = start("compact", data=tmp_path / "empty")
     assert code == 2

@@ -57,8 +57,10 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(start, tmp_
     assert '"step": 3' in (tmp_path / "cut" / "metrics.jsonl").read_text()
     assert start("compact", "schedule.steps=7", steps=0, output=tmp_path / "cut", options=["--resume"])[0] == 0
     assert same_state(last_of(tmp_path / "whole"), last_of(tmp_path / "cut"))
-    whole, cut = ([json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-                  for name in ("whole", "cut"))
+    whole, cut = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "cut")
+    )
     assert whole == cut
 
 
@@ -78,8 +80,9 @@ def interrupt_at(start, step, *arguments, **options):
     assert words == "train: stopped; go on with --resume"
 
 
-@pytest.mark.parametrize(("reason", "told"), [
-    (BrokenPipeError(), False), (EOFError(), False), (ValueError("no"), True)])
+@pytest.mark.parametrize(
+    ("reason", "told"), [(BrokenPipeError(), False), (EOFError(), False), (ValueError("no"), True)]
+)
 def test_a_loader_worker_tells_of_all_but_the_main_process_hanging_up(capfd, reason, told):
     """Which it does when Ctrl-C meets it between two halves of a batch: too rare to be waited for."""
     loop.pass_over_hang_ups(type(reason), reason, None)
@@ -95,8 +98,11 @@ def test_the_saved_model_is_the_best_of_the_run_and_the_card_holds_its_scores(st
     best = max(scores, key=lambda line: line["validation/psnr"])
     card = (output / "model" / "README.md").read_text()
     assert f"for {best['step']} steps" in card
-    rows = {row.split("|")[1].strip(): [float(cell.split()[0]) for cell in row.split("|")[2:-1]]
-            for row in card.splitlines() if row.startswith(("| scenes/held", "| **mean**"))}
+    rows = {
+        row.split("|")[1].strip(): [float(cell.split()[0]) for cell in row.split("|")[2:-1]]
+        for row in card.splitlines()
+        if row.startswith(("| scenes/held", "| **mean**"))
+    }
     assert len(rows) == HELD_OUT + 1
     generator = DeblurGenerator.from_pretrained(output / "model", device="cpu")
     for name, row in rows.items():
@@ -127,8 +133,17 @@ def test_training_brings_the_held_out_pairs_closer_to_the_sharp_ones(start, tmp_
         folder = tmp_path / "data" / ("held" if number > 5 else "first")
         save(sharp, folder / "sharp" / f"{number}.png")
         save((sharp * 0.6 + 50).astype(np.uint8), folder / "blur" / f"{number}.png")  # quicker to learn than a blur
-    start("compact", "network.widths=[32]", "network.blocks=[1]", "network.unshuffle=2", "optimizer.lr=3e-3",
-          "validation.every=500", "schedule.ema=0.9", data=tmp_path / "data", steps=100)
+    start(
+        "compact",
+        "network.widths=[32]",
+        "network.blocks=[1]",
+        "network.unshuffle=2",
+        "optimizer.lr=3e-3",
+        "validation.every=500",
+        "schedule.ema=0.9",
+        data=tmp_path / "data",
+        steps=100,
+    )
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["validation/psnr"] > line["validation/blurred_psnr"] + 6
     assert line["validation/ssim"] > line["validation/blurred_ssim"]
@@ -141,7 +156,7 @@ def test_the_sample_sheet_shows_blurred_restored_and_sharp_beside_each_other(sta
     generator = DeblurGenerator.from_pretrained(tmp_path / "run" / "model", device="cpu")
     for row in range(HELD_OUT):
         blurred, sharp = held_out_pair(pictures, row)
-        columns = np.split(sheet[row * 64:(row + 1) * 64], 3, axis=1)
+        columns = np.split(sheet[row * 64 : (row + 1) * 64], 3, axis=1)
         assert np.array_equal(columns[0], np.asarray(blurred))
         assert np.abs(columns[1].astype(int) - generator.deblur(blurred, precision="float32")).max() <= 1
         assert np.array_equal(columns[2], np.asarray(sharp))
@@ -156,7 +171,7 @@ def test_large_pictures_show_their_centres_on_the_sample_sheet(tmp_path):
     validation.sample_sheet(network, [Pair(path, path, "")], (), tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     side = validation.SHEET_SIDE
-    assert np.array_equal(sheet, np.tile(photograph(3, (500, 400))[20:20 + side, 70:70 + side], (1, 3, 1)))
+    assert np.array_equal(sheet, np.tile(photograph(3, (500, 400))[20 : 20 + side, 70 : 70 + side], (1, 3, 1)))
 
 
 def test_a_time_budget_ends_the_run_in_good_order(start, tmp_path):
@@ -173,7 +188,9 @@ def test_a_time_budget_ends_the_run_in_good_order(start, tmp_path):
 
 def test_a_recipe_without_a_length_asks_for_one(start, tmp_path):
     assert start("compact", "schedule.steps=0", steps=0) == (
-        2, "train: recipe 'compact': sets neither schedule.steps nor schedule.epochs; give --steps")
+        2,
+        "train: recipe 'compact': sets neither schedule.steps nor schedule.epochs; give --steps",
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -189,7 +206,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint_from_
     code, words = start("compact", steps=9)
     assert code == 2
     assert words.startswith("train: the generator's loss is nan at step 5; the checkpoint in ")
-    assert words.endswith("is from before it: resume with a lower optimizer.lr, or with precision = \"no\"")
+    assert words.endswith('is from before it: resume with a lower optimizer.lr, or with precision = "no"')
     state = last_of(tmp_path / "run")
     assert state["progress"]["step"] == 4
     assert all(torch.isfinite(tensor).all() for tensor in tensors_of(state).values())
@@ -277,8 +294,10 @@ def test_a_full_disk_gives_a_sentence_and_leaves_the_old_checkpoint(start, tmp_p
     monkeypatch.setattr(checkpoint.torch, "save", filling)
     code, words = start("compact", steps=6)
     assert code == 2
-    assert words == (f"train: {tmp_path}/run/checkpoints/last.pt: the checkpoint cannot be written ([Errno 28] No "
-                     "space left on device); free some space, then go on with --resume from the one before")
+    assert words == (
+        f"train: {tmp_path}/run/checkpoints/last.pt: the checkpoint cannot be written ([Errno 28] No "
+        "space left on device); free some space, then go on with --resume from the one before"
+    )
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.pt"]
     assert last_of(tmp_path / "run")["progress"]["step"] == 2
 
@@ -316,7 +335,9 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(start, tmp_path):
     start("compact", steps=2)
     before = (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes()
     assert start("compact", steps=3) == (
-        2, f"train: {tmp_path}/run: holds a run already; go on with --resume, or name another --output")
+        2,
+        f"train: {tmp_path}/run: holds a run already; go on with --resume, or name another --output",
+    )
     assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
 
 
@@ -341,8 +362,9 @@ def test_an_output_that_cannot_be_a_folder_gives_a_sentence(start, tmp_path):
 def test_init_from_starts_with_the_weights_of_a_saved_model(start, tmp_path):
     start("compact", steps=3, output=tmp_path / "first")
     model = tmp_path / "first" / "model"
-    code, _ = start("compact", "optimizer.lr=0.0", steps=1, output=tmp_path / "second",
-                    options=["--init-from", str(model)])
+    code, _ = start(
+        "compact", "optimizer.lr=0.0", steps=1, output=tmp_path / "second", options=["--init-from", str(model)]
+    )
     assert code == 0
     first, second = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("first", "second"))
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -351,8 +373,12 @@ def test_init_from_starts_with_the_weights_of_a_saved_model(start, tmp_path):
 
 def test_init_from_refuses_another_architecture(start, tmp_path):
     start("compact", steps=1, output=tmp_path / "first")
-    code, words = start("compact", "network.widths=[16,8]", output=tmp_path / "second",
-                        options=["--init-from", str(tmp_path / "first" / "model")])
+    code, words = start(
+        "compact",
+        "network.widths=[16,8]",
+        output=tmp_path / "second",
+        options=["--init-from", str(tmp_path / "first" / "model")],
+    )
     assert code == 2
     assert "model: is another network than the recipe's (" in words
     assert words.endswith("take its recipe or leave --init-from away")
@@ -374,8 +400,16 @@ def test_deblurgan_trains_generator_and_critic(start, tmp_path, vgg19):
     states = {}
     for steps in (1, 3):
         output = tmp_path / f"{steps}"
-        assert start("deblurgan", "optimizer.clip=1.0", output=output, steps=steps,
-                     options=["--perceptual-weights", str(vgg19)])[0] == 0
+        assert (
+            start(
+                "deblurgan",
+                "optimizer.clip=1.0",
+                output=output,
+                steps=steps,
+                options=["--perceptual-weights", str(vgg19)],
+            )[0]
+            == 0
+        )
         states[steps] = last_of(output)
         assert DeblurGenerator.from_pretrained(output / "model", device="cpu").config.architecture == "resnet"
     for part in ("generator", "critic"):
@@ -394,8 +428,9 @@ def test_deblurgan_resumes_to_the_same_weights(start, tmp_path, vgg19):
 
 
 def test_dropout_is_off_when_pictures_are_measured(start, tmp_path, vgg19, pictures):
-    start("deblurgan", "network.dropout=0.5", "validation.every=1", steps=1,
-          options=["--perceptual-weights", str(vgg19)])
+    start(
+        "deblurgan", "network.dropout=0.5", "validation.every=1", steps=1, options=["--perceptual-weights", str(vgg19)]
+    )
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     generator = DeblurGenerator.from_pretrained(tmp_path / "run" / "model", device="cpu")
     scores = []
@@ -423,8 +458,14 @@ def test_under_bf16_the_critic_still_computes_in_float32_and_the_generator_does_
     watch(PatchCritic)
     watch(ResnetGenerator)
     monkeypatch.setattr(loop, "validate", lambda *_: pytest.fail("not in this test"))
-    code, words = start("deblurgan", "precision=bf16", "validation.scenes=[]", "validation.pairs=0", steps=1,
-                        options=["--perceptual-weights", str(vgg19)])
+    code, words = start(
+        "deblurgan",
+        "precision=bf16",
+        "validation.scenes=[]",
+        "validation.pairs=0",
+        steps=1,
+        options=["--perceptual-weights", str(vgg19)],
+    )
     assert (code, words) == (0, "")
     assert seen[PatchCritic] == {torch.float32}
     assert torch.bfloat16 in seen[ResnetGenerator]
@@ -441,8 +482,10 @@ def test_perceptual_weights_that_are_missing_give_a_sentence(start, tmp_path):
 def test_perceptual_weights_that_end_too_early_name_the_last_layer_they_reach(start, tmp_path, vgg19):
     code, words = start("deblurgan", "loss.perceptual.layer=conv3_3", options=["--perceptual-weights", str(vgg19)])
     assert code == 2
-    assert words == (f"train: {vgg19}: ends before conv3_3; take an earlier layer, such as "
-                     "--set loss.perceptual.layer=relu2_1, or the whole VGG19")
+    assert words == (
+        f"train: {vgg19}: ends before conv3_3; take an earlier layer, such as "
+        "--set loss.perceptual.layer=relu2_1, or the whole VGG19"
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -460,10 +503,14 @@ def test_the_suggested_layer_is_one_that_the_file_holds(tmp_path, reaches):
     PerceptualLoss(Perceptual(layer=last), tmp_path / "part.safetensors")
 
 
-@pytest.mark.parametrize("tensors", [
-    {"layer.weight": torch.zeros(3)},
-    {"features.0.weight": torch.zeros(64, 3, 3, 3)},
-    {"features.0.weight": torch.zeros(64, 3, 5, 5), "features.0.bias": torch.zeros(64)}])
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"layer.weight": torch.zeros(3)},
+        {"features.0.weight": torch.zeros(64, 3, 3, 3)},
+        {"features.0.weight": torch.zeros(64, 3, 5, 5), "features.0.bias": torch.zeros(64)},
+    ],
+)
 def test_weights_of_another_network_than_vgg19_are_refused(start, tmp_path, tensors):
     path = tmp_path / "other.safetensors"
     save_file(tensors, path)
@@ -481,3 +528,11 @@ def test_the_learning_rate_in_the_log_follows_the_schedule(start, tmp_path, monk
     wanted = [1e-3 * min(1, (step + 1) / 2) * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]
     assert rates == pytest.approx(wanted, rel=1e-5)
     assert all(rate > after for rate, after in pairwise(rates[1:]))
+
+
+def test_the_model_at_the_end_is_kept_beside_the_best_one(start, tmp_path):
+    assert start("compact")[0] == 0
+    ended = last_of(tmp_path / "run")["average"]
+    kept = load_file(tmp_path / "run" / "last" / "model.safetensors")
+    assert kept.keys() == ended.keys() and all(torch.equal(kept[key], ended[key]) for key in kept)
+    assert "blurred PSNR" in (tmp_path / "run" / "last" / "README.md").read_text()

@@ -74,6 +74,7 @@ def test_the_penalty_of_a_linear_critic_is_known_from_its_norm(norm):
 
 def test_the_penalty_is_taken_between_the_pictures():
     """D(x) = |x|^2 / 2 has the gradient x: its norm says where it was asked."""
+
     class Square(nn.Module):
         def forward(self, picture):
             return picture.square().sum(dim=(1, 2, 3), keepdim=True) / 2
@@ -109,16 +110,18 @@ def test_the_perceptual_loss_is_the_distance_of_the_features_of_one_layer(vgg19)
         return conv(F.relu(conv(picture, 0)), 2)
 
     def relu2_1(picture):
-        shifted = ((picture + 1) / 2 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
+        shifted = (picture + 1) / 2 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
         scaled = shifted / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
         return F.relu(conv(F.max_pool2d(F.relu(conv1_2(scaled)), 2), 5))
 
     plain = PerceptualLoss(Perceptual(layer="conv1_2", imagenet_normalised=False), vgg19)
     assert plain(restored, sharp).item() == pytest.approx(
-        (conv1_2(restored) - conv1_2(sharp)).square().mean().item(), rel=1e-4)
+        (conv1_2(restored) - conv1_2(sharp)).square().mean().item(), rel=1e-4
+    )
     normalised = PerceptualLoss(Perceptual(layer="relu2_1"), vgg19)
     assert normalised(restored, sharp).item() == pytest.approx(
-        (relu2_1(restored) - relu2_1(sharp)).square().mean().item(), rel=1e-4)
+        (relu2_1(restored) - relu2_1(sharp)).square().mean().item(), rel=1e-4
+    )
 
 
 def test_the_perceptual_loss_is_zero_for_equal_pictures_and_trains_the_restored_one_alone(vgg19):

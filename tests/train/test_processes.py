@@ -28,9 +28,19 @@ PATIENCE = 900  # seconds; on a quiet machine each process ends within 20
 def test_accelerate_launch_trains_measures_and_saves_a_model(pictures, tmp_path):
     launcher = shutil.which("accelerate", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     output = tmp_path / "run"
-    done = subprocess.run([launcher, "launch", "train/", *arguments(
-        "compact", data=pictures, output=output, cache=tmp_path / "cache", steps=21)],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(
+        [
+            launcher,
+            "launch",
+            "train/",
+            *arguments("compact", data=pictures, output=output, cache=tmp_path / "cache", steps=21),
+        ],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert f"saved {output}/model after 21 steps" in done.stdout
@@ -59,8 +69,20 @@ def test_accelerate_launch_trains_measures_and_saves_a_model(pictures, tmp_path)
 
 def begin(pictures, tmp_path, *changes, output, steps=60):
     """A run in its own process, as a user starts it without a launcher, once its first checkpoint is there."""
-    run = spawn("train/", *arguments("compact", "checkpoint_every=1", "validation.every=50", f"schedule.steps={steps}",
-                                     *changes, data=pictures, output=output, cache=tmp_path / "cache", steps=0))
+    run = spawn(
+        "train/",
+        *arguments(
+            "compact",
+            "checkpoint_every=1",
+            "validation.every=50",
+            f"schedule.steps={steps}",
+            *changes,
+            data=pictures,
+            output=output,
+            cache=tmp_path / "cache",
+            steps=0,
+        ),
+    )
     deadline = time.monotonic() + PATIENCE
     while not (output / "checkpoints" / "last.pt").exists():
         assert run.poll() is None, run.communicate()[1]
@@ -89,11 +111,16 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(start, pictures,
     state = load_checkpoint(tmp_path / "killed" / "checkpoints" / "last.pt")
     assert 1 <= state["progress"]["step"] < 60
     changes = ("checkpoint_every=60", "validation.every=50", "schedule.steps=60")
-    assert start("compact", *changes, f"data.workers={workers}", output=tmp_path / "killed", steps=0,
-                 options=["--resume"])[0] == 0
+    assert (
+        start(
+            "compact", *changes, f"data.workers={workers}", output=tmp_path / "killed", steps=0, options=["--resume"]
+        )[0]
+        == 0
+    )
     assert start("compact", *changes, output=tmp_path / "whole", steps=0)[0] == 0
-    killed, whole = (tensors_of(load_checkpoint(tmp_path / name / "checkpoints" / "last.pt"))
-                     for name in ("killed", "whole"))
+    killed, whole = (
+        tensors_of(load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")) for name in ("killed", "whole")
+    )
     assert killed.keys() == whole.keys()
     for key in whole:
         assert torch.equal(killed[key], whole[key]), key
@@ -130,14 +157,17 @@ def test_ctrl_c_ends_a_run_with_one_sentence(pictures, tmp_path):
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["progress"]["step"] >= 1
 
 
-ALONE = ("train: several processes were launched, but each believes that it is alone; for CPUs launch with "
-         "'ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/ ...'")
+ALONE = (
+    "train: several processes were launched, but each believes that it is alone; for CPUs launch with "
+    "'ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/ ...'"
+)
 
 
 def test_two_processes_that_do_not_know_of_each_other_are_refused_at_once(pictures, tmp_path):
     """Without ACCELERATE_USE_CPU two processes on CPUs would each do the whole work, into one folder."""
-    run = spawn(*TORCHRUN, "train/", *arguments("compact", data=pictures, output=tmp_path / "run",
-                                                cache=tmp_path / "cache"))
+    run = spawn(
+        *TORCHRUN, "train/", *arguments("compact", data=pictures, output=tmp_path / "run", cache=tmp_path / "cache")
+    )
     code, words = end(run)
     assert code != 0
     assert [line for line in words.splitlines() if line.startswith("train: ")] == [ALONE]
@@ -208,17 +238,25 @@ def test_two_processes_agree_and_equal_one_process_of_the_same_total_batch(pictu
     for name, launcher in (("one", []), ("two", TORCHRUN)):
         folder = tmp_path / name
         folder.mkdir()
-        code, words = end(spawn(*launcher, *command, str(folder), *arguments(
-            "compact", data=pictures, output=folder / "run", cache=tmp_path / "cache", steps=6),
-            ACCELERATE_USE_CPU="true"))
+        code, words = end(
+            spawn(
+                *launcher,
+                *command,
+                str(folder),
+                *arguments("compact", data=pictures, output=folder / "run", cache=tmp_path / "cache", steps=6),
+                ACCELERATE_USE_CPU="true",
+            )
+        )
         assert code == 0, words
         assert "Traceback" not in words
         assert "destroy_process_group" not in words
         results[name] = folder
 
     for kind in ("rank", "gan"):
-        one, first, second = (tensors_of(torch.load(path, weights_only=True)) for path in (
-            results["one"] / f"{kind}0.pt", results["two"] / f"{kind}0.pt", results["two"] / f"{kind}1.pt"))
+        one, first, second = (
+            tensors_of(torch.load(path, weights_only=True))
+            for path in (results["one"] / f"{kind}0.pt", results["two"] / f"{kind}0.pt", results["two"] / f"{kind}1.pt")
+        )
         assert first.keys() == second.keys() == one.keys()
         for key in first:
             assert torch.equal(first[key], second[key]), f"{kind}: the ranks differ in {key}"
@@ -232,8 +270,10 @@ def test_two_processes_agree_and_equal_one_process_of_the_same_total_batch(pictu
         card = (folder / "run" / "model" / "README.md").read_text()
         rows = [line.split("|")[1].strip() for line in card.splitlines() if line.startswith("| scenes/held/")]
         assert rows == [f"scenes/held/{number:03}.png" for number in range(HELD_OUT)], name
-    one, two = ([json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-                for folder in results.values())
+    one, two = (
+        [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+        for folder in results.values()
+    )
     assert [line["step"] for line in one] == [line["step"] for line in two] == [3, 6]
     for alone, together in zip(one, two, strict=True):
         assert alone["validation/blurred_psnr"] == pytest.approx(together["validation/blurred_psnr"], abs=1e-9)
@@ -245,9 +285,21 @@ def test_a_picture_that_only_the_second_process_meets_is_still_named(tmp_path):
     for number in range(2):
         path = save(photograph(number), tmp_path / "data" / "sharp" / f"{number}.png")
     path.write_bytes(path.read_bytes()[:2000])
-    run = spawn(*TORCHRUN, "train/", *arguments(
-        "compact", "data.batch_size=2", "data.epoch_length=2", "seed=0", data=tmp_path / "data",
-        output=tmp_path / "run", cache=tmp_path / "cache", steps=50), ACCELERATE_USE_CPU="true")
+    run = spawn(
+        *TORCHRUN,
+        "train/",
+        *arguments(
+            "compact",
+            "data.batch_size=2",
+            "data.epoch_length=2",
+            "seed=0",
+            data=tmp_path / "data",
+            output=tmp_path / "run",
+            cache=tmp_path / "cache",
+            steps=50,
+        ),
+        ACCELERATE_USE_CPU="true",
+    )
     code, words = end(run)
     assert code != 0
     assert f"train: {path}: cannot be decoded (" in words

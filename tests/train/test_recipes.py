@@ -26,9 +26,17 @@ def test_deblurgan_holds_the_numbers_of_the_paper():
 
 
 def test_set_changes_nested_values_of_every_type():
-    recipe = load_recipe("compact", [
-        "optimizer.lr=2e-4", "network.widths=[8, 16]", "data.mix.sharp=1", "generator=deblurgan",
-        "loss.perceptual.imagenet_normalised=false", "validation.scenes=['one', 'two']"])
+    recipe = load_recipe(
+        "compact",
+        [
+            "optimizer.lr=2e-4",
+            "network.widths=[8, 16]",
+            "data.mix.sharp=1",
+            "generator=deblurgan",
+            "loss.perceptual.imagenet_normalised=false",
+            "validation.scenes=['one', 'two']",
+        ],
+    )
     assert recipe.optimizer.lr == 2e-4
     assert recipe.network["widths"] == [8, 16]
     assert recipe.data.mix.sharp == 1.0
@@ -38,57 +46,65 @@ def test_set_changes_nested_values_of_every_type():
     assert recipe.optimizer.clip == load_recipe("compact").optimizer.clip  # the rest stays
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    ("optimiser.lr=1e-4", "unknown key 'optimiser.lr' (did you mean 'optimizer.lr'?)"),
-    ("optimizer.ir=1e-4", "unknown key 'optimizer.ir' (did you mean 'optimizer.lr'?)"),
-    ("data.frames.leest=3", "unknown key 'data.frames.leest' (did you mean 'data.frames.least'?)"),
-    ("sede=1", "unknown key 'sede' (did you mean 'seed'?)"),
-    ("loss.adversarial.penalty.weight=1",
-     "unknown key 'loss.adversarial.penalty.weight' (did you mean 'loss.adversarial.weight'?)"),
-    ("whatever=1", "unknown key 'whatever'"),
-    ("optimizer.lr=fast", "'optimizer.lr' must be a number, not 'fast'"),
-    ("optimizer.lr=-1.0", "'optimizer.lr' must be zero or more, and finite, not -1.0"),
-    ("optimizer.lr=nan", "'optimizer.lr' must be zero or more, and finite, not nan"),
-    ("data.crop=2.5", "'data.crop' must be a whole number, not 2.5"),
-    ("data.crop=true", "'data.crop' must be a whole number, not True"),
-    ("data.frames=3", "'data.frames' must be a table, not 3"),
-    ("data.frames.gammas=2.2", "'data.frames.gammas' must be a list, not 2.2"),
-    ("data.frames.gammas=['a']", "'data.frames.gammas' must be a number, not 'a'"),
-    ("network=3", "'network' must be a table, not 3"),
-    ("precision=half", "'precision' must be one of auto, no, bf16, fp16, not 'half'"),
-    ("optimizer.name=sgd", "'optimizer.name' must be one of adam, adamw, not 'sgd'"),
-    ("data.blur_folder=3", "'data.blur_folder' must be a text, not 3"),
-    ("loss.perceptual.imagenet_normalised=1", "'loss.perceptual.imagenet_normalised' must be true or false, not 1"),
-    ("seed.value=1", "'seed.value' goes through 'seed', which is a value, not a table"),
-    ("seed", "--set takes key=value, not 'seed'"),
-])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("optimiser.lr=1e-4", "unknown key 'optimiser.lr' (did you mean 'optimizer.lr'?)"),
+        ("optimizer.ir=1e-4", "unknown key 'optimizer.ir' (did you mean 'optimizer.lr'?)"),
+        ("data.frames.leest=3", "unknown key 'data.frames.leest' (did you mean 'data.frames.least'?)"),
+        ("sede=1", "unknown key 'sede' (did you mean 'seed'?)"),
+        (
+            "loss.adversarial.penalty.weight=1",
+            "unknown key 'loss.adversarial.penalty.weight' (did you mean 'loss.adversarial.weight'?)",
+        ),
+        ("whatever=1", "unknown key 'whatever'"),
+        ("optimizer.lr=fast", "'optimizer.lr' must be a number, not 'fast'"),
+        ("optimizer.lr=-1.0", "'optimizer.lr' must be zero or more, and finite, not -1.0"),
+        ("optimizer.lr=nan", "'optimizer.lr' must be zero or more, and finite, not nan"),
+        ("data.crop=2.5", "'data.crop' must be a whole number, not 2.5"),
+        ("data.crop=true", "'data.crop' must be a whole number, not True"),
+        ("data.frames=3", "'data.frames' must be a table, not 3"),
+        ("data.frames.gammas=2.2", "'data.frames.gammas' must be a list, not 2.2"),
+        ("data.frames.gammas=['a']", "'data.frames.gammas' must be a number, not 'a'"),
+        ("network=3", "'network' must be a table, not 3"),
+        ("precision=half", "'precision' must be one of auto, no, bf16, fp16, not 'half'"),
+        ("optimizer.name=sgd", "'optimizer.name' must be one of adam, adamw, not 'sgd'"),
+        ("data.blur_folder=3", "'data.blur_folder' must be a text, not 3"),
+        ("loss.perceptual.imagenet_normalised=1", "'loss.perceptual.imagenet_normalised' must be true or false, not 1"),
+        ("seed.value=1", "'seed.value' goes through 'seed', which is a value, not a table"),
+        ("seed", "--set takes key=value, not 'seed'"),
+    ],
+)
 def test_a_change_that_does_not_fit_is_one_sentence(start, tmp_path, change, sentence):
     assert start("compact", change) == (2, f"train: recipe 'compact': {sentence}")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("change", "part"), [
-    ("data.batch_size=0", "data.batch_size must be at least 1"),
-    ("data.crop=30", "data.crop 30 must be a multiple of 8 for this generator"),
-    ("data.crop=0", "data.crop 0 must be a multiple of 8 for this generator"),
-    ("data.resize=[640]", "data.resize must be [width, height], or [] for none"),
-    ("data.resize=[640, 16]", "data.crop 32 is larger than data.resize [640, 16]; set a smaller crop"),
-    ("data.candidates=0", "data.candidates must be at least 1"),
-    ("data.frames.least=9", "data.frames needs an odd number from least 9 to most 5"),
-    ("data.frames.gammas=[0.0]", "and gammas above 0, not [0.0]"),
-    ("data.blur.shortest=50.0", "data.blur.shortest 50 exceeds data.blur.longest 6"),
-    ("validation.every=0", "validation.every must be at least 1"),
-    ("checkpoint_every=0", "checkpoint_every must be at least 1"),
-    ("loss.adversarial.critic_steps=0", "loss.adversarial.critic_steps must be at least 1"),
-    ("optimizer.betas=[0.9]", "optimizer.betas must be two numbers below 1, not [0.9]"),
-    ("optimizer.betas=[0.9, 1.0]", "optimizer.betas must be two numbers below 1, not [0.9, 1.0]"),
-    ("schedule.ema=1.0", "schedule.ema must be below 1, not 1"),
-    ("precision=fp16", "precision 'fp16' needs a GPU; take 'auto', 'bf16' or 'no' on a CPU"),
-    ("generator=nafnet2", "architecture 'nafnet2' is not known to this version"),
-    ("network.width=8", "unknown option 'width' (did you mean 'widths'?)"),
-    ("network.widths=[8]", "widths [8] and blocks [1, 1] differ in length"),
-    ("loss.perceptual.weight=1.0", "loss.perceptual.layer 'conv9_9' is not known"),
-])
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ("data.batch_size=0", "data.batch_size must be at least 1"),
+        ("data.crop=30", "data.crop 30 must be a multiple of 8 for this generator"),
+        ("data.crop=0", "data.crop 0 must be a multiple of 8 for this generator"),
+        ("data.resize=[640]", "data.resize must be [width, height], or [] for none"),
+        ("data.resize=[640, 16]", "data.crop 32 is larger than data.resize [640, 16]; set a smaller crop"),
+        ("data.candidates=0", "data.candidates must be at least 1"),
+        ("data.frames.least=9", "data.frames needs an odd number from least 9 to most 5"),
+        ("data.frames.gammas=[0.0]", "and gammas above 0, not [0.0]"),
+        ("data.blur.shortest=50.0", "data.blur.shortest 50 exceeds data.blur.longest 6"),
+        ("validation.every=0", "validation.every must be at least 1"),
+        ("checkpoint_every=0", "checkpoint_every must be at least 1"),
+        ("loss.adversarial.critic_steps=0", "loss.adversarial.critic_steps must be at least 1"),
+        ("optimizer.betas=[0.9]", "optimizer.betas must be two numbers below 1, not [0.9]"),
+        ("optimizer.betas=[0.9, 1.0]", "optimizer.betas must be two numbers below 1, not [0.9, 1.0]"),
+        ("schedule.ema=1.0", "schedule.ema must be below 1, not 1"),
+        ("precision=fp16", "precision 'fp16' needs a GPU; take 'auto', 'bf16' or 'no' on a CPU"),
+        ("generator=nafnet2", "architecture 'nafnet2' is not known to this version"),
+        ("network.width=8", "unknown option 'width' (did you mean 'widths'?)"),
+        ("network.widths=[8]", "widths [8] and blocks [1, 1] differ in length"),
+        ("loss.perceptual.weight=1.0", "loss.perceptual.layer 'conv9_9' is not known"),
+    ],
+)
 def test_parts_that_do_not_fit_each_other_are_one_sentence_before_the_first_step(start, tmp_path, change, part):
     code, words = start("compact", "loss.perceptual.layer=conv9_9", change)
     assert code == 2
@@ -104,7 +120,9 @@ def test_a_recipe_without_any_loss_is_refused(start):
 
 def test_an_unknown_recipe_names_those_that_are_known(start, tmp_path):
     assert start("compct") == (
-        2, "train: recipe 'compct': not known (known: compact, deblurgan) (did you mean 'compact'?)")
+        2,
+        "train: recipe 'compct': not known (known: compact, deblurgan) (did you mean 'compact'?)",
+    )
     code, words = start(str(tmp_path / "mine.toml"))
     assert code == 2
     assert words.startswith(f"train: recipe '{tmp_path}/mine.toml': not known")

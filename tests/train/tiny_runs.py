@@ -13,12 +13,36 @@ ROOT = Path(__file__).parents[2]
 HELD_OUT = 3
 
 # A network of 8 thousand weights on crops of 32 pixels: a step takes a few milliseconds.
-TINY = ("network.widths=[8,8]", "network.blocks=[1,1]", "data.crop=32", "data.batch_size=4", "data.workers=0",
-        "data.epoch_length=16", "data.frames.least=3", "data.frames.most=5", "data.blur.longest=6.0", "precision=no",
-        "validation.scenes=['held']", "validation.every=3", "checkpoint_every=2", "schedule.warmup=0")
-TINY_GAN = ("network.width=8", "network.blocks=1", "data.crop=32", "data.batch_size=2", "data.workers=0",
-            "data.resize=[]", "precision=no", "loss.adversarial.critic_steps=2", "loss.perceptual.layer=relu2_1",
-            "validation.scenes=['held']", "validation.every=100", "checkpoint_every=100")
+TINY = (
+    "network.widths=[8,8]",
+    "network.blocks=[1,1]",
+    "data.crop=32",
+    "data.batch_size=4",
+    "data.workers=0",
+    "data.epoch_length=16",
+    "data.frames.least=3",
+    "data.frames.most=5",
+    "data.blur.longest=6.0",
+    "precision=no",
+    "validation.scenes=['held']",
+    "validation.every=3",
+    "checkpoint_every=2",
+    "schedule.warmup=0",
+)
+TINY_GAN = (
+    "network.width=8",
+    "network.blocks=1",
+    "data.crop=32",
+    "data.batch_size=2",
+    "data.workers=0",
+    "data.resize=[]",
+    "precision=no",
+    "loss.adversarial.critic_steps=2",
+    "loss.perceptual.layer=relu2_1",
+    "validation.scenes=['held']",
+    "validation.every=100",
+    "checkpoint_every=100",
+)
 
 
 def photograph(seed: int, size: tuple[int, int] = (72, 64)) -> np.ndarray:
@@ -51,30 +75,55 @@ def make_pairs(folder: Path, count: int, *, seed: int, size: tuple[int, int] = (
 def make_frames(folder: Path, count: int, *, seed: int) -> None:
     wide = photograph(seed, (72 + count, 64))
     for number in range(count):
-        save(wide[:, number:number + 72], folder / f"{number:03}.png")
+        save(wide[:, number : number + 72], folder / f"{number:03}.png")
 
 
-def arguments(recipe: str, *changes: str, data: Path, output: Path, cache: Path, steps: int = 4,
-              options: tuple[str, ...] = ()) -> list[str]:
+def arguments(
+    recipe: str, *changes: str, data: Path, output: Path, cache: Path, steps: int = 4, options: tuple[str, ...] = ()
+) -> list[str]:
     """The command line of a tiny run."""
     tiny = TINY_GAN if recipe == "deblurgan" else TINY
     sets = [part for change in (*tiny, *changes) for part in ("--set", change)]
     length = ["--steps", str(steps)] if steps else []
-    return ["--recipe", recipe, "--data", str(data), "--output", str(output), "--cache", str(cache), "--threads", "1",
-            *length, *sets, *options]
+    return [
+        "--recipe",
+        recipe,
+        "--data",
+        str(data),
+        "--output",
+        str(output),
+        "--cache",
+        str(cache),
+        "--threads",
+        "1",
+        *length,
+        *sets,
+        *options,
+    ]
 
 
 def environment(**extra: str) -> dict[str, str]:
     """Of a process of its own; without what a launcher around the tests may have set."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ACCELERATE_", "TORCHELASTIC_"))
-            and key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("ACCELERATE_", "TORCHELASTIC_"))
+        and key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    }
     return kept | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)} | extra
 
 
 def spawn(*command: str, **extra: str) -> subprocess.Popen:
     """A Python process in the root of the repository, in a session of its own, with its output piped."""
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment(**extra), text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment(**extra),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def tensors_of(state: dict, prefix: str = "") -> dict[str, torch.Tensor]:
