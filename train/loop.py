@@ -71,8 +71,8 @@ class Progress:
 def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
     """Trains, and returns the folder of the saved model, `<output>/model`.
 
-    The output folder holds `recipe.json`, `checkpoints/last.pt`, `best/` and `last/` (the model at the best validation so
-    far, by PSNR on the held-out pairs, and at the last one), `samples/*.png`, `metrics.jsonl` and `tensorboard/`.
+    The output folder holds `recipe.json`, `checkpoints/last.pt`, `best/` and `last/` (the model at the best validation
+    so far, by PSNR on the held-out pairs, and at the last one), `samples/*.png`, `metrics.jsonl` and `tensorboard/`.
 
     Raises:
         DeblurHubError: for a data folder, recipe, checkpoint or weights that will not do, before the first step where
