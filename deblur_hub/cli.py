@@ -187,7 +187,7 @@ def run_release(options: argparse.Namespace) -> int:
         raise UsageError(f"'{options.name}': a model's name is letters, digits and hyphens; choose another")
     with counting("release", "picture", options.quiet) as show:
         evaluation = release(
-            options.model, options.name, options.pairs, options.to, training=options.training, progress=show
+            options.models, options.name, options.pairs, options.to, training=options.training, progress=show
         )
     print(table(evaluation))
     print(f"\nreleased as {options.to / options.name}")
@@ -303,8 +303,14 @@ def parser() -> argparse.ArgumentParser:
     speed.add_argument("--device", help="to measure on (cpu)")
 
     made = command("release", run_release, "Scores a trained model and puts it among the released ones.")
-    made.add_argument("model", type=Path, help="the folder that training wrote, such as runs/compact/model")
-    made.add_argument("name", help="the name it gets, such as compact")
+    made.add_argument(
+        "models",
+        nargs="+",
+        type=Path,
+        metavar="model",
+        help="the folder that training wrote, such as runs/compact/model; several are averaged weight by weight",
+    )
+    made.add_argument("--name", required=True, help="the name it gets, such as compact")
     made.add_argument("--pairs", type=Path, required=True, help="the pairs to score it on")
     made.add_argument(
         "--to", type=Path, default=Path("deblur_hub/weights"), help="folder of released models (%(default)s)"

@@ -159,7 +159,7 @@ HEADER = """
 EXPECTATIONS = """
 <section class="expect">
   <h2>What to expect</h2>
-  <p><strong>Works well</strong> on motion blur: a hand that shook, a camera that panned, a subject that moved a
+  <p><strong>Helps most</strong> with motion blur: a hand that shook, a camera that panned, a subject that moved a
   little.</p>
   <p><strong>Helps little</strong> with strong defocus, faces, tiny text and dark scenes with smeared lamps. It does not
   invent what the blur has erased, and a sharp photo comes back almost as it was.</p>

@@ -240,7 +240,17 @@ def test_evaluate_names_what_is_wrong_with_a_set(pairs, model, capsys):
 
 
 def test_release_writes_half_precision_with_a_card_of_what_it_measured(pairs, model, tmp_path, capsys):
-    arguments = ["release", str(model), "mine", "--pairs", str(pairs), "--to", str(tmp_path / "weights"), "-q"]
+    arguments = [
+        "release",
+        str(model),
+        "--name",
+        "mine",
+        "--pairs",
+        str(pairs),
+        "--to",
+        str(tmp_path / "weights"),
+        "-q",
+    ]
     assert main([*arguments, "--training", "Trained by a test."]) == 0
     printed = capsys.readouterr().out
     folder = tmp_path / "weights" / "mine"
@@ -252,7 +262,17 @@ def test_release_writes_half_precision_with_a_card_of_what_it_measured(pairs, mo
 
 
 def test_a_release_that_fails_leaves_the_one_before(pairs, model, tmp_path, capsys):
-    arguments = ["release", str(model), "mine", "--pairs", str(pairs), "--to", str(tmp_path / "weights"), "-q"]
+    arguments = [
+        "release",
+        str(model),
+        "--name",
+        "mine",
+        "--pairs",
+        str(pairs),
+        "--to",
+        str(tmp_path / "weights"),
+        "-q",
+    ]
     assert main(arguments) == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "weights/mine").iterdir()}
     (pairs / "sharp" / "0.png").write_text("broken")
@@ -276,3 +296,17 @@ def test_benchmark_compares_with_resnet_9_in_the_same_run(capsys, model):
 def test_a_photo_of_24_megapixels_stays_under_two_and_a_half_gib():
     peak, _ = measure_memory("compact", width=6000, height=4000)
     assert 0.3 < peak < 2.5
+
+
+def test_several_models_are_released_as_their_average(pairs, generator, tmp_path):
+    folders, names = [], list(generator.network.state_dict())
+    for number in (1, 3):
+        with torch.no_grad():
+            for parameter in generator.network.parameters():
+                parameter.fill_(number / 64)
+        folders.append(str(generator.save_pretrained(tmp_path / str(number))))
+    command = ["release", *folders, "--name", "mine", "--pairs", str(pairs), "--to", str(tmp_path / "weights"), "-q"]
+    assert main(command) == 0
+    released = DeblurGenerator.from_pretrained(tmp_path / "weights" / "mine").network.state_dict()
+    assert list(released) == names
+    assert all((tensor == 2 / 64).all() for tensor in released.values())

@@ -1,6 +1,7 @@
 """Tiny data, tiny recipes, and runs of the training program in this process or in its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,8 @@ def spawn(*command: str, **extra: str) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C and hand that on; a user's run does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
