@@ -41,6 +41,9 @@ def complain(mistake: DeblurHubError) -> int:
 # deblur --------------------------------------------------------------------------------------------------------------
 
 
+RESULT = "-deblurred"  # what is put behind the name of a photo whose result stands beside it
+
+
 @dataclass(frozen=True)
 class Job:
     source: Path
@@ -72,6 +75,7 @@ def run_deblur(options: argparse.Namespace) -> int:
             def show(done: int, total: int, number: int = number) -> None:
                 bar.update(number + done / total - bar.n)
 
+            fresh = not job.target.parent.exists()
             try:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
                 generator.deblur_file(
@@ -93,6 +97,8 @@ def run_deblur(options: argparse.Namespace) -> int:
             except DeblurHubError as mistake:
                 mistakes.append(mistake)
                 bar.write(f"deblur-hub: {mistake}", file=sys.stderr)
+            if fresh and job.target.parent.is_dir() and not any(job.target.parent.iterdir()):
+                job.target.parent.rmdir()  # made for a picture that did not come
             show(1, 1)
     failed = len(mistakes)
     where = written[0] if len(written) == 1 else options.output or "beside the originals"
@@ -121,6 +127,7 @@ def plan(
                 for path in sorted(given.rglob("*"))
                 if path.suffix.lower() in PICTURE_SUFFIXES
                 and not any(part.startswith(".") for part in path.relative_to(given).parts)
+                and not (output is None and path.stem.endswith(RESULT))  # of an earlier run
                 and not (
                     output and output.resolve() != given.resolve() and path.resolve().is_relative_to(output.resolve())
                 )
@@ -143,7 +150,7 @@ def plan(
         if to_file:
             target = output
         elif output is None:
-            target = source.with_name(f"{source.stem}-deblurred{name.suffix}")
+            target = source.with_name(f"{source.stem}{RESULT}{name.suffix}")
         else:
             target = output / name
         if target.resolve() == source.resolve():

@@ -48,12 +48,13 @@ class DeblurGenerator(nn.Module):
     def forward(self, blurred: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to the same, for any H and W; one pass, differentiable, in the tensor's own type.
 
-        Pads by reflection to the network's size multiple and crops back. Values may leave [-1, 1] a little where the
-        network does not bound them.
+        Pads by reflection to the network's size multiple and crops back. In training mode values may leave [-1, 1] a
+        little where the network does not bound them: clipped ones would have no gradient.
         """
         height, width = blurred.shape[-2:]
         rows, columns = (range(padded(side, self.network.size_multiple)) for side in (height, width))
-        return self.network(reflect(blurred, rows, columns))[..., :height, :width]
+        restored = self.network(reflect(blurred, rows, columns))[..., :height, :width]
+        return restored if self.training else restored.clamp(-1, 1)
 
     def deblur(
         self,

@@ -18,7 +18,7 @@ Progress = Callable[[int, int], None]  # tiles done, tiles in all
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_TILE = 64
-LARGEST_TILE = 2048  # on a CPU a larger one is no faster, and takes memory that the picture may need
+LARGEST_TILE = 2048  # bounds the memory (1.5 GiB in all for 24 megapixels) however much is free
 MEMORY_SHARE = 0.5  # of what is free: the rest is for the picture itself and for others
 
 

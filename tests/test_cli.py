@@ -120,6 +120,7 @@ def test_a_bad_input_gets_one_sentence_exit_code_2_and_leaves_nothing(here, mode
     assert main(["deblur", bad, "-o", "out", "--model", str(model)]) == 2
     assert re.match(says, sentence(capsys))
     assert files_below(here) == before
+    assert not (here / "out").exists()
 
 
 def test_weights_that_cannot_be_read_get_one_sentence(here, model, capsys):
@@ -141,6 +142,13 @@ def test_an_existing_file_is_kept_unless_it_may_be_replaced(here, model, capsys)
     assert (here / "out.jpg").read_text() == "mine"
     assert main(["deblur", "photo.jpg", "-o", "out.jpg", "--overwrite", "--model", str(model), "-q"]) == 0
     assert Image.open("out.jpg").size == (53, 37)
+
+
+def test_results_beside_the_photos_are_not_restored_again(here, model):
+    for _ in range(2):
+        assert main(["deblur", "holiday", "--overwrite", "--model", str(model), "-q"]) == 0
+    names = {"beach.png", "beach-deblurred.png", "day two/hill.jpg", "day two/hill-deblurred.jpg"}
+    assert files_below(here / "holiday") == names
 
 
 def test_a_photo_is_never_written_over_itself(here, model, capsys):
