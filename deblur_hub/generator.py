@@ -16,12 +16,12 @@ from .config import GeneratorConfig
 from .errors import ModelError
 from .model_card import plain_card
 from .networks import NETWORKS, build_network
-from .restoration import Precision, reflect, restore
+from .networks.base import Generator
+from .restoration import Precision, restore
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray)
 Progress = Callable[[int, int], None]
 
-SMALLEST_SIDE = 16  # below it, reflection padding inside a network would find nothing to reflect
 GOLDEN_SIDE = 48
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -40,20 +40,18 @@ class DeblurGenerator(nn.Module):
         ModelError: for an unknown architecture or option, or a value out of range.
     """
 
-    def __init__(self, config: GeneratorConfig, network: nn.Module | None = None) -> None:
+    def __init__(self, config: GeneratorConfig, network: Generator | None = None) -> None:
         super().__init__()
         self.config = config
         self.network = network if network is not None else build(config, config.name or config.architecture)
 
-    def forward(self, blurred: Tensor) -> Tensor:
+    def forward(self, blurred: Tensor) -> Tensor | list[Tensor]:
         """(N, 3, H, W) in [-1, 1] to the same, for any H and W; one pass, differentiable, in the tensor's own type.
 
-        Pads by reflection to the network's size multiple and crops back. In training mode values may leave [-1, 1] a
-        little where the network does not bound them: clipped ones would have no gradient.
+        In training mode values may leave [-1, 1] a little where the network does not bound them: clipped ones would
+        have no gradient; and a network of several scales returns the list of its outputs, coarse to fine.
         """
-        height, width = blurred.shape[-2:]
-        rows, columns = (range(padded(side, self.network.size_multiple)) for side in (height, width))
-        restored = self.network(reflect(blurred, rows, columns))[..., :height, :width]
+        restored = self.network(blurred)
         return restored if self.training else restored.clamp(-1, 1)
 
     def deblur(
@@ -116,14 +114,8 @@ class DeblurGenerator(nn.Module):
         progress: Progress | None = None,
     ) -> Tensor:
         """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where that is needed; see `restoration.restore`."""
-        height, width = blurred.shape[-2:]
         with evaluating(self):
-            if min(height, width) >= SMALLEST_SIDE:
-                return restore(self.network, blurred, tile=tile, precision=precision, progress=progress)
-            larger = reflect(blurred, range(max(height, SMALLEST_SIDE)), range(max(width, SMALLEST_SIDE)))
-            return restore(self.network, larger, tile=tile, precision=precision, progress=progress)[
-                ..., :height, :width
-            ]
+            return restore(self.network, blurred, tile=tile, precision=precision, progress=progress)
 
     @classmethod
     def from_pretrained(
@@ -179,9 +171,7 @@ class DeblurGenerator(nn.Module):
         with torch.device("meta"):  # no memory is taken, and no random numbers drawn, before all is known to fit
             network = build(config, f"{source.name}: {hub.CONFIG}")
         tensors = hub.read_tensors(source, variant, network.state_dict())
-        network.load_state_dict(
-            {key: tensor.to(dtype or torch.float32) for key, tensor in tensors.items()}, strict=True, assign=True
-        )
+        network.load_state_dict(in_type(tensors, dtype or torch.float32), strict=True, assign=True)
         network.requires_grad_(True)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -211,7 +201,7 @@ class DeblurGenerator(nn.Module):
             ModelError: if it cannot be written; what was there before is then as it was.
         """
         require_weight_dtype(dtype)
-        tensors = {key: tensor.to(dtype) for key, tensor in self.network.state_dict().items()}
+        tensors = in_type(self.network.state_dict(), dtype)
         hub.write_model(
             Path(folder),
             self.config,
@@ -263,7 +253,8 @@ class DeblurGenerator(nn.Module):
         picture = torch.stack([torch.sin(wave[:, None] * (1 + k) + wave[None] ** 1.5) for k in range(3)])[None] * 0.9
         with torch.device("meta"):
             network = build(self.config, "golden")
-        network.load_state_dict({key: tensor.float().cpu() for key, tensor in tensors.items()}, assign=True)
+        tensors = {key: tensor.cpu() for key, tensor in in_type(tensors, torch.float32).items()}
+        network.load_state_dict(tensors, assign=True)
         return {"input": picture, "output": restore(network.eval(), picture, precision="float32")}
 
     def __repr__(self) -> str:
@@ -271,7 +262,7 @@ class DeblurGenerator(nn.Module):
         return f"DeblurGenerator({self.config.name or self.config.architecture}, {parameters:.2f} M parameters)"
 
 
-def build(config: GeneratorConfig, source: str) -> nn.Module:
+def build(config: GeneratorConfig, source: str) -> Generator:
     """The network of a configuration; errors name where it came from."""
     if config.architecture not in NETWORKS:
         raise ModelError(
@@ -284,17 +275,17 @@ def build(config: GeneratorConfig, source: str) -> nn.Module:
         raise ModelError(f"{source}: {reason}") from None
 
 
+def in_type(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The floats in another type; counts, such as batch normalisation's number of batches, as they are."""
+    return {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+
+
 def require_weight_dtype(dtype: torch.dtype) -> None:
     if dtype not in WEIGHT_DTYPES:
         raise ModelError(
             f"dtype {dtype} is not one that weights can have; take one of "
             f"{', '.join(str(kind) for kind in WEIGHT_DTYPES)}"
         )
-
-
-def padded(side: int, multiple: int) -> int:
-    """The next multiple that is large enough for a network."""
-    return -(-max(side, SMALLEST_SIDE) // multiple) * multiple
 
 
 @contextmanager

@@ -215,7 +215,8 @@ def read_tensors(source: Source, variant: str | None, expected: dict[str, Tensor
 
     Raises:
         ModelError: if the file is no safetensors file or fails its checksum; a tensor is missing, not expected, of
-            another shape, or holds values that are not finite numbers.
+            another shape, holds values that are not finite numbers, or is not of floats where floats are expected, nor
+            of the integers where a count is.
     """
     path = source.folder / weights_file(variant)
     what = f"{source.name}: {path.name}"
@@ -232,11 +233,20 @@ def read_tensors(source: Source, variant: str | None, expected: dict[str, Tensor
     if "sha256" in metadata and metadata["sha256"] != checksum(tensors):
         raise ModelError(f"{what} fails its checksum; download or save it again")
     for key, tensor in tensors.items():
-        if tensor.dtype not in FLOATS:
-            raise ModelError(f"{what}: tensor '{key}' is of type {str(tensor.dtype)[6:]}, not of floats; save it again")
-        if not torch.isfinite(tensor).all():
+        counts = not expected[key].is_floating_point()  # such as batch normalisation's number of batches
+        if tensor.dtype not in ((expected[key].dtype,) if counts else FLOATS):
+            wanted = str(expected[key].dtype)[6:] if counts else "floats"
+            raise ModelError(
+                f"{what}: tensor '{key}' is of type {str(tensor.dtype)[6:]}, not of {wanted}; save it again"
+            )
+        if not finite(tensor):
             raise ModelError(f"{what}: tensor '{key:.80}' holds values that are not finite; take an earlier checkpoint")
     return tensors
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether every value is a finite number; counts always are."""
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def check_shapes(what: str, shapes: dict[str, tuple[int, ...]], expected: dict[str, Tensor]) -> None:
@@ -285,7 +295,7 @@ def write_model(
     """
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     for key, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if not finite(tensor):
             raise ModelError(
                 f"{folder}: not written, as tensor '{key}' holds values that are not finite in "
                 f"{str(tensor.dtype)[6:]}; save it in float32, or take an earlier checkpoint"

@@ -1,30 +1,29 @@
-"""Tensor in, tensor out: padding to the network's multiple, tiles that leave no trace, precision, memory."""
+"""Tensor in, tensor out: whole frames or tiles by the memory at hand, precision, device."""
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import RestorationError
+from .networks.base import Generator
+from .tiles import Progress, compute_frame
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Progress = Callable[[int, int], None]  # tiles done, tiles in all
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_TILE = 64
-LARGEST_TILE = 2048  # bounds the memory (1.5 GiB in all for 24 megapixels) however much is free
+LARGEST_TILE = 2048  # of a network without statistics of the frame: bounds the memory (1.5 GiB in all for 24 megapixels) however much is free
+SHARED_TILE = 512  # of one with such statistics: margins are narrow there, and what the frame needs is kept beside
 MEMORY_SHARE = 0.5  # of what is free: the rest is for the picture itself and for others
 
 
 @torch.inference_mode()
 def restore(
-    network: nn.Module,
+    network: Generator,
     blurred: Tensor,
     *,
     tile: int | None = None,
@@ -33,11 +32,13 @@ def restore(
 ) -> Tensor:
     """Runs a network over pictures of any size, whole or in tiles; the two differ by 1/255 at the most.
 
-    A tile is cut with a margin as wide as the network can see, of which only the inside is kept. A network without a
-    bounded receptive field takes each frame whole. Where memory runs out the tile is halved and the work goes on.
+    A tile is cut with a margin as wide as the network can see, of which only the inside is kept. Statistics over the
+    frame (instance normalisation, pooled attention) are taken once for the frame and shared by its tiles. A network
+    whose parts depend on their place in the frame takes each frame whole. Where memory runs out the tile is halved
+    and the work goes on.
 
     Args:
-        network: maps (1, 3, h, w) in [-1, 1] to the same for h, w multiples of its `size_multiple`.
+        network: in evaluation mode.
         blurred: (N, 3, H, W) float32 in [-1, 1], any H and W from 1 up; pictures are taken one by one.
         tile: side of a tile in pixels, 0 for the whole frame; None chooses by the memory at hand.
         precision: of the arithmetic; "auto" takes bfloat16 or float16 where the device computes in it faster, and the
@@ -64,15 +65,24 @@ def restore(
             f"precision '{precision}' needs weights in float32, and these are in {str(stored)[6:]}; "
             "take 'auto', or load the model without a dtype"
         )
-    multiple = network.size_multiple
-    if tile is None:
-        tile = choose_tile(network, blurred.shape[-2:], device, dtype)
-    if network.receptive_field is None:
+    margin = margin_of(network)
+    if margin is None:
         tile = 0
+    elif tile is None:
+        tile = choose_tile(network, blurred.shape[-2:], device, dtype)
     restored = torch.empty_like(blurred)
     while True:
         try:
-            run_tiles(network, blurred, restored, tile, multiple, device, dtype, progress)
+            for number, picture in enumerate(blurred.split(1)):
+                compute_frame(
+                    network,
+                    picture,
+                    restored[number : number + 1],
+                    tile=tile,
+                    device=device,
+                    dtype=dtype,
+                    progress=shifted(progress, number, len(blurred)),
+                )
             return restored
         except RuntimeError as reason:
             if not is_out_of_memory(reason):
@@ -81,7 +91,7 @@ def restore(
             torch.cuda.empty_cache()
         longest = max(blurred.shape[-2:])
         smaller = min(tile or longest, longest) // 2
-        if network.receptive_field is None or smaller < SMALLEST_TILE:
+        if margin is None or smaller < SMALLEST_TILE:
             raise RestorationError(
                 f"a picture of {blurred.shape[-1]}x{blurred.shape[-2]} pixels does not fit in the "
                 f"memory of {device}; free some, take a smaller picture or the model 'compact'"
@@ -89,88 +99,25 @@ def restore(
         tile = smaller
 
 
-def run_tiles(
-    network: nn.Module,
-    blurred: Tensor,
-    restored: Tensor,
-    tile: int,
-    multiple: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    progress: Progress | None,
-) -> None:
-    """Fills `restored`, picture by picture and tile by tile."""
-    stored = next(network.parameters()).dtype
-    margin = -(-(network.receptive_field or 0) // multiple) * multiple
-    tiles = list(cut(blurred.shape[-2:], tile, margin, multiple))
-    for number, picture in enumerate(blurred):
-        for place, part in enumerate(tiles):
-            piece = reflect(picture[None], part.rows, part.columns).to(device, stored)
-            with nullcontext() if dtype == stored else torch.autocast(device.type, dtype):
-                output = network(piece.contiguous(memory_format=torch.channels_last)).float().clamp_(-1, 1)
-            inside = output[0, :, part.inner_rows, part.inner_columns]
-            restored[number, :, part.out_rows, part.out_columns] = inside.to(restored.device)
-            if progress:
-                progress(number * len(tiles) + place + 1, len(blurred) * len(tiles))
+def shifted(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """Progress of one picture as that of all."""
+    return progress and (lambda done, total: progress(number * total + done, count * total))
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Rows and columns to read (with margins, beyond the picture by reflection), to keep of them, and to write to."""
-
-    rows: range
-    columns: range
-    inner_rows: slice
-    inner_columns: slice
-    out_rows: slice
-    out_columns: slice
+def margin_of(network: Generator) -> int | None:
+    """How far the stages of a network see, at the most; None if it cannot be tiled."""
+    reaches = [stage.reach for stage in network.stages()]
+    return None if None in reaches else max(reaches)
 
 
-def cut(size: tuple[int, int], tile: int, margin: int, multiple: int) -> Iterator[Tile]:
-    """The tiles of a frame of (height, width); one for the whole frame where `tile` is 0 or no smaller than it.
-
-    Tiles lie on the grid of the network's multiple, and margins end where the padded frame ends: a network sees at
-    the border what it would see in the whole frame.
-    """
-    vertical, horizontal = (list(spans(length, tile, margin, multiple)) for length in size)
-    for rows, inner_rows, out_rows in vertical:
-        for columns, inner_columns, out_columns in horizontal:
-            yield Tile(rows, columns, inner_rows, inner_columns, out_rows, out_columns)
-
-
-def spans(length: int, tile: int, margin: int, multiple: int) -> Iterator[tuple[range, slice, slice]]:
-    """Along one axis: what each tile reads, keeps and writes."""
-    padded = -(-length // multiple) * multiple
-    step = padded if tile == 0 else min(padded, max(multiple, tile // multiple * multiple))
-    count = -(-padded // step)
-    step = -(-padded // count // multiple) * multiple  # tiles of about one size rather than a sliver at the end
-    for start in range(0, length, step):
-        stop = min(start + step, padded)
-        first, last = max(0, start - margin), min(padded, stop + margin)
-        written = min(stop, length)
-        yield range(first, last), slice(start - first, written - first), slice(start, written)
-
-
-def reflect(picture: Tensor, rows: range, columns: range) -> Tensor:
-    """(..., H, W) read at rows and columns that may lie beyond it, where it is reflected as often as needed."""
-    for axis, wanted in ((-2, rows), (-1, columns)):
-        length = picture.shape[axis]
-        if wanted.start >= 0 and wanted.stop <= length:
-            picture = picture.narrow(axis, wanted.start, len(wanted))
-            continue
-        period = max(1, 2 * (length - 1))
-        at = torch.arange(wanted.start, wanted.stop, device=picture.device).remainder(period)
-        picture = picture.index_select(axis, torch.minimum(at, period - at).clamp_(max=length - 1))
-    return picture
-
-
-def choose_tile(network: nn.Module, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> int:
+def choose_tile(network: Generator, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> int:
     """The side of the largest tile whose activations fit in a share of the memory at hand; 0 for the whole frame."""
     per_pixel = network.values_per_pixel * dtype.itemsize
     pixels = MEMORY_SHARE * free_memory(device) / per_pixel
-    margin = network.receptive_field or 0
-    side = min(LARGEST_TILE, max(SMALLEST_TILE, int(math.sqrt(pixels)) - 2 * margin))
-    return 0 if max(size) <= side else side
+    side = min(LARGEST_TILE, max(SMALLEST_TILE, int(math.sqrt(pixels)) - 2 * (margin_of(network) or 0)))
+    if max(size) <= side:
+        return 0
+    return side if network.receptive_field is not None else min(side, SHARED_TILE)
 
 
 def free_memory(device: torch.device) -> int:

@@ -149,7 +149,7 @@ def test_restoring_a_file_writes_the_same_pixels(generator, tmp_path):
 def test_dropout_plays_no_part_in_deblur_and_the_mode_of_every_part_is_what_it_was(resnet_generator):
     expected = resnet_generator.deblur(pixels())
     resnet_generator.train()
-    resnet_generator.network.encoder.eval()  # as somebody who trains only a part of it
+    resnet_generator.network.stem.eval()  # as somebody who trains only a part of it
     modes = [part.training for part in resnet_generator.modules()]
     assert np.array_equal(resnet_generator.deblur(pixels()), expected)
     assert [part.training for part in resnet_generator.modules()] == modes
@@ -419,6 +419,46 @@ def test_values_that_are_not_finite_are_refused(saved, value):
 def test_an_integer_tensor_is_refused(saved):
     rewrite(saved, lambda tensors: tensors | {"stem.bias": torch.zeros(8, dtype=torch.int32)})
     assert "tensor 'stem.bias' is of type int32, not of floats" in refusal(saved)
+
+
+@pytest.fixture
+def counting_generator() -> DeblurGenerator:
+    """With batch normalisation, which counts the batches that its statistics are of."""
+    made = DeblurGenerator(GeneratorConfig("resnet", TINY_RESNET | {"norm": "batch"}, name="tiny batch"))
+    made.train()
+    for seed in range(3):
+        made(picture(seed=seed))
+    return made.eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_counts_stay_whole_numbers_whatever_type_the_weights_are_stored_and_loaded_in(
+    counting_generator, tmp_path, dtype
+):
+    folder = counting_generator.save_pretrained(tmp_path / "model", dtype=dtype)
+    for loaded in (
+        load_file(folder / "model.safetensors"),
+        DeblurGenerator.from_pretrained(folder, dtype=dtype).network.state_dict(),
+    ):
+        counts = [tensor for key, tensor in loaded.items() if key.endswith("num_batches_tracked")]
+        assert len(counts) > 3 and all(tensor.dtype == torch.int64 and tensor == 3 for tensor in counts)
+        assert {tensor.dtype for key, tensor in loaded.items() if not key.endswith("tracked")} == {dtype}
+
+
+def test_running_statistics_are_loaded_bit_by_bit_and_the_golden_output_knows_them(counting_generator, tmp_path):
+    folder = counting_generator.save_pretrained(tmp_path / "model")
+    loaded = DeblurGenerator.from_pretrained(folder)
+    assert_same(loaded.network, counting_generator.network)
+    golden = load_file(folder / "golden.safetensors")
+    assert torch.allclose(loaded.restore(golden["input"], precision="float32"), golden["output"], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32, torch.bool])
+def test_a_count_of_another_type_is_refused(counting_generator, tmp_path, dtype):
+    folder = counting_generator.save_pretrained(tmp_path / "model")
+    count = next(key for key in counting_generator.network.state_dict() if key.endswith("num_batches_tracked"))
+    rewrite(folder, lambda tensors: tensors | {count: tensors[count].to(dtype)})
+    assert f"tensor '{count}' is of type {str(dtype)[6:]}, not of int64; save it again" in refusal(folder)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])

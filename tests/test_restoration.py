@@ -5,12 +5,13 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from deblur_hub import restoration
 from deblur_hub.errors import RestorationError
 from deblur_hub.networks import build_network
-from deblur_hub.restoration import choose_tile, cut, dtype_for, reflect, restore
+from deblur_hub.networks.base import Generator, reflect
+from deblur_hub.restoration import choose_tile, dtype_for, restore
+from deblur_hub.tiles import cut
 from tests.conftest import TINY, awake
 
 CPU = torch.device("cpu")
@@ -21,17 +22,17 @@ def picture(height: int, width: int, count: int = 1) -> torch.Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-class Wrapped(nn.Module):
+class Wrapped(Generator):
     """A real network, and what was asked of it."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Generator) -> None:
         super().__init__()
         self.network = network
         self.size_multiple, self.receptive_field = network.size_multiple, network.receptive_field
         self.values_per_pixel = network.values_per_pixel
         self.sizes: list[tuple[int, int]] = []
 
-    def forward(self, blurred):
+    def compute(self, blurred):
         self.sizes.append(tuple(blurred.shape[-2:]))
         return self.network(blurred)
 
@@ -39,12 +40,12 @@ class Wrapped(nn.Module):
 class Short(Wrapped):
     """Runs out of memory where there are more pixels than `limit`."""
 
-    def __init__(self, network: nn.Module, limit: int, error: Exception) -> None:
+    def __init__(self, network: Generator, limit: int, error: Exception) -> None:
         super().__init__(network)
         self.limit, self.error = limit, error
 
-    def forward(self, blurred):
-        output = super().forward(blurred)
+    def compute(self, blurred):
+        output = super().compute(blurred)
         if blurred.shape[-1] * blurred.shape[-2] > self.limit:
             raise self.error
         return output
@@ -99,8 +100,8 @@ def test_a_margin_any_narrower_would_leave_a_trace(compact):
     assert (restore(compact, blurred, tile=64) - whole).abs().max() > ONE_STEP
 
 
-def test_a_network_that_sees_the_whole_frame_gets_it_whole(resnet):
-    network = Wrapped(resnet)
+def test_a_network_that_cannot_be_tiled_gets_the_frame_whole(resnet):
+    network = Wrapped(resnet)  # says nothing of stages
     blurred = picture(66, 130)
     assert torch.equal(restore(network, blurred, tile=64), restore(network, blurred, tile=0))
     assert network.sizes == [(68, 132)] * 2

@@ -1,10 +1,7 @@
 """The generators, one file an architecture, and how one is built by name from checked options.
 
-Each class maps (N, 3, H, W) in [-1, 1] to the same, and says of itself:
-
-    size_multiple      H and W must be multiples of it; `DeblurGenerator` pads and crops around it
-    receptive_field    how far, in pixels, an input pixel can reach; None where it is the whole frame
-    values_per_pixel   how many activation values a pixel of the input costs at the peak, for choosing tiles
+Each class is a `Generator`: (N, 3, H, W) in [-1, 1] to the same, for any H and W; what else it says of itself is in
+`base`. `describe` tells it to a reader.
 """
 
 import inspect
@@ -12,24 +9,35 @@ import types
 import typing
 from typing import Any
 
-from torch import nn
-
 from ..errors import ModelError, did_you_mean
+from .base import Generator
 from .compact import CompactGenerator
 from .resnet import ResnetGenerator
 
-NETWORKS: dict[str, type[nn.Module]] = {"compact": CompactGenerator, "resnet": ResnetGenerator}
+NETWORKS: dict[str, type[Generator]] = {
+    "compact": CompactGenerator,
+    "resnet": ResnetGenerator,
+}
 
 # The systems that people know by name: an architecture and the options that make it theirs.
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "compact": ("compact", {}),
     "deblurgan": ("resnet", {}),
+    "deblurgan-keras": (
+        "resnet",
+        {"norm": "batch", "upsampling": "nearest", "residual": "half"},
+    ),
+    "resnet6-bn": (
+        "resnet",
+        {"blocks": 6, "norm": "batch", "upsampling": "transposed4", "residual": "none"},
+    ),
 }
 
 MOST_CHANNELS, MOST_REPEATS = 8192, 64  # far above any network here: what exceeds them is a mistake or an attack
+REPEATS = ("blocks", "iterations", "dilations")  # options whose names hold one of these are bound by the latter
 
 
-def build_network(name: str, **options: Any) -> nn.Module:
+def build_network(name: str, **options: Any) -> Generator:
     """A network with fresh weights, by the name of a preset or of an architecture.
 
     Args:
@@ -50,7 +58,7 @@ def build_network(name: str, **options: Any) -> nn.Module:
     return network(**check_options(architecture, network, preset | options))
 
 
-def check_options(architecture: str, network: type[nn.Module], options: dict[str, Any]) -> dict[str, Any]:
+def check_options(architecture: str, network: type[Generator], options: dict[str, Any]) -> dict[str, Any]:
     """The options with lists turned to tuples; raises `ModelError` as `build_network` says."""
     expected = {name: parameter.annotation for name, parameter in inspect.signature(network).parameters.items()}
     checked = {}
@@ -79,10 +87,9 @@ def check_value(what: str, value: Any, kind: Any) -> Any:
         value = float(value)
     if type(value) is not kind:
         raise ModelError(f"{what} must be of type {kind.__name__}, not {value!r:.60}")
-    if kind is int and not 1 <= value <= (MOST_REPEATS if "blocks" in what else MOST_CHANNELS):
-        raise ModelError(
-            f"{what} is {value}, which is out of range (1 to {MOST_REPEATS if 'blocks' in what else MOST_CHANNELS})"
-        )
+    most = MOST_REPEATS if any(word in what for word in REPEATS) else MOST_CHANNELS
+    if kind is int and not 1 <= value <= most:
+        raise ModelError(f"{what} is {value}, which is out of range (1 to {most})")
     if kind is float and not 0 <= value <= 1:
         raise ModelError(f"{what} is {value}, which is out of range (0 to 1)")
     return value

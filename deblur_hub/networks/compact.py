@@ -4,8 +4,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from .base import Generator
 
-class CompactGenerator(nn.Module):
+
+class CompactGenerator(Generator):
     """A residual U-Net behind a pixel-unshuffle, of dense 3x3 convolutions and ReLU alone.
 
     On a CPU, dense convolutions of many channels on few pixels reach the machine's arithmetic rate; depthwise
@@ -18,8 +20,11 @@ class CompactGenerator(nn.Module):
         blocks: residual blocks of each level; every level but the last has them twice, on the way down and up.
         unshuffle: pixels of a side that are folded into channels at the input and unfolded at the output.
 
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); H and W are multiples of `size_multiple`.
+    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped).
     """
+
+    source = "ours; residual blocks of EDSR: Lim et al., CVPRW 2017, arXiv 1707.02921"
+    licence = "Apache-2.0"
 
     def __init__(
         self, *, widths: tuple[int, ...] = (64, 128, 256), blocks: tuple[int, ...] = (1, 2, 4), unshuffle: int = 4
@@ -48,7 +53,7 @@ class CompactGenerator(nn.Module):
         nn.init.zeros_(self.head.weight)  # starts as the identity: the worst that an untrained one does is nothing
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, blurred: Tensor) -> Tensor:
+    def compute(self, blurred: Tensor) -> Tensor:
         features = self.stem(self.fold(blurred))
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):

@@ -1,47 +1,70 @@
-"""DeblurGAN's generator."""
+"""DeblurGAN's generator and its relatives in the Keras port and the BCE + L1 reports."""
+
+from typing import Literal
 
 from torch import Tensor, nn
 
+from .base import Generator, Stage, follow
+from .frame import FrameNorm
 
-class ResnetGenerator(nn.Module):
+Norm = Literal["instance", "batch", "none"]
+Upsampling = Literal["transposed3", "transposed4", "nearest"]
+Residual = Literal["clamp", "half", "none"]
+
+
+class ResnetGenerator(Generator):
     """DeblurGAN's generator (Kupyn et al., CVPR 2018, fig. 3): encoder, residual blocks, decoder, global residual.
 
     Args:
         width: channels of the first convolution; the residual blocks have four times as many.
-        blocks: residual blocks: 9 in the paper.
+        blocks: residual blocks: 9 in the paper, 6 in the BCE + L1 reports.
+        norm: "instance" in the paper, over the whole frame in training and in evaluation; "batch" in the Keras port
+            and the reports, with remembered statistics in evaluation; "none".
+        upsampling: "transposed3" (3x3, the paper), "transposed4" (4x4, reports), "nearest" (nearest upsampling and a
+            3x3 convolution, the Keras port's answer to checkerboards).
+        residual: "clamp" for clamp(x + y, -1, 1), the paper; "half" for (x + y) / 2, the Keras port; "none" for y.
         dropout: probability of zeroing a value inside each residual block while training; the authors train with
             0.5. It is off in evaluation (their released code leaves it on).
 
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same; H and W are multiples of `size_multiple`. Instance
-    normalisation takes its statistics over the whole frame, in training and in evaluation.
+    `forward` maps (N, 3, H, W) in [-1, 1] to the same.
     """
 
     size_multiple = 4
-    receptive_field = None  # instance normalisation sees the whole frame
+    smallest_side = 8
+    source = "DeblurGAN: Kupyn et al., CVPR 2018, arXiv 1711.07064"
+    licence = "BSD-2-Clause"
 
-    def __init__(self, *, width: int = 64, blocks: int = 9, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        blocks: int = 9,
+        norm: Norm = "instance",
+        upsampling: Upsampling = "transposed3",
+        residual: Residual = "clamp",
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        self.norm, self.residual = norm, residual
         self.values_per_pixel = 3 * width
-        self.encoder = nn.Sequential(
+        if norm != "instance":
+            self.receptive_field = 19 + 8 * blocks  # stem 3, strides 1 + 2, blocks, upsampling 4 + 2, head 3, the grid 4
+        self.stem = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(3, width, 7),
-            nn.InstanceNorm2d(width),
-            nn.ReLU(inplace=True),
+            *normed(norm, width),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-            nn.InstanceNorm2d(2 * width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
-            nn.InstanceNorm2d(4 * width),
-            nn.ReLU(inplace=True),
         )
-        self.blocks = nn.Sequential(*(ResnetBlock(4 * width, dropout) for _ in range(blocks)))
-        self.decoder = nn.Sequential(
-            nn.ConvTranspose2d(4 * width, 2 * width, 3, stride=2, padding=1, output_padding=1),
-            nn.InstanceNorm2d(2 * width),
-            nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(2 * width, width, 3, stride=2, padding=1, output_padding=1),
-            nn.InstanceNorm2d(width),
-            nn.ReLU(inplace=True),
+        self.down = nn.Sequential(
+            *normed(norm, 2 * width), nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)
+        )
+        self.bridge = nn.Sequential(*normed(norm, 4 * width))
+        self.blocks = nn.ModuleList(ResnetBlock(4 * width, norm, dropout) for _ in range(blocks))
+        self.up = doubled(upsampling, 4 * width, 2 * width)
+        self.finish = nn.Sequential(
+            *normed(norm, 2 * width),
+            *doubled(upsampling, 2 * width, width),
+            *normed(norm, width),
             nn.ReflectionPad2d(3),
             nn.Conv2d(width, 3, 7),
             nn.Tanh(),
@@ -51,25 +74,65 @@ class ResnetGenerator(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)  # authors' options; the paper does not say
                 nn.init.zeros_(module.bias)
 
-    def forward(self, blurred: Tensor) -> Tensor:
-        return (blurred + self.decoder(self.blocks(self.encoder(blurred)))).clamp(-1, 1)
+    def compute(self, blurred: Tensor) -> Tensor:
+        return follow(self.way(), blurred)
+
+    def stages(self) -> list[Stage]:
+        return self.way() if self.norm == "instance" else super().stages()
+
+    def way(self) -> list[Stage]:
+        """Stages that begin with a normalisation where they can: its statistics then cost no computing twice."""
+        way = [
+            Stage(self.stem, ("blurred",), "half", 8),
+            Stage(self.down, ("half",), "quarter", 8),
+            Stage(self.bridge, ("quarter",), "features", 0),
+        ]
+        for block in self.blocks:
+            way += [
+                Stage(block.first, ("features",), "inside", 8),
+                Stage(block.second, ("inside",), "inside", 8),
+                Stage(block.join, ("features", "inside"), "features", 0),
+            ]
+        return [
+            *way,
+            Stage(self.up, ("features",), "half", 8),
+            Stage(self.add, ("blurred", "half"), "restored", 12),
+        ]
+
+    def add(self, blurred: Tensor, half: Tensor) -> Tensor:
+        difference = self.finish(half)
+        if self.residual == "clamp":
+            return (blurred + difference).clamp(-1, 1)
+        return (blurred + difference) / 2 if self.residual == "half" else difference
 
 
 class ResnetBlock(nn.Module):
-    """x + IN(Conv3(Dropout(ReLU(IN(Conv3(x)))))), padded by reflection."""
+    """x + norm(Conv3(Dropout(ReLU(norm(Conv3(x)))))), padded by reflection."""
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, norm: Norm, dropout: float) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(width, width, 3),
-            nn.InstanceNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(width, width, 3),
-            nn.InstanceNorm2d(width),
+        self.first = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3))
+        self.second = nn.Sequential(
+            *normed(norm, width), nn.Dropout(dropout), nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3)
         )
+        self.last = norm_layer(norm, width)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.body(features)
+    def join(self, features: Tensor, inside: Tensor) -> Tensor:
+        return features + self.last(inside)
+
+
+def norm_layer(norm: Norm, channels: int) -> nn.Module:
+    return {"instance": FrameNorm, "batch": nn.BatchNorm2d, "none": nn.Identity}[norm](channels)
+
+
+def normed(norm: Norm, channels: int) -> list[nn.Module]:
+    return [norm_layer(norm, channels), nn.ReLU(inplace=norm != "none")]  # a held result is not to be written into
+
+
+def doubled(upsampling: Upsampling, channels: int, narrower: int) -> nn.Sequential:
+    """Twice the height and width, half the channels."""
+    if upsampling == "transposed3":
+        return nn.Sequential(nn.ConvTranspose2d(channels, narrower, 3, stride=2, padding=1, output_padding=1))
+    if upsampling == "transposed4":
+        return nn.Sequential(nn.ConvTranspose2d(channels, narrower, 4, stride=2, padding=1))
+    return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(channels, narrower, 3, padding=1))

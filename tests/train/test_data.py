@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import make_frames, make_pairs, photograph, save
+from tests.train.tiny_runs import make_frames, make_pairs, photograph, save
 from torch.utils.data import DataLoader
 
 from deblur_hub import blur

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_runs import HELD_OUT, photograph, save, tensors_of
+from tests.train.tiny_runs import HELD_OUT, photograph, save, tensors_of
 
 from deblur_hub import DeblurGenerator
 from deblur_hub.datasets import Pair

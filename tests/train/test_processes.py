@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_runs import HELD_OUT, ROOT, arguments, environment, photograph, save, spawn, tensors_of
+from tests.train.tiny_runs import HELD_OUT, ROOT, arguments, environment, photograph, save, spawn, tensors_of
 
 from deblur_hub import DeblurGenerator
 from train.checkpoint import load_checkpoint

@@ -1,0 +1,24 @@
+"""What one reader of an author's key layout hands back."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A checkpoint in our terms.
+
+    Args:
+        layout: whose it is, for the report: "NAFNet (megvii-research)".
+        architecture: a key of `deblur_hub.networks.NETWORKS`.
+        options: of its class, as far as they differ from its defaults.
+        tensors: our key -> tensor; every key of the network, none besides.
+        dropped: key in the file -> why it is not used.
+    """
+
+    layout: str
+    architecture: str
+    options: dict[str, object]
+    tensors: dict[str, Tensor]
+    dropped: dict[str, str] = field(default_factory=dict)

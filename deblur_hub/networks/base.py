@@ -1,0 +1,103 @@
+"""What every generator shares: any size in and out, what it says of itself, and its way through a frame in stages."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Stage(NamedTuple):
+    """One leg of a generator's way through a frame; a large frame is computed leg by leg, each in tiles.
+
+    Args:
+        run: takes the tensors of `reads`, in this order, and returns that of `writes`. It sees no farther than
+            `reach`, but for the layers of `frame`, which ask for the whole frame's statistics.
+        reads: names of earlier results; "blurred" is the padded frame itself. Every tensor is (N, C, H / s, W / s)
+            with an s of its own that divides the generator's `size_multiple`.
+        writes: the name of the result, which may be one of `reads`; "restored" for the last stage.
+        reach: how far, in pixels of the frame, an output can depend on an input; None where that has no bound or
+            depends on the place in the frame, so that no tile can stand for it.
+    """
+
+    run: Callable[..., Tensor]
+    reads: tuple[str, ...]
+    writes: str
+    reach: int | None
+
+
+class Generator(nn.Module):
+    """Base of all generators: (N, 3, H, W) in [-1, 1] to the same, for any H and W from 1 up.
+
+    `forward` pads by reflection, at the bottom and the right, to the network's own multiple, and crops back. A network
+    that restores at several scales returns their list in training, coarse to fine, each (N, 3, H / s, W / s) rounded
+    up, and the finest alone in evaluation.
+
+    A subclass defines `compute`, or, if layers of it look at the whole frame, `stages` that share the work well.
+    """
+
+    size_multiple: int = 1  # H and W inside are multiples of it
+    smallest_side: int = 1  # H and W inside are at least this: reflection padding needs something to reflect
+    receptive_field: int | None = None  # how far, in pixels, an input can reach; None for the whole frame
+    reach: int | None = None  # the same with the statistics of the frame held fixed
+    values_per_pixel: int = 64  # activation values a pixel of the input costs at the peak, for choosing tiles
+    source: str = ""  # the paper that the design is from
+    licence: str = ""  # of the authors' code; ours is written anew
+
+    def forward(self, blurred: Tensor) -> Tensor | list[Tensor]:
+        height, width = blurred.shape[-2:]
+        rows, columns = range(self.padded(height)), range(self.padded(width))
+        restored = self.compute(reflect(blurred, rows, columns))
+        if isinstance(restored, Tensor):
+            return restored[..., :height, :width]
+        return [crop(output, blurred.shape[-2:], len(rows) // output.shape[-2]) for output in restored]
+
+    def padded(self, side: int) -> int:
+        """The side, in pixels, that a side of the picture is padded to."""
+        return -(-max(side, self.smallest_side) // self.size_multiple) * self.size_multiple
+
+    def compute(self, blurred: Tensor) -> Tensor | list[Tensor]:
+        """`forward` for H and W that are multiples of `size_multiple`."""
+        return follow(self.stages(), blurred)
+
+    def stages(self) -> list[Stage]:
+        """The way through a frame in evaluation; here, all of it in one."""
+        reach = self.reach if self.receptive_field is None else self.receptive_field
+        return [Stage(self.compute, ("blurred",), "restored", reach)]
+
+
+def follow(stages: Sequence[Stage], blurred: Tensor) -> Tensor:
+    """Runs the stages one after another on whole tensors, and lets go of each tensor behind its last reader."""
+    held = {"blurred": blurred}
+    for number, stage in enumerate(stages):
+        held[stage.writes] = stage.run(*(held[name] for name in stage.reads))
+        for name in unread(held, stages[number + 1 :]):
+            del held[name]
+    return held["restored"]
+
+
+def unread(held: dict[str, Tensor], later: Sequence[Stage]) -> list[str]:
+    """The names that no later stage reads before it is written anew."""
+    wanted, written = set(), set()
+    for stage in later:
+        wanted |= {name for name in stage.reads if name not in written}
+        written.add(stage.writes)
+    return [name for name in held if name not in wanted and name != "restored"]
+
+
+def crop(output: Tensor, size: Sequence[int], scale: int) -> Tensor:
+    height, width = (-(-side // scale) for side in size)
+    return output[..., :height, :width]
+
+
+def reflect(picture: Tensor, rows: range, columns: range) -> Tensor:
+    """(..., H, W) read at rows and columns that may lie beyond it, where it is reflected as often as needed."""
+    for axis, wanted in ((-2, rows), (-1, columns)):
+        length = picture.shape[axis]
+        if wanted.start >= 0 and wanted.stop <= length:
+            picture = picture.narrow(axis, wanted.start, len(wanted))
+            continue
+        period = max(1, 2 * (length - 1))
+        at = torch.arange(wanted.start, wanted.stop, device=picture.device).remainder(period)
+        picture = picture.index_select(axis, torch.minimum(at, period - at).clamp_(max=length - 1))
+    return picture

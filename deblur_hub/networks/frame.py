@@ -1,0 +1,157 @@
+"""Layers that look at the whole frame, and how the tiles of a frame come to share what they see.
+
+Where a frame is computed in tiles, each statistic is taken over all tiles in a pass of its own before a tile may go
+on behind it. `restoration` drives the passes; a layer only says which statistic it wants.
+"""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+Moments = tuple[int, Tensor, Tensor]  # how many values, their mean and variance, each (N, C) in float64
+
+
+class Measured(Exception):  # noqa: N818 - no error: a tile has said what it had to say in this pass
+    """Ends a tile's pass at the first statistic that is not known yet."""
+
+
+class Tiles:
+    """The statistics of one stage of one frame (N = 1), in the order in which the stage asks for them.
+
+    A pass runs the stage on every tile; it ends with one statistic more known, or, once it had all that it asked for,
+    `complete`.
+    """
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.known: list[tuple[Tensor, Tensor]] = []
+        self.gathered: list[Moments] = []
+        self.asked = 0
+
+    def run(self, stage: Callable[..., Tensor], pieces: list[Tensor], part: "Part") -> Tensor | None:
+        """The stage's output for a tile, or None if the tile only added to a statistic."""
+        self.part, self.asked = part, 0
+        token = CURRENT.set(self)
+        try:
+            return stage(*pieces)
+        except Measured:
+            return None
+        finally:
+            CURRENT.reset(token)
+
+    def end_pass(self) -> None:
+        self.complete = not self.gathered
+        if self.complete:
+            return
+        self.known.append(merged(self.gathered))
+        self.gathered.clear()
+
+    def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C) means and variances over the frame of which `features` (N, C, H, W) are a tile's."""
+        number, self.asked = self.asked, self.asked + 1
+        if number < len(self.known):
+            return self.known[number]
+        inside = features
+        for axis, read, own in (
+            (-2, self.part.rows, self.part.own_rows),
+            (-1, self.part.columns, self.part.own_columns),
+        ):
+            scale = len(read) // features.shape[axis]
+            inside = inside.narrow(axis, (own.start - read.start) // scale, len(own) // scale)
+        self.gathered += parts_of_moments(inside)
+        raise Measured
+
+
+class Part(Protocol):
+    """Rows and columns of the frame: what a tile reads, and what of it counts, the rest being margin."""
+
+    rows: range
+    columns: range
+    own_rows: range
+    own_columns: range
+
+
+CURRENT: ContextVar[Tiles | None] = ContextVar("tiles of the frame being computed", default=None)
+
+
+def parts_of_moments(features: Tensor) -> list[Moments]:
+    """In slices of rows: a copy of all in float64 would be the largest tensor of a pass."""
+    slices = features.split(max(1, 2**20 // (features.shape[1] * features.shape[-1])), dim=-2)
+    found = (torch.var_mean(rows.double(), dim=(2, 3), correction=0) for rows in slices)
+    return [(rows.shape[-2] * rows.shape[-1], mean, spread) for rows, (spread, mean) in zip(slices, found, strict=True)]
+
+
+def merged(parts: list[Moments]) -> tuple[Tensor, Tensor]:
+    """Mean and variance (Chan et al., 1979); exact enough in float64 to come out the same however a frame was cut."""
+    count = sum(size for size, _, _ in parts)
+    mean = sum(size * one for size, one, _ in parts) / count
+    variance = sum(size * (spread + (one - mean).square()) for size, one, spread in parts) / count
+    return mean.float(), variance.float()
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(N, C) means and variances over the frame, or None where PyTorch's own, quicker, will do.
+
+    In half precision a last digit of a statistic flips roundings, which networks amplify; so all tiles and the whole
+    frame have to agree on it to the last bit.
+    """
+    tiles = CURRENT.get()
+    if tiles is not None:
+        return tiles.moments(features)
+    if features.requires_grad or features.dtype in (torch.float32, torch.float64):
+        return None
+    return merged(parts_of_moments(features))
+
+
+def frame_mean(features: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, C, 1, 1): the mean over the frame, for pooled attention."""
+    found = moments(features)
+    if found is None:
+        return features.mean(dim=(2, 3), keepdim=True)
+    return found[0][..., None, None].to(features.dtype)
+
+
+def normalise(features: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """(N, C, H, W) with each channel of each frame brought to mean 0 and variance 1, then times weight plus bias (C)."""
+    found = moments(features)
+    if found is None:
+        return F.instance_norm(features, weight=weight, bias=bias, eps=eps)
+    return torch.cat(
+        [
+            F.batch_norm(one, mean, variance, weight, bias, training=False, eps=eps)
+            for one, mean, variance in zip(features.split(1), *found, strict=True)
+        ]
+    )
+
+
+class FrameNorm(nn.InstanceNorm2d):
+    """Instance normalisation (Ulyanov et al., arXiv 1607.08022), over the whole frame in training and evaluation."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return normalise(features, self.weight, self.bias, self.eps)
+
+
+class FrameBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that takes the frame's own statistics in evaluation, as authors do who test in train mode."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training:
+            return super().forward(features)
+        return normalise(features, self.weight, self.bias, self.eps)
+
+
+class FramePool(nn.Module):
+    """(N, C, H, W) to (N, C, 1, 1): the mean over the frame, in place of AdaptiveAvgPool2d(1)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return frame_mean(features)
+
+
+def statistics(network: nn.Module) -> int:
+    """How many statistics of the frame a pass through the network takes."""
+    return sum(isinstance(layer, FrameNorm | FrameBatchNorm | FramePool) for layer in network.modules())
