@@ -1,19 +1,20 @@
 """Speed and memory, compared as ratios within one run: machines differ, and so do their hours."""
 
-import resource
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 
 from .config import GeneratorConfig
+from .errors import DeblurHubError
 from .generator import DeblurGenerator
 from .hub import list_models
 from .networks import PRESETS
@@ -34,14 +35,28 @@ class Speed:
     ratio: float
 
 
-def measure_speed(models: list[str], *, width: int, height: int, runs: int, device: str) -> list[Speed]:
+@dataclass(frozen=True)
+class Memory:
+    """Of one run of `deblur`: peak in GiB, seconds from start to end, largest difference from the first run's levels."""
+
+    tile: int | None
+    peak: float
+    seconds: float
+    difference: int
+
+
+class BenchmarkError(DeblurHubError):
+    """Something that cannot be measured."""
+
+
+def measure_speed(models: list[str], *, width: int, height: int, runs: int, device: str, precision: str = "auto") -> list[Speed]:
     """Times `restore` of one picture with each model, in turn, run after run, so that drift hits all alike.
 
-    Every model computes in its own precision; the reference in float32. Ratios are medians of the ratios of each run.
+    Every model computes in `precision`, the reference in float32. Ratios are medians of the ratios of each run.
     """
     picture = torch.rand(1, 3, height, width) * 2 - 1
     generators = {REFERENCE: load(REFERENCE, device)} | {name: load(name, device) for name in models}
-    precisions = {name: "float32" if name == REFERENCE else "auto" for name in generators}
+    precisions = {name: "float32" if name == REFERENCE else precision for name in generators}
     times: dict[str, list[float]] = {name: [] for name in generators}
     for run in range(runs + 1):
         for name, generator in generators.items():
@@ -54,7 +69,7 @@ def measure_speed(models: list[str], *, width: int, height: int, runs: int, devi
             name,
             str(dtype_for(precisions[name], torch.device(device))).removeprefix("torch."),
             sum(parameter.numel() for parameter in generator.parameters()),
-            multiply_adds(generator, width, height),
+            generator.describe((width, height)).multiply_adds,
             float(np.median(times[name])),
             float(np.median(np.divide(times[REFERENCE], times[name]))),
         )
@@ -74,34 +89,60 @@ def load(name: str, device: str) -> DeblurGenerator:
     return DeblurGenerator.from_pretrained(name, device=device)
 
 
-def multiply_adds(generator: DeblurGenerator, width: int, height: int) -> int:
-    """Of one forward pass, counted by PyTorch on the meta device; it counts a multiply-add as two operations."""
-    with torch.device("meta"):
-        network = DeblurGenerator(generator.config)
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, 3, height, width))
-    return counter.get_total_flops() // 2
+def measure_memory(
+    model: str, *, photo: Path | tuple[int, int], tiles: Sequence[int | None] = (None,), precision: str = "auto"
+) -> list[Memory]:
+    """Runs `deblur-hub deblur` once for each tile size, each in a process of its own.
 
-
-def measure_memory(model: str, *, width: int, height: int) -> tuple[float, float]:
-    """Peak memory in GiB and wall seconds of `deblur-hub deblur` on a JPEG of that size, in a process of its own."""
+    Args:
+        model: a saved model, or a preset, which gets fresh weights.
+        photo: a picture file, or width and height of one that is made up.
+        tiles: the sides of the tiles; None is `deblur`'s own choice, 0 the whole frame at once.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "photo.jpg", Path(folder) / "sharp.jpg"
-        rows, columns = np.mgrid[0:height, 0:width].astype(np.uint16)
-        Image.fromarray(np.stack([rows * 3 + columns, rows ^ columns, columns * 5], axis=-1).astype(np.uint8)).save(
-            source
-        )
-        del rows, columns
-        started = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "deblur_hub.cli", "deblur", str(source), "-o", str(target), "--model", model],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20), seconds
+        if isinstance(photo, tuple):
+            photo = made_up(Path(folder) / "photo.jpg", *photo)
+        if model in PRESETS and model not in list_models():
+            saved = Path(folder) / "model"
+            wakened(load(model, "cpu")).save_pretrained(saved)
+            model = str(saved)
+        found: list[Memory] = []
+        first = None
+        for number, tile in enumerate(tiles):
+            target = Path(folder) / (f"sharp{number}.png" if len(tiles) > 1 else "sharp.jpg")  # to compare, or as usual
+            command = [sys.executable, "-m", "deblur_hub.cli", "deblur", str(photo), "-o", str(target)]
+            command += ["--model", model, "--precision", precision, "--quiet"]
+            started = time.perf_counter()
+            process = subprocess.Popen(
+                command if tile is None else [*command, "--tile", str(tile)], stdout=subprocess.DEVNULL
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                raise BenchmarkError(f"'deblur' failed with exit code {process.returncode}, for the reason above")
+            seconds = time.perf_counter() - started
+            restored = np.asarray(Image.open(target)).astype(np.int16)
+            first = restored if first is None else first
+            peak = usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+            found.append(Memory(tile, peak, seconds, int(np.abs(restored - first).max())))
+        return found
+
+
+def made_up(path: Path, width: int, height: int) -> Path:
+    """A picture file of any size, smooth in places and busy in others."""
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.uint16)
+    pixels = np.stack([rows * 3 + columns, rows ^ columns, columns * 5], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(path, quality=95)
+    return path
+
+
+def wakened(generator: DeblurGenerator) -> DeblurGenerator:
+    """Fresh weights often leave the picture as it is; these change it, so that there is something to compare."""
+    draw = torch.Generator().manual_seed(0)
+    for parameter in generator.parameters():
+        if not parameter.any():
+            parameter.data.copy_(torch.randn(parameter.shape, generator=draw) * 0.02)
+    return generator
 
 
 def speed_table(speeds: list[Speed]) -> str:

@@ -208,22 +208,68 @@ def run_benchmark(options: argparse.Namespace) -> int:
     models = options.models or [DEFAULT_MODEL]
     if options.photo:
         for model in models:
-            peak, seconds = measure_memory(model, width=options.photo[0], height=options.photo[1])
-            print(
-                f"deblur-hub deblur --model {model}, a JPEG of {options.photo[0]}x{options.photo[1]}: "
-                f"{peak:.2f} GiB at the peak, {seconds:.1f} s from start to end"
+            runs = measure_memory(
+                model, photo=options.photo, tiles=(None, 0) if options.whole else (None,), precision=options.precision
             )
+            for run in runs:
+                print(
+                    f"deblur-hub deblur --model {model}{' --tile 0' if run.tile == 0 else ''}, {photo_name(options.photo)}: "
+                    f"{run.peak:.2f} GiB at the peak, {run.seconds:.1f} s from start to end"
+                )
+            if options.whole:
+                print(f"largest difference: {runs[1].difference} of 255 levels")
         return OK
     width, height = options.size
     print(
         f"one picture of {width}x{height} on {options.device or 'cpu'}, median of {options.runs} interleaved runs; "
         "deblurgan is ResNet-9 in float32\n"
     )
-    print(
-        speed_table(
-            measure_speed(models, width=width, height=height, runs=options.runs, device=options.device or "cpu")
-        )
+    speeds = measure_speed(
+        models,
+        width=width,
+        height=height,
+        runs=options.runs,
+        device=options.device or "cpu",
+        precision=options.precision,
     )
+    print(speed_table(speeds))
+    return OK
+
+
+def photo_name(photo: Path | tuple[int, int]) -> str:
+    return photo.name if isinstance(photo, Path) else f"a picture of {photo[0]}x{photo[1]}"
+
+
+def run_networks(options: argparse.Namespace) -> int:
+    import torch
+
+    from .networks import PRESETS, build_network
+
+    width, height = options.size
+    print(f"| network | parameters | multiply-adds at {width}x{height} | size multiple | receptive field | design |")
+    print("|---|---|---|---|---|---|")
+    for name in PRESETS:
+        with torch.device("meta"):
+            found = build_network(name).describe(options.size)
+        field = "whole frame" if found.receptive_field is None else f"{found.receptive_field} px"
+        print(
+            f"| `{name}` | {found.parameters / 1e6:.2f} M | {found.multiply_adds / 1e9:.0f} G | {found.size_multiple} | "
+            f"{field}{'' if found.tiles else ', not tiled'} | {found.source} ({found.licence}) |"
+        )
+    return OK
+
+
+def run_convert(options: argparse.Namespace) -> int:
+    from .conversion import convert
+
+    converted = convert(options.source, options.output, name=options.name, overwrite=options.overwrite)
+    chosen = ", ".join(f"{key} {value}" for key, value in converted.options.items()) or "its defaults"
+    print(f"{options.source}: {converted.layout}; architecture '{converted.architecture}' with {chosen}")
+    print(f"{len(converted.tensors)} tensors used, {len(converted.dropped)} entries dropped")
+    for reason in dict.fromkeys(converted.dropped.values()):
+        keys = [key for key, why in converted.dropped.items() if why == reason]
+        print(f"  {len(keys)} dropped: {reason} ({keys[0]}{', ...' if len(keys) > 1 else ''})")
+    print(f"written to {options.output}; try: deblur-hub deblur photo.jpg --model {options.output}")
     return OK
 
 
@@ -291,23 +337,32 @@ def parser() -> argparse.ArgumentParser:
     scores.add_argument("model", help="a bundled model, a folder, or a hub repository owner/name")
     scores.add_argument("dataset", type=Path, help="a folder with 'blur' and 'sharp' in it, at any depth")
 
-    for made in (deblur, scores):
+    speed = command("benchmark", run_benchmark, "Measures speed against ResNet-9, or memory on a large photo.")
+    speed.add_argument("models", nargs="*", help="bundled models, folders or presets (default: the default model)")
+    speed.add_argument("--size", type=size, default=(1280, 720), help="of the picture (1280x720)")
+    speed.add_argument("--runs", type=int, choices=range(1, 100), metavar="N", default=3, help="counted (%(default)s)")
+    speed.add_argument(
+        "--photo", type=photo, metavar="WxH|FILE", help="measure the memory of 'deblur' on such a picture instead"
+    )
+    speed.add_argument("--whole", action="store_true", help="with --photo: measure it without tiles as well")
+
+    for made in (deblur, scores, speed):
         made.add_argument(
             "--precision",
             choices=("auto", "float32", "bfloat16", "float16"),
             default="auto",
             help="of the arithmetic (default: the fastest that the device has)",
         )
-        made.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+        made.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one; benchmark: cpu)")
 
-    speed = command("benchmark", run_benchmark, "Measures speed against ResNet-9, or memory on a large photo.")
-    speed.add_argument("models", nargs="*", help="bundled models, folders or presets (default: the default model)")
-    speed.add_argument("--size", type=size, default=(1280, 720), help="of the picture (1280x720)")
-    speed.add_argument("--runs", type=int, choices=range(1, 100), metavar="N", default=3, help="counted (%(default)s)")
-    speed.add_argument(
-        "--photo", type=size, metavar="WxH", help="measure the memory of 'deblur' on a JPEG of this size"
-    )
-    speed.add_argument("--device", help="to measure on (cpu)")
+    listed = command("networks", run_networks, "Lists the networks that can be built and trained by name.")
+    listed.add_argument("--size", type=size, default=(1280, 720), help="of the picture to count for (1280x720)")
+
+    other = command("convert", run_convert, "Brings an author's checkpoint into our format.")
+    other.add_argument("source", type=Path, metavar="checkpoint", help="such as latest_net_G.pth or fpn_inception.h5")
+    other.add_argument("-o", "--output", type=Path, required=True, metavar="folder", help="the model folder to write")
+    other.add_argument("--name", default="", help="what the model is called (default: its architecture)")
+    other.add_argument("--overwrite", action="store_true", help="replace the model that is in the folder")
 
     made = command("release", run_release, "Scores a trained model and puts it among the released ones.")
     made.add_argument(
@@ -343,6 +398,10 @@ def size(text: str) -> tuple[int, int]:
     if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 1280x720")
     return int(width), int(height)
+
+
+def photo(text: str) -> Path | tuple[int, int]:
+    return Path(text) if Path(text).is_file() else size(text)
 
 
 def tile(text: str) -> int:

@@ -17,6 +17,7 @@ from .errors import ModelError
 from .model_card import plain_card
 from .networks import NETWORKS, build_network
 from .networks.base import Generator
+from .networks.description import Description
 from .restoration import Precision, restore
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray)
@@ -116,6 +117,10 @@ class DeblurGenerator(nn.Module):
         """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where that is needed; see `restoration.restore`."""
         with evaluating(self):
             return restore(self.network, blurred, tile=tile, precision=precision, progress=progress)
+
+    def describe(self, size: tuple[int, int] = (1280, 720)) -> Description:
+        """Parameters, multiply-adds for a picture of (width, height), receptive field, source and licence."""
+        return self.network.describe(size)
 
     @classmethod
     def from_pretrained(

@@ -35,6 +35,18 @@ def plain_card(config: GeneratorConfig, *, license: str = "apache-2.0") -> str:
     )
 
 
+def converted_card(config: GeneratorConfig, layout: str, file: str) -> str:
+    """The card of a model that was made elsewhere and brought into our format."""
+    name = config.name or config.architecture
+    options = ", ".join(f"{key} {value}" for key, value in config.options.items()) or "defaults"
+    return (
+        FRONT_MATTER.format(license="other")
+        + f"\n# {name}\n\nWeights of {layout}, converted by deblur-hub from `{file}` to its architecture "
+        f"`{config.architecture}` ({options}). They are their authors', under the authors' licence; deblur-hub measured "
+        "no scores when it converted them.\n\n" + USE.format(name="path/to/this/folder")
+    )
+
+
 def training_card(
     recipe: dict[str, Any], mean: dict[str, float], rows: list[dict[str, Any]], steps: int, seconds: float
 ) -> str:

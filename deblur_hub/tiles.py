@@ -131,11 +131,9 @@ def compute_frame(
                     continue
                 if result is None:
                     result = empty_frame(output, part, [network.padded(side) for side in size])
-                place = window(result, part.own_rows, part.own_columns, network.padded(size[0]))
-                inside = range(part.own_rows.start - part.rows.start, part.own_rows.stop - part.rows.start)
-                across = range(part.own_columns.start - part.columns.start, part.own_columns.stop - part.columns.start)
-                place.copy_(window(output, inside, across, len(part.rows)))
+                paste(output, part, result, network.padded(size[0]))
             tiles.end_pass()
+        output = None
         if result is not None:
             held[stage.writes] = result
         for name in unread(held, stages[number + 1 :]):
@@ -152,6 +150,16 @@ def window(features: Tensor, rows: range, columns: range, height: int) -> Tensor
     return features.narrow(-2, rows.start // scale, len(rows) // scale).narrow(
         -1, columns.start // scale, len(columns) // scale
     )
+
+
+def paste(output: Tensor, part: Tile, result: Tensor, height: int) -> None:
+    """Puts what a tile answers for into the features of the whole frame."""
+    rows, columns = (
+        range(own.start - read.start, own.stop - read.start)
+        for own, read in ((part.own_rows, part.rows), (part.own_columns, part.columns))
+    )
+    place = window(result, part.own_rows, part.own_columns, height)
+    place.copy_(window(output, rows, columns, len(part.rows)))
 
 
 def empty_frame(output: Tensor, part: Tile, padded: list[int]) -> Tensor:

@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from deblur_hub import DeblurGenerator
 from deblur_hub.benchmark import measure_memory
 from deblur_hub.cli import main
+from deblur_hub.networks import PRESETS
+from tests.conversion.test_deblurgan import deblurgan_state
 
 
 @pytest.fixture
@@ -302,8 +304,22 @@ def test_benchmark_compares_with_resnet_9_in_the_same_run(capsys, model):
 
 @pytest.mark.slow
 def test_a_photo_of_24_megapixels_stays_under_two_and_a_half_gib():
-    peak, _ = measure_memory("compact", width=6000, height=4000)
-    assert 0.3 < peak < 2.5
+    (run,) = measure_memory("compact", photo=(6000, 4000))
+    assert 0.3 < run.peak < 2.5
+
+
+@pytest.mark.slow
+def test_memory_is_measured_in_tiles_and_whole_and_the_results_are_compared(capsys):
+    assert main(["benchmark", "deblurgan", "--photo", "700x1100", "--whole", "--precision", "float32"]) == 0
+    tiled, whole, difference = capsys.readouterr().out.splitlines()
+    peaks = [float(line.split(": ")[1].split(" GiB")[0]) for line in (tiled, whole)]
+    assert "--tile 0" in whole and "--tile" not in tiled and 0.3 < min(peaks)
+    assert int(difference.split()[2]) <= 1
+
+
+def test_what_cannot_be_measured_ends_in_one_sentence(capsys, tmp_path):
+    assert main(["benchmark", str(tmp_path), "--photo", "20x20"]) == 2
+    assert "'deblur' failed with exit code 2" in capsys.readouterr().err
 
 
 def test_several_models_are_released_as_their_average(pairs, generator, tmp_path):
@@ -318,3 +334,27 @@ def test_several_models_are_released_as_their_average(pairs, generator, tmp_path
     released = DeblurGenerator.from_pretrained(tmp_path / "weights" / "mine").network.state_dict()
     assert list(released) == names
     assert all((tensor == 2 / 64).all() for tensor in released.values())
+
+
+# --- networks and conversion -------------------------------------------------------------------------------------
+
+
+def test_the_networks_are_listed_with_what_they_cost(capsys):
+    assert main(["networks", "--size", "640x360"]) == 0
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert rows[0][2] == "multiply-adds at 640x360"
+    assert [row[0] for row in rows[2:]] == [f"`{name}`" for name in PRESETS]
+    found = {row[0].strip("`"): row for row in rows[2:]}
+    assert found["deblurgan"][1:5] == ["11.38 M", "174 G", "4", "whole frame"]
+    assert found["dmphn"][4] == "whole frame, not tiled" and found["compact"][4] == "232 px"
+
+
+def test_a_checkpoint_is_converted_and_deblurs(capsys, tmp_path):
+    torch.save(deblurgan_state(width=4, blocks=2), tmp_path / "latest_net_G.pth")
+    assert main(["convert", str(tmp_path / "latest_net_G.pth"), "-o", str(tmp_path / "model")]) == 0
+    said = capsys.readouterr().out
+    assert "DeblurGAN (KupynOrest); architecture 'resnet' with blocks 2, width 4" in said
+    Image.new("RGB", (40, 30), (90, 120, 200)).save(tmp_path / "photo.png")
+    assert main(["deblur", str(tmp_path / "photo.png"), "--model", str(tmp_path / "model"), "-q"]) == 0
+    assert main(["convert", str(tmp_path / "latest_net_G.pth"), "-o", str(tmp_path / "model")]) == 2
+    assert "holds a model already; give --overwrite" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from deblur_hub import DeblurGenerator, GeneratorConfig, ModelError, hub, list_models
+from deblur_hub.networks import NETWORKS
 from tests.conftest import TINY, TINY_RESNET, awake
 
 RESNET = GeneratorConfig("resnet", TINY_RESNET | {"dropout": 0.5}, name="tiny resnet")
@@ -530,7 +531,7 @@ def test_an_unknown_architecture_is_refused_with_those_that_are_known(saved):
     edit(saved, architecture="nafnet2")
     assert refusal(saved) == (
         f"{saved}: config.json asks for architecture 'nafnet2', which this version does not know "
-        "(it knows: compact, resnet)"
+        f"(it knows: {', '.join(NETWORKS)})"
     )
 
 

@@ -31,13 +31,19 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_python_example_restores_a_photo(here):
-    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    block, _ = re.findall(r"```python\n(.*?)```", TEXT, re.S)
     exec(block, {})
     assert Image.open("sharp.png").size == Image.open("photo.jpg").size
 
 
+def test_the_example_of_a_network_describes_it(capsys):
+    _, block = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    exec(block, {})
+    assert capsys.readouterr().out.startswith("17.11 M parameters, 224 G multiply-adds at 1280x720")
+
+
 @pytest.mark.parametrize(
-    "line", [line for line in COMMANDS if re.match(r"deblur-hub (deblur|evaluate compact pairs)", line)]
+    "line", [line for line in COMMANDS if re.match(r"deblur-hub (deblur|evaluate compact pairs)", line) and "--model" not in line]
 )
 def test_its_shell_examples_run(here, line):
     assert main([*shlex.split(line)[1:], "-q"]) == 0

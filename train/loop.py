@@ -26,7 +26,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .data import Material, PictureCache, PositionSampler, TrainingSet, find_material
 from .losses import PerceptualLoss
 from .recipe import Recipe, RecipeError
-from .trainer import NonFiniteLossError, Trainer
+from .trainer import NonFiniteLossError, Trainer, make_critic
 from .validation import mean_score, sample_sheet, validate
 
 LOG_EVERY = 20
@@ -289,6 +289,22 @@ def check(recipe: Recipe, network: torch.nn.Module, accelerator: Accelerator) ->
             f"recipe '{recipe.name}': has no loss; set one of loss.pixel, loss.frequency_weight, "
             "loss.perceptual.weight and loss.adversarial.weight"
         )
+    if recipe.loss.adversarial.weight:
+        check_critic(recipe, accelerator)
+
+
+def check_critic(recipe: Recipe, accelerator: Accelerator) -> None:
+    """Refuses a critic whose options do not fit it, or that cannot judge the recipe's crops."""
+    crop, batch_size = recipe.data.crop, recipe.data.batch_size // accelerator.num_processes
+    with torch.device("meta"):
+        critic = make_critic(recipe)
+        try:
+            critic.judge(torch.empty(batch_size, 3, crop, crop))
+        except (RuntimeError, ValueError):
+            raise RecipeError(
+                f"recipe '{recipe.name}': data.crop {crop} is too small for the critic "
+                f"'{recipe.loss.adversarial.critic}'; take larger crops or another critic"
+            ) from None
 
 
 def initial_weights(model: str, network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """The losses of generators and critics. Pictures are (N, 3, H, W) in [-1, 1]; every loss is a scalar tensor."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -51,6 +52,15 @@ def frequency_loss(restored: Tensor, sharp: Tensor) -> Tensor:
     """Mean absolute difference of the spectra's real and imaginary parts (MIMO-UNet, Cho et al., ICCV 2021, eq. 8)."""
     difference = torch.fft.rfft2(restored.float() - sharp.float())
     return torch.view_as_real(difference).abs().mean()
+
+
+def at_every_scale(loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[Tensor], sharp: Tensor) -> Tensor:
+    """The sum over a generator's outputs, each against the sharp picture averaged down to its size.
+
+    So MIMO-UNet (Cho et al., ICCV 2021, eq. 7-9) and DeepDeblur (Nah et al., CVPR 2017) train their scales; the loss of
+    each is a mean over its own pixels.
+    """
+    return sum(loss(output, F.interpolate(sharp, size=output.shape[-2:], mode="area")) for output in outputs)
 
 
 class PerceptualLoss(nn.Module):
@@ -135,26 +145,21 @@ def read_vgg19(weights: Path | None) -> dict[str, Tensor]:
         ) from reason
 
 
-def critic_loss(
-    critic: nn.Module, restored: Tensor, sharp: Tensor, *, penalty: float, share: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """WGAN-GP (Gulrajani et al., NIPS 2017, eq. 3): E[D(restored)] - E[D(sharp)] + penalty * E[(|grad D(mix)| - 1)^2].
+def wasserstein(of_restored: Tensor, of_sharp: Tensor) -> Tensor:
+    """E[D(restored)] - E[D(sharp)] of scores of any shape (WGAN, Arjovsky et al., ICML 2017, eq. 2), for the critic."""
+    return of_restored.mean() - of_sharp.mean()
 
-    D of a picture is the mean of its map of scores, and the norm is that of the gradient over the whole picture; the
-    released DeblurGAN takes it over the channels of each pixel, which bounds something else. The critic runs once,
-    on all three batches behind one another: data-parallel wrappers want one forward for each backward.
 
-    Args:
-        share: (N,), uniform in [0, 1]: how much of the sharp picture is in each mix.
+def relativistic_least_squares(better: Tensor, worse: Tensor) -> Tensor:
+    """RaGAN-LS: E[(D(better) - E[D(worse)] - 1)^2] + E[(D(worse) - E[D(better)] + 1)^2] of scores of any shape.
 
-    Returns:
-        The loss, and the Wasserstein estimate (E[D(sharp)] - E[D(restored)]) and penalty for the log.
+    Jolicoeur-Martineau (ICLR 2019), as DeblurGAN-v2 takes it (Kupyn et al., ICCV 2019, eq. 1; the released code halves
+    it). The sharp pictures are the better ones for the critic, the restored ones for the generator. The means are
+    those of this batch, where the released code remembers 50 batches.
     """
-    share = share.to(sharp).view(-1, 1, 1, 1)
-    mix = (share * sharp + (1 - share) * restored).requires_grad_()
-    scores = critic(torch.cat([restored, sharp, mix])).mean(dim=(1, 2, 3))
-    of_restored, of_sharp, of_mix = scores.chunk(3)
-    (gradient,) = torch.autograd.grad(of_mix.sum(), mix, create_graph=True)
-    deviation = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
-    distance = of_sharp.mean() - of_restored.mean()
-    return -distance + penalty * deviation, {"wasserstein": distance.detach(), "penalty": deviation.detach()}
+    return (better - worse.mean() - 1).square().mean() + (worse - better.mean() + 1).square().mean()
+
+
+def cross_entropy(logits: Tensor, wanted: float) -> Tensor:
+    """Mean binary cross-entropy of logits of any shape with one probability: 1 for sharp and 0 for restored."""
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, wanted))

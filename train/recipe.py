@@ -90,16 +90,22 @@ class Perceptual:
 
 @dataclass(frozen=True)
 class Adversarial:
+    """`options` are those of the critic's class in `critics`, of which `layers` is one under its old name as well."""
+
     weight: float = 0.0
-    critic: Literal["patchgan"] = "patchgan"
-    layers: int = 3
+    loss: Literal["wgan-gp", "ragan-ls", "bce", "wasserstein"] = "wgan-gp"
+    critic: Literal["patchgan", "double-scale", "keras", "bce-patchgan"] = "patchgan"
+    layers: int = 0  # 0 leaves it to `options`
+    options: dict[str, Any] = field(default_factory=dict)
     critic_steps: int = 5
-    gradient_penalty: float = 10.0
+    gradient_penalty: float = 10.0  # of wgan-gp alone
     lr: float = 1e-4
 
 
 @dataclass(frozen=True)
 class Loss:
+    """Of generators with outputs at several scales, pixel and frequency losses take all, the others the finest."""
+
     pixel: Literal["l1", "mse", "charbonnier", "none"] = "l1"
     pixel_weight: float = 1.0
     frequency_weight: float = 0.0
@@ -233,7 +239,8 @@ def convert(kind: Any, value: Any, source: str, key: str) -> Any:
         return tuple(convert(typing.get_args(kind)[0], entry, source, key) for entry in value)
     if origin is Literal:
         if value not in typing.get_args(kind):
-            raise wrong(f"one of {', '.join(typing.get_args(kind))}")
+            known = typing.get_args(kind)
+            raise RecipeError(str(wrong("one of " + ", ".join(known))) + did_you_mean(str(value), known))
         return value
     if origin is dict:
         if not isinstance(value, dict):

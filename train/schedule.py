@@ -28,6 +28,9 @@ def rate_factor(schedule: Schedule, progress: float, step: int) -> float:
 class WeightAverage:
     """Exponential moving average of a network's weights; the average is a network of its own.
 
+    Remembered statistics, as batch normalisation has them, are averaged like the weights that they belong to; counts
+    are copied.
+
     The decay grows with the steps, min(decay, (1 + step) / (10 + step)), so that a short run is not held back by
     its random start. A decay of 0 keeps the last weights.
     """

@@ -1,14 +1,18 @@
 """One step of training: the generator, its critic, their optimizers and the moving average, and their state."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from .critics import CRITICS
-from .losses import PerceptualLoss, critic_loss, frequency_loss, pixel_loss
-from .recipe import Optimizer, Recipe
+from deblur_hub.errors import ModelError
+
+from .adversarial import adversarial_loss
+from .critics import Critic, build_critic
+from .losses import PerceptualLoss, at_every_scale, frequency_loss, pixel_loss
+from .recipe import Optimizer, Recipe, RecipeError
 from .schedule import WeightAverage, rate_factor
 
 
@@ -20,7 +24,10 @@ class Trainer:
     """Holds what changes during a run.
 
     Args:
-        network: the generator, (N, 3, crop, crop) in [-1, 1] to the same.
+        network: the generator, (N, 3, crop, crop) in [-1, 1] to the same, or in training to a list of outputs, coarse
+            to fine. Pixel and frequency losses are taken of every output and summed, perceptual and adversarial ones,
+            and the critic's own, of the finest alone. Batch normalisation takes its statistics over each process's
+            part of the batch.
         perceptual: the perceptual loss if the recipe has one.
     """
 
@@ -35,7 +42,8 @@ class Trainer:
         self.critic = None
         if recipe.loss.adversarial.weight:
             adversarial = recipe.loss.adversarial
-            critic = CRITICS[adversarial.critic](layers=adversarial.layers)
+            self.adversarial = adversarial_loss(adversarial)
+            critic = make_critic(recipe)
             self.critic, self.critic_optimizer = accelerator.prepare(
                 critic, make_optimizer(critic, recipe.optimizer, adversarial.lr)
             )
@@ -85,19 +93,19 @@ class Trainer:
                 log |= self.update_critic(blurred, sharp, chance, step)
         set_rate(self.optimizer, self.recipe.optimizer.lr * factor)
         log |= self.update_generator(*batches[-1], step)
+        self.share_statistics()
         self.averaging.update(self.accelerator.unwrap_model(self.generator), step)
         return log
 
     def update_critic(self, blurred: Tensor, sharp: Tensor, chance: torch.Generator, step: int) -> dict[str, Tensor]:
         with torch.no_grad():
-            restored = self.generator(blurred).float()
+            restored = outputs_of(self.generator, blurred)[-1]
         # Drawn for the whole batch, of which each process takes its part: the same with one process or several.
         share = torch.rand(len(sharp) * self.accelerator.num_processes, generator=chance)
-        loss, log = critic_loss(
+        loss, log = self.adversarial.of_critic(
             self.critic,
             restored,
             sharp,
-            penalty=self.recipe.loss.adversarial.gradient_penalty,
             share=share[self.accelerator.process_index * len(sharp) :][: len(sharp)],
         )
         self.descend(loss, self.critic, self.critic_optimizer, "critic", step)
@@ -105,17 +113,20 @@ class Trainer:
 
     def update_generator(self, blurred: Tensor, sharp: Tensor, step: int) -> dict[str, Tensor]:
         options = self.recipe.loss
-        restored = self.generator(blurred).float()
+        outputs = outputs_of(self.generator, blurred)
+        restored = outputs[-1]
         terms = {}
         if options.pixel != "none":
-            terms["pixel"] = options.pixel_weight * pixel_loss(options.pixel, restored, sharp)
+            distance = at_every_scale(partial(pixel_loss, options.pixel), outputs, sharp)
+            terms["pixel"] = options.pixel_weight * distance
         if options.frequency_weight:
-            terms["frequency"] = options.frequency_weight * frequency_loss(restored, sharp)
+            terms["frequency"] = options.frequency_weight * at_every_scale(frequency_loss, outputs, sharp)
         if self.perceptual:
             terms["perceptual"] = options.perceptual.weight * self.perceptual(restored, sharp)
         if self.critic:
             critic = self.accelerator.unwrap_model(self.critic).requires_grad_(False)
-            terms["adversarial"] = -options.adversarial.weight * critic(restored).mean()
+            deceit = self.adversarial.of_generator(critic, restored, sharp)
+            terms["adversarial"] = options.adversarial.weight * deceit
         loss = sum(terms.values())
         self.descend(loss, self.generator, self.optimizer, "generator", step)
         if self.critic:
@@ -131,9 +142,23 @@ class Trainer:
             self.accelerator.clip_grad_norm_(network.parameters(), self.recipe.optimizer.clip)
         optimizer.step()
 
+    def share_statistics(self) -> None:
+        """Brings remembered statistics to their mean over the processes, each of which saw its part of the batches."""
+        remembered = [
+            statistic
+            for module in self.generator.modules()
+            if isinstance(module, nn.BatchNorm2d) and module.track_running_stats
+            for statistic in (module.running_mean, module.running_var)
+        ]
+        if self.accelerator.num_processes == 1 or not remembered:
+            return
+        shared = self.accelerator.reduce(torch.cat(remembered), reduction="mean")
+        for statistic, value in zip(remembered, shared.split([len(own) for own in remembered]), strict=True):
+            statistic.copy_(value)
+
     def require_finite_weights(self, step: int) -> None:
         """Raises `NonFiniteLossError` if a gradient has spoilt the weights, though its loss was finite."""
-        if not all(torch.isfinite(weight).all() for weight in self.generator.parameters()):
+        if not all(torch.isfinite(tensor).all() for tensor in self.generator.state_dict().values()):
             raise NonFiniteLossError(f"the generator's weights are not finite after step {step}")
 
     def state(self) -> dict[str, Any]:
@@ -163,6 +188,32 @@ class Trainer:
         if self.critic:
             unwrap(self.critic).load_state_dict(state["critic"])
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+
+
+def make_critic(recipe: Recipe) -> Critic:
+    """The recipe's critic with fresh weights.
+
+    Raises:
+        RecipeError: if its options do not fit it, or it does not fit the crops or the loss.
+    """
+    adversarial = recipe.loss.adversarial
+    options = ({"layers": adversarial.layers} if adversarial.layers else {}) | adversarial.options
+    try:
+        critic = build_critic(adversarial.critic, crop=recipe.data.crop, **options)
+    except (ModelError, ValueError) as reason:
+        raise RecipeError(f"recipe '{recipe.name}': loss.adversarial: {reason}") from None
+    if adversarial.loss == "wgan-gp" and critic.sees_batch:
+        raise RecipeError(
+            f"recipe '{recipe.name}': loss.adversarial.loss 'wgan-gp' takes the gradient of each picture's score, "
+            "which batch normalisation mixes with the others; take a critic with norm 'instance', or another loss"
+        )
+    return critic
+
+
+def outputs_of(generator: nn.Module, blurred: Tensor) -> list[Tensor]:
+    """What a generator makes of a picture in float32, coarse to fine; most make one output alone."""
+    outputs = generator(blurred)
+    return [output.float() for output in ([outputs] if isinstance(outputs, Tensor) else outputs)]
 
 
 def make_optimizer(network: nn.Module, options: Optimizer, lr: float) -> torch.optim.Optimizer:

@@ -1,7 +1,7 @@
 """The generators, one file an architecture, and how one is built by name from checked options.
 
 Each class is a `Generator`: (N, 3, H, W) in [-1, 1] to the same, for any H and W; what else it says of itself is in
-`base`. `describe` tells it to a reader.
+`base`, and its `describe()` tells it to a reader.
 """
 
 import inspect
@@ -10,27 +10,64 @@ import typing
 from typing import Any
 
 from ..errors import ModelError, did_you_mean
+from .autoencoder import AutoencoderGenerator
 from .base import Generator
 from .compact import CompactGenerator
+from .deepdeblur import DeepDeblurGenerator
+from .dmphn import DmphnGenerator
+from .fpn import FpnGenerator
+from .mimo_unet import MimoUnetGenerator
+from .mt_rnn import MtRnnGenerator
+from .nafnet import NafnetGenerator
+from .pss_nsc import PssNscGenerator
 from .resnet import ResnetGenerator
+from .srn import SrnGenerator
+from .unet import UnetGenerator
 
 NETWORKS: dict[str, type[Generator]] = {
+    "autoencoder": AutoencoderGenerator,
     "compact": CompactGenerator,
+    "dmphn": DmphnGenerator,
+    "fpn": FpnGenerator,
+    "mt_rnn": MtRnnGenerator,
+    "mimo_unet": MimoUnetGenerator,
+    "nafnet": NafnetGenerator,
     "resnet": ResnetGenerator,
+    "unet": UnetGenerator,
+    "deepdeblur": DeepDeblurGenerator,
+    "srn": SrnGenerator,
+    "pss_nsc": PssNscGenerator,
 }
 
 # The systems that people know by name: an architecture and the options that make it theirs.
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "autoencoder": ("autoencoder", {}),
     "compact": ("compact", {}),
     "deblurgan": ("resnet", {}),
+    "deblurgan-v2-inception": ("fpn", {"backbone": "inception-resnet-v2", "width": 256}),
+    "deblurgan-v2-mobilenet": ("fpn", {}),
+    "deblurgan-v2-mobilenet-dsc": ("fpn", {"backbone": "mobilenet-dsc"}),
     "deblurgan-keras": (
         "resnet",
         {"norm": "batch", "upsampling": "nearest", "residual": "half"},
     ),
+    "mimo-unet": ("mimo_unet", {}),
+    "mimo-unet-plus": ("mimo_unet", {"blocks": 20, "dropout": 0.1}),
+    "nafnet-w16": ("nafnet", {"width": 16}),
+    "nafnet-w32": ("nafnet", {"width": 32}),
+    "nafnet-w64": ("nafnet", {"width": 64}),
     "resnet6-bn": (
         "resnet",
         {"blocks": 6, "norm": "batch", "upsampling": "transposed4", "residual": "none"},
     ),
+    "dmphn": ("dmphn", {}),
+    "dmphn-1-2-4": ("dmphn", {"patches": "1-2-4"}),
+    "mt-rnn": ("mt_rnn", {}),
+    "unet": ("unet", {}),
+    "deepdeblur": ("deepdeblur", {}),
+    "srn": ("srn", {}),
+    "srn-lstm": ("srn", {"variant": "lstm"}),
+    "pss-nsc": ("pss_nsc", {}),
 }
 
 MOST_CHANNELS, MOST_REPEATS = 8192, 64  # far above any network here: what exceeds them is a mistake or an attack

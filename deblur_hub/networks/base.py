@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .description import Description, multiply_adds
+
 
 class Stage(NamedTuple):
     """One leg of a generator's way through a frame; a large frame is computed leg by leg, each in tiles.
@@ -64,6 +66,19 @@ class Generator(nn.Module):
         """The way through a frame in evaluation; here, all of it in one."""
         reach = self.reach if self.receptive_field is None else self.receptive_field
         return [Stage(self.compute, ("blurred",), "restored", reach)]
+
+    def describe(self, size: tuple[int, int] = (1280, 720)) -> Description:
+        """What this network is and costs for a picture of (width, height); nothing is computed but shapes."""
+        return Description(
+            parameters=sum(parameter.numel() for parameter in self.parameters()),
+            multiply_adds=multiply_adds(self, size),
+            size=size,
+            size_multiple=self.size_multiple,
+            receptive_field=self.receptive_field,
+            tiles=all(stage.reach is not None for stage in self.stages()),
+            source=self.source,
+            licence=self.licence,
+        )
 
 
 def follow(stages: Sequence[Stage], blurred: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
-from tests.train.tiny_runs import HELD_OUT, arguments, make_frames, make_pairs, photograph, save
 
+from tests.train.tiny_runs import HELD_OUT, arguments, make_frames, make_pairs, photograph, save
 from train.__main__ import main
 
 

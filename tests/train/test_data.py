@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.train.tiny_runs import make_frames, make_pairs, photograph, save
 from torch.utils.data import DataLoader
 
 from deblur_hub import blur
 from deblur_hub.errors import DatasetError
+from tests.train.tiny_runs import make_frames, make_pairs, photograph, save
 from train.data import Material, PictureCache, PositionSampler, SharpSource, TrainingSet, augment, find_material
 from train.recipe import Blur, Data, Frames, Mix, Validation
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.train.tiny_runs import HELD_OUT, photograph, save, tensors_of
 
 from deblur_hub import DeblurGenerator
 from deblur_hub.datasets import Pair
+from deblur_hub.networks.base import Generator
 from deblur_hub.networks.resnet import ResnetGenerator
+from tests.train.tiny_runs import HELD_OUT, photograph, save, tensors_of
 from train import checkpoint, loop, trainer, validation
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.critics import PatchCritic
@@ -162,13 +163,20 @@ def test_the_sample_sheet_shows_blurred_restored_and_sharp_beside_each_other(sta
         assert np.array_equal(columns[2], np.asarray(sharp))
 
 
+class Unchanged(Generator):
+    receptive_field = 0
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def compute(self, blurred):
+        return blurred * self.weight
+
+
 def test_large_pictures_show_their_centres_on_the_sample_sheet(tmp_path):
     path = save(photograph(3, (500, 400)), tmp_path / "x.png")
-    network = torch.nn.Conv2d(3, 3, 1)
-    network.size_multiple, network.receptive_field, network.values_per_pixel = 1, 0, 6
-    torch.nn.init.dirac_(network.weight)
-    torch.nn.init.zeros_(network.bias)
-    validation.sample_sheet(network, [Pair(path, path, "")], (), tmp_path / "sheet.png")
+    validation.sample_sheet(Unchanged(), [Pair(path, path, "")], (), tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     side = validation.SHEET_SIDE
     assert np.array_equal(sheet, np.tile(photograph(3, (500, 400))[20 : 20 + side, 70 : 70 + side], (1, 3, 1)))
@@ -369,6 +377,46 @@ def test_init_from_starts_with_the_weights_of_a_saved_model(start, tmp_path):
     first, second = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("first", "second"))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert any(tensor.abs().sum() > 0 for key, tensor in second.items() if key.startswith("head"))  # not fresh ones
+
+
+BATCH_NORM = (
+    "generator=resnet6-bn",
+    "loss.pixel=l1",
+    "loss.perceptual.weight=0.0",
+    "loss.adversarial.weight=0.0",
+    "schedule.epochs=0",
+    "schedule.ema=0.5",
+    "checkpoint_every=2",
+)
+
+
+def test_a_network_that_counts_its_batches_resumes_to_the_same_weights_and_statistics(start, tmp_path):
+    changes = (*BATCH_NORM, "schedule.steps=4")
+    assert start("deblurgan", *changes, steps=0, output=tmp_path / "whole")[0] == 0
+    interrupt_at(start, 3, "deblurgan", *changes, steps=0, output=tmp_path / "cut")
+    assert start("deblurgan", *changes, steps=0, output=tmp_path / "cut", options=["--resume"])[0] == 0
+    whole = last_of(tmp_path / "whole")
+    assert same_state(whole, last_of(tmp_path / "cut"))
+    for part in ("generator", "average"):
+        counts = [tensor for key, tensor in whole[part].items() if key.endswith("num_batches_tracked")]
+        assert counts and all(count.dtype == torch.int64 and count == 4 for count in counts)
+    saved = load_file(tmp_path / "cut" / "model" / "model.safetensors")
+    assert all(torch.equal(saved[key], tensor) for key, tensor in whole["average"].items())
+
+
+def test_init_from_takes_statistics_and_counts_along(start, tmp_path):
+    assert start("deblurgan", *BATCH_NORM, steps=3, output=tmp_path / "first")[0] == 0
+    options = ["--init-from", str(tmp_path / "first" / "model")]
+    still = (*BATCH_NORM, "optimizer.lr=0.0", "schedule.ema=0.0")
+    assert start("deblurgan", *still, steps=1, output=tmp_path / "second", options=options)[0] == 0
+    first, second = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("first", "second"))
+    for key, tensor in first.items():
+        if key.endswith("num_batches_tracked"):
+            assert second[key] == tensor + 1
+        elif key.endswith("running_mean"):  # nine parts of ten are what was there, where fresh ones would be zeros
+            assert (second[key] - tensor).norm() < 0.5 * tensor.norm()
+        elif not key.endswith("running_var"):
+            assert torch.equal(second[key], tensor), key
 
 
 def test_init_from_refuses_another_architecture(start, tmp_path):

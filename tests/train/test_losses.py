@@ -1,6 +1,7 @@
 """Losses, schedules and the moving average against closed forms."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from train.critics import PatchCritic
-from train.losses import PerceptualLoss, critic_loss, frequency_loss, pixel_loss
+from train.adversarial import PenalisedWasserstein
+from train.losses import PerceptualLoss, at_every_scale, frequency_loss, pixel_loss
 from train.recipe import Perceptual, Schedule
 from train.schedule import WeightAverage, rate_factor
 
@@ -62,7 +63,7 @@ def test_the_penalty_of_a_linear_critic_is_known_from_its_norm(norm):
     weight = pictures(1, (1, 3, 32, 32))
     critic = LinearCritic(weight / weight.norm() * norm)
     restored, sharp = pictures(2), pictures(3)
-    loss, log = critic_loss(critic, restored, sharp, penalty=10.0, share=torch.tensor([0.2, 0.9]))
+    loss, log = PenalisedWasserstein(10.0).of_critic(critic, restored, sharp, share=torch.tensor([0.2, 0.9]))
     scores = [(picture * critic.weight).sum(dim=(1, 2, 3)).mean().item() for picture in (restored, sharp)]
     assert log["penalty"].item() == pytest.approx((norm - 1) ** 2, abs=1e-5)
     assert log["wasserstein"].item() == pytest.approx(scores[1] - scores[0], abs=1e-4)
@@ -82,21 +83,23 @@ def test_the_penalty_is_taken_between_the_pictures():
     restored, sharp = pictures(2), pictures(3)
     share = torch.tensor([0.25, 1.0])
     mix = torch.stack([0.25 * sharp[0] + 0.75 * restored[0], sharp[1]])
-    _, log = critic_loss(Square(), restored, sharp, penalty=1.0, share=share)
+    _, log = PenalisedWasserstein(1.0).of_critic(Square(), restored, sharp, share=share)
     assert log["penalty"].item() == pytest.approx(((mix.flatten(1).norm(dim=1) - 1) ** 2).mean().item(), rel=1e-5)
 
 
-def test_a_critics_score_does_not_depend_on_the_rest_of_its_batch():
-    torch.manual_seed(0)
-    critic = PatchCritic(layers=3, width=8)
-    batch = pictures(4, (3, 3, 32, 32))
-    assert torch.allclose(critic(batch)[1:2], critic(batch[1:2]), atol=1e-6)
-    assert critic(pictures(5, (1, 3, 256, 256))).shape == (1, 1, 35, 35)
+def test_losses_of_several_scales_are_summed_against_the_sharp_picture_averaged_down():
+    sharp = pictures(shape=(1, 3, 16, 24))
+    halved = sharp.unflatten(3, (12, 2)).unflatten(2, (8, 2)).mean(dim=(3, 5))
+    l1 = partial(pixel_loss, "l1")
+    assert at_every_scale(l1, [sharp + 0.25], sharp).item() == pytest.approx(0.25, abs=1e-6)
+    assert at_every_scale(l1, [halved - 0.5, sharp], sharp).item() == pytest.approx(0.5, abs=1e-6)
+    assert at_every_scale(l1, [halved - 0.5, sharp + 0.25, sharp + 0.1], sharp).item() == pytest.approx(0.85, abs=1e-6)
 
 
-def test_a_patch_critic_has_the_parameters_of_the_published_one():
-    assert sum(weight.numel() for weight in PatchCritic(layers=3).parameters()) == pytest.approx(2.76e6, rel=0.01)
-    assert sum(weight.numel() for weight in PatchCritic(layers=5).parameters()) == pytest.approx(11.15e6, rel=0.01)
+def test_scales_of_a_size_that_does_not_divide_are_taken_rounded_up():
+    """As `Generator` crops them: 15 and 25 at half the resolution are 8 and 13."""
+    sharp = torch.full((1, 3, 15, 25), 0.5)
+    assert at_every_scale(partial(pixel_loss, "l1"), [torch.zeros(1, 3, 8, 13), sharp], sharp).item() == 0.5
 
 
 def test_the_perceptual_loss_is_the_distance_of_the_features_of_one_layer(vgg19):

@@ -1,9 +1,11 @@
 """Recipes: what they hold, and what a mistake in one is answered with."""
 
 import pytest
+import torch
 
 from deblur_hub.networks import build_network
 from train.recipe import RecipeError, known_recipes, load_recipe
+from train.trainer import make_critic
 
 
 @pytest.mark.parametrize("name", known_recipes())
@@ -69,6 +71,18 @@ def test_set_changes_nested_values_of_every_type():
         ("network=3", "'network' must be a table, not 3"),
         ("precision=half", "'precision' must be one of auto, no, bf16, fp16, not 'half'"),
         ("optimizer.name=sgd", "'optimizer.name' must be one of adam, adamw, not 'sgd'"),
+        (
+            "loss.adversarial.critic=patchgann",
+            "'loss.adversarial.critic' must be one of patchgan, double-scale, keras, bce-patchgan, not 'patchgann' "
+            "(did you mean 'patchgan'?)",
+        ),
+        (
+            "loss.adversarial.loss=ragan",
+            "'loss.adversarial.loss' must be one of wgan-gp, ragan-ls, bce, wasserstein, not 'ragan' (did you mean "
+            "'ragan-ls'?)",
+        ),
+        ("loss.adversarial.los=bce", "unknown key 'loss.adversarial.los' (did you mean 'loss.adversarial.loss'?)"),
+        ("loss.adversarial.options=3", "'loss.adversarial.options' must be a table, not 3"),
         ("data.blur_folder=3", "'data.blur_folder' must be a text, not 3"),
         ("loss.perceptual.imagenet_normalised=1", "'loss.perceptual.imagenet_normalised' must be true or false, not 1"),
         ("seed.value=1", "'seed.value' goes through 'seed', which is a value, not a table"),
@@ -111,6 +125,41 @@ def test_parts_that_do_not_fit_each_other_are_one_sentence_before_the_first_step
     assert part in words
     assert len(words.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        (["options.layer=3"], "loss.adversarial: critic 'patchgan': unknown option 'layer' (did you mean 'layers'?)"),
+        (["critic=keras", "layers=3"], "loss.adversarial: critic 'keras': unknown option 'layers'"),
+        (["critic=keras", "options.side=64", "loss=wasserstein"], "critic 'keras': side 64 is not the crops' 32"),
+        (["critic=keras"], "'wgan-gp' takes the gradient of each picture's score, which batch normalisation mixes"),
+        (["options.norm=batch"], "take a critic with norm 'instance', or another loss"),
+        (
+            ["critic=bce-patchgan", "loss=bce", "size=8"],
+            "data.crop 8 is too small for the critic 'bce-patchgan'; take larger crops or another critic",
+        ),
+    ],
+)
+def test_a_critic_that_does_not_fit_is_one_sentence_before_the_first_step(start, tmp_path, changes, part):
+    full = [
+        change.replace("size", "data.crop") if change.startswith("size") else f"loss.adversarial.{change}"
+        for change in changes
+    ]
+    code, words = start("compact", "loss.adversarial.weight=0.1", *full)
+    assert code == 2
+    assert part in words
+    assert len(words.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "layers"), [([], 3), (["layers=5"], 5), (["options.layers=4"], 4), (["layers=2", "options.width=8"], 2)]
+)
+def test_a_patch_critics_layers_are_a_key_of_their_own_or_one_of_its_options(options, layers):
+    recipe = load_recipe("compact", [f"loss.adversarial.{option}" for option in options])
+    critic = make_critic(recipe)
+    assert sum(isinstance(module, torch.nn.Conv2d) for module in critic.modules()) == layers + 2
 
 
 def test_a_recipe_without_any_loss_is_refused(start):

@@ -1,0 +1,102 @@
+"""Published checkpoints of the peers into our format: recognised by keys and shapes alone, and strictly.
+
+Every tensor of a file is either used or listed as dropped with the reason. One module a layout; `checkpoint_file`
+opens the files.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import GeneratorConfig
+from ..errors import ModelError
+from ..generator import DeblurGenerator, build
+from ..model_card import converted_card
+from . import deblurgan, deblurgan_v2, deepdeblur, dmphn, mimo_unet, nafnet, ours, srn
+from .checkpoint_file import load, load_folder, state_dict
+from .layout import Converted
+
+LAYOUTS: tuple[Callable[[dict[str, Tensor]], Converted | None], ...] = (
+    deblurgan.recognise,
+    deblurgan_v2.recognise,
+    mimo_unet.recognise,
+    nafnet.recognise,
+    deepdeblur.recognise,
+    srn.recognise,
+    dmphn.recognise,
+)
+NAMES = "DeblurGAN, DeblurGAN-v2, MIMO-UNet, NAFNet, DeepDeblur, SRN, DMPHN, and our own training's"
+
+
+def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = False) -> Converted:
+    """Writes a model folder, as `save_pretrained` does, from an author's checkpoint.
+
+    Args:
+        source: a file of tensors (.pth, .pt, .pkl, .h5 as PyTorch writes it, .safetensors), or DMPHN's folder of parts.
+        name: of the model; the architecture's by default.
+        overwrite: replace a model that is in `folder`.
+
+    Raises:
+        ModelError: if the file needs more than tensors to be unpickled, is of no known layout, or does not fit the
+            network that it looks like; nothing is then written.
+    """
+    if (folder / "config.json").exists() and not overwrite:
+        raise ModelError(f"{folder}: holds a model already; give --overwrite to replace it, or name another folder")
+    if (source / "config.json").exists():
+        raise ModelError(f"{source}: is a model folder already; give it to from_pretrained or --model as it is")
+    content = load_folder(source) if source.is_dir() else load(source)
+    converted = ours.from_run(content)
+    if converted is None:
+        tensors, passed_over = state_dict(content, source)
+        converted = recognise(tensors, source)
+        converted = replace(converted, dropped=passed_over | converted.dropped)
+    generator = assembled(converted, source, name)
+    generator.save_pretrained(folder, card=converted_card(generator.config, converted.layout, source.name))
+    return converted
+
+
+def recognise(tensors: dict[str, Tensor], source: Path) -> Converted:
+    """What a file's tensors are.
+
+    Raises:
+        ModelError: if no layout is theirs, or a tensor of theirs is neither used nor dropped for a reason.
+    """
+    for layout in LAYOUTS:
+        try:
+            converted = layout(tensors)
+        except ModelError as reason:
+            raise ModelError(f"{source}: {reason}") from None
+        if converted is not None:
+            return converted
+    example = ", ".join(f"'{key:.60}' {list(tensor.shape)}" for key, tensor in list(tensors.items())[:2])
+    raise ModelError(
+        f"{source}: {len(tensors)} tensors ({example} ...) of a layout that is not known; it must be a generator of "
+        f"{NAMES}"
+    )
+
+
+def assembled(converted: Converted, source: Path, name: str) -> DeblurGenerator:
+    """The generator with the converted tensors, every one in its place."""
+    config = GeneratorConfig(converted.architecture, dict(converted.options), name)
+    with torch.device("meta"):
+        network = build(config, str(source))
+    wanted = network.state_dict()
+    for key in wanted.keys() | converted.tensors.keys():
+        found, place = converted.tensors.get(key), wanted.get(key)
+        if found is None or place is None or found.shape != place.shape:
+            raise ModelError(
+                f"{source}: looks like {converted.layout}, but does not fit it: '{key}' is "
+                f"{'missing' if found is None else list(found.shape)} where the network has "
+                f"{'nothing' if place is None else list(place.shape)}; the file may be cut or altered"
+            )
+        if found.is_floating_point() and not torch.isfinite(found).all():
+            raise ModelError(f"{source}: '{key}' holds values that are not finite; take an earlier checkpoint")
+    tensors = {
+        key: tensor.detach().to(torch.float32 if tensor.is_floating_point() else tensor.dtype).clone()
+        for key, tensor in converted.tensors.items()
+    }
+    network.load_state_dict(tensors, strict=True, assign=True)
+    return DeblurGenerator(config, network).eval()

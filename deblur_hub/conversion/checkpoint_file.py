@@ -1,0 +1,93 @@
+"""Files of tensors, opened without running what is in them, and the wrappings that authors put around a state dict."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..errors import ModelError
+
+# Where authors keep the generator's state dict inside a file, the one to take first.
+WRAPPINGS = ("params_ema", "ema", "params", "state_dict", "model_state_dict", "model", "generator", "netG", "G", "weights")
+PREFIXES = ("module.", "_orig_mod.", "netG.")  # of DataParallel, torch.compile, and a trainer's attribute
+HDF5, SAFETENSORS = b"\x89HDF", ".safetensors"
+
+
+def load_folder(folder: Path) -> dict[str, Any]:
+    """The tensors of a network that is kept as several .pkl files, under the stems of these.
+
+    Raises:
+        ModelError: as `load`; or if there are none.
+    """
+    parts = sorted(folder.glob("*.pkl"))
+    if not parts:
+        raise ModelError(f"{folder}: a folder without .pkl parts; give the checkpoint file itself")
+    return {
+        f"{part.stem}.{key}": tensor for part in parts for key, tensor in state_dict(load(part), part)[0].items()
+    }
+
+
+def load(source: Path) -> Any:
+    """What is in a file.
+
+    Raises:
+        ModelError: if it cannot be read, or not without running code.
+    """
+    try:
+        if source.suffix == SAFETENSORS:
+            return load_file(source)
+        with source.open("rb") as file:
+            if file.read(4) == HDF5:
+                raise ModelError(
+                    f"{source}: is an HDF5 file of Keras, not of PyTorch; convert takes PyTorch's and safetensors"
+                )
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"{source}: no such file; check the path") from None
+    except pickle.UnpicklingError as reason:
+        needs = str(reason).partition("GLOBAL ")[2].split(" ")[0]
+        raise ModelError(
+            f"{source}: needs more than tensors to be read{f' ({needs})' if needs else ''}, which could run code of "
+            "the file's maker; ask for a file with the state dict alone"
+        ) from None
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as reason:
+        first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+        raise ModelError(f"{source}: cannot be read ({first:.200}); download it again") from None
+
+
+def state_dict(content: Any, source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The generator's tensors by name, without what authors wrap around them, and what is passed over and why.
+
+    Raises:
+        ModelError: if there are none.
+    """
+    passed_over: dict[str, str] = {}
+    tensors = unwrapped(content, "", passed_over)
+    if not tensors:
+        raise ModelError(f"{source}: holds no tensors by name; give the file with the generator's state dict")
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    return tensors, passed_over
+
+
+def unwrapped(content: Any, path: str, passed_over: dict[str, str]) -> dict[str, Tensor]:
+    """The state dict inside whatever is around it; what lies beside it is noted in `passed_over`."""
+    if not isinstance(content, dict):
+        return {}
+    for name in WRAPPINGS:
+        inner = content.get(name)
+        if isinstance(inner, dict) and any(isinstance(value, Tensor | dict) for value in inner.values()):
+            found = unwrapped(inner, f"{path}{name}.", passed_over)
+            if found:
+                beside = {key: value for key, value in content.items() if key != name}
+                passed_over |= {f"{path}{key}": f"beside '{name}', which holds the generator" for key in beside}
+                return found
+    passed_over |= {
+        f"{path}{key}": "no tensor" for key, value in content.items() if not isinstance(value, Tensor)
+    }
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}

@@ -1,0 +1,98 @@
+"""MIMO-UNet's own key layout (chosj95/MIMO-UNet); MIMO-UNet+ has the same with more blocks."""
+
+import torch
+from torch import Tensor
+
+from ..errors import ModelError
+from .layout import Converted
+
+LAYOUT = "MIMO-UNet (chosj95)"
+MARKS = ("Encoder.0.layers.0.main.0.main.0.weight", "AFFs.0.conv.0.main.0.weight", "SCM1.conv.main.0.weight")
+PLUS_BLOCKS, PLUS_DROPOUT = 20, 0.1  # dropout leaves no trace in a file; only further training needs it
+
+MODULES = {
+    "feat_extract.0": "stem.0",
+    "feat_extract.1": "down_half.0",
+    "feat_extract.2": "down_quarter.0",
+    "feat_extract.3": "up_half.0",
+    "feat_extract.4": "up_full.0",
+    "feat_extract.5": "leave_full",
+    "Convs.0": "join_half.0",
+    "Convs.1": "join_full.0",
+    "ConvsOut.0": "leave_quarter",
+    "ConvsOut.1": "leave_half",
+    "AFFs.0.conv.1": "fuse_full.smooth",
+    "AFFs.1.conv.1": "fuse_half.smooth",
+    **{
+        f"{part}.{theirs}": f"{ours}.{name}"
+        for number, ours in ((1, "enter_quarter"), (2, "enter_half"))
+        for part, theirs, name in (
+            (f"SCM{number}", "main.0", "extract.0"),
+            (f"SCM{number}", "main.1", "extract.2"),
+            (f"SCM{number}", "main.2", "extract.4"),
+            (f"SCM{number}", "main.3", "extract.6"),
+            (f"SCM{number}", "conv", "mix"),
+            (f"FAM{number}", "merge", "merge"),
+        )
+    },
+}
+CHAINS = {
+    "Encoder.0": "encoder_full",
+    "Encoder.1": "encoder_half",
+    "Encoder.2": "encoder_quarter",
+    "Decoder.0": "decoder_quarter",
+    "Decoder.1": "decoder_half",
+    "Decoder.2": "decoder_full",
+}
+# The 1x1 convolutions of all levels side by side, which we keep level by level; the bias goes with the level's own.
+FUSIONS = {"AFFs.0.conv.0": ("fuse_full", 0), "AFFs.1.conv.0": ("fuse_half", 1)}
+
+
+def recognise(tensors: dict[str, Tensor]) -> Converted | None:
+    """MIMO-UNet of any width and depth; None if this is something else, relatives with further parts among it.
+
+    Raises:
+        ModelError: if a part is missing, or its fusions are not of three levels of 1, 2 and 4 times the width.
+    """
+    if not all(mark in tensors for mark in MARKS):
+        return None
+    numbers = {key.split(".")[3] for key in tensors if key.startswith("Encoder.0.layers.") and key.count(".") > 3}
+    blocks = 1 + max(int(number) for number in numbers if number.isdecimal() and len(number) < 4)
+    names = MODULES | {
+        f"{theirs}.layers.{number}.main.{conv}": f"{ours}.{number}.{name}"
+        for theirs, ours in CHAINS.items()
+        for number in range(blocks)
+        for conv, name in enumerate(("first", "second"))
+    }
+    wanted = {f"{module}.main.0.{kind}" for module in (*names, *FUSIONS) for kind in ("weight", "bias")}
+    if not tensors.keys() <= wanted:
+        return None
+    absent = sorted(wanted - tensors.keys())
+    if absent:
+        raise ModelError(
+            f"this MIMO-UNet lacks the tensor '{absent[0]}'; the file may be cut, take the authors' whole one"
+        )
+    converted = {
+        f"{ours}.{kind}": tensors[f"{theirs}.main.0.{kind}"]
+        for theirs, ours in names.items()
+        for kind in ("weight", "bias")
+    }
+    width = tensors["feat_extract.0.main.0.bias"].numel()
+    for theirs, (ours, own) in FUSIONS.items():
+        weight = tensors[f"{theirs}.main.0.weight"]
+        if weight.ndim != 4 or weight.shape[1] != 7 * width:
+            raise ModelError(
+                f"this MIMO-UNet's levels are not of 1, 2 and 4 times the width {width}: '{theirs}.main.0.weight' is "
+                f"{list(weight.shape)}"
+            )
+        for level, part in enumerate(torch.split(weight, [width, 2 * width, 4 * width], dim=1)):
+            converted[f"{ours}.parts.{level}.weight"] = part
+        converted[f"{ours}.parts.{own}.bias"] = tensors[f"{theirs}.main.0.bias"]
+    options: dict[str, object] = {}
+    if width != 32:
+        options["width"] = width
+    if blocks != 8:
+        options["blocks"] = blocks
+    if blocks == PLUS_BLOCKS:
+        options["dropout"] = PLUS_DROPOUT
+    return Converted(LAYOUT, "mimo_unet", options, converted)

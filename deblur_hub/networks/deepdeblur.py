@@ -1,0 +1,122 @@
+"""DeepDeblur's multi-scale residual network, and the Gaussian pyramid that it looks at."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .base import Generator
+
+HALF_RANGE = 127.5  # the authors' networks see 0 to 255 with this taken off: [-1, 1] times it
+
+
+class DeepDeblurGenerator(Generator):
+    """DeepDeblur (Nah et al., CVPR 2017, fig. 3): one residual network a scale, coarse to fine, none of it shared.
+
+    Each scale's network sees the blurred picture at its scale and, but for the coarsest, the result of the scale
+    before it, enlarged by a convolution and a pixel shuffle. There is no residual to the input.
+
+    Args:
+        width: channels inside.
+        blocks: residual blocks of each scale.
+        scales: pictures of the pyramid, each half as high and wide as the one before.
+
+    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); in training to the list of all scales' results.
+
+    The pyramid is that of skimage.transform.pyramid_gaussian with which the authors feed theirs, but for rounding. They
+    build it from the picture as it is, and we from the padded one: where a side is no multiple of `size_multiple`, the
+    last rows or columns can differ.
+    """
+
+    source = "DeepDeblur: Nah et al., CVPR 2017, arXiv 1612.02177"
+    licence = "MIT"
+
+    def __init__(self, *, width: int = 64, blocks: int = 19, scales: Literal[1, 2, 3, 4] = 3) -> None:
+        super().__init__()
+        self.restore = nn.ModuleList(residual_network(6 if scale else 3, width, blocks) for scale in range(scales))
+        self.enlarge = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(3, 12, 5, padding=2), nn.PixelShuffle(2)) for _ in range(scales - 1)
+        )
+        self.size_multiple = 2 ** (scales - 1)
+        self.smallest_side = 2**scales  # the pyramid's filter mirrors three pixels
+        self.receptive_field = receptive_radius(blocks, scales)
+        self.values_per_pixel = 10 + 3 * width  # the pictures; a block's input, middle and output
+
+    def compute(self, blurred: Tensor) -> Tensor | list[Tensor]:
+        pyramid = gaussian_pyramid(blurred * HALF_RANGE, len(self.restore))
+        results = [self.restore[0](pyramid.pop())]
+        for enlarge, restore in zip(self.enlarge, self.restore[1:], strict=True):
+            results.append(restore(torch.cat([pyramid.pop(), enlarge(results[-1])], dim=1)))
+        if self.training:
+            return [result / HALF_RANGE for result in results]
+        return results[-1] / HALF_RANGE
+
+
+class ResidualBlock(nn.Module):
+    """x + Conv5(ReLU(Conv5(x)))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 5, padding=2)
+        self.second = nn.Conv2d(width, width, 5, padding=2)
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.second(self.activation(self.first(features)))
+
+
+def residual_network(channels: int, width: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 5, padding=2),
+        *(ResidualBlock(width) for _ in range(blocks)),
+        nn.Conv2d(width, 3, 5, padding=2),
+    )
+
+
+def receptive_radius(blocks: int, scales: int) -> int:
+    """How far from a pixel the input can still change it: all that the scales see, and the pyramid's filters."""
+    network, enlarging, smoothing = 4 + 4 * blocks, 2, 4
+    coarser = [2**scale for scale in range(1, scales)]
+    finer = [2**scale for scale in range(scales - 1)]
+    return network * sum([1, *coarser]) + enlarging * sum(coarser) + smoothing * sum(finer)
+
+
+def gaussian_pyramid(picture: Tensor, scales: int) -> list[Tensor]:
+    """The picture and its halves, fine to coarse, as skimage.transform.pyramid_gaussian with a downscale of 2."""
+    pyramid = [picture]
+    for _ in range(scales - 1):
+        pyramid.append(halved(pyramid[-1], GAUSSIAN))
+    return pyramid
+
+
+def halved(picture: Tensor, taps: Sequence[float]) -> Tensor:
+    """(N, C, H, W) to (N, C, H / 2, W / 2): smoothed, and read between every two pixels; H and W are even.
+
+    Sums rather than a convolution: a convolution would run in half precision under autocast, and lose the last bits of
+    the picture.
+
+    Args:
+        taps: of the filter in each direction, of even number and with a sum of 1. It reaches len(taps) / 2 - 1 pixels
+            beyond the picture, where that is mirrored (edge pixel included).
+    """
+    margin = len(taps) // 2 - 1
+    for _ in range(2):  # along the columns, turned; and once more
+        side = picture.shape[-1]
+        left, right = picture[..., :margin], picture[..., side - margin :]
+        framed = torch.cat([left.flip(-1), picture, right.flip(-1)], dim=-1)
+        picture = sum(tap * framed[..., at : at + side : 2] for at, tap in enumerate(taps)).mT
+    return picture
+
+
+def gaussian_taps(sigma: float = 2 / 3, radius: int = 3) -> list[float]:
+    """A Gaussian, then the mean of two neighbours: what a bilinear resize to exactly half the side comes to.
+
+    skimage's pyramid has a sigma of 2 * downscale / 6, and SciPy cuts it off behind 4 sigma.
+    """
+    bell = [math.exp(-(at**2) / (2 * sigma**2)) for at in range(-radius, radius + 1)]
+    return [(one + other) / (2 * sum(bell)) for one, other in zip([0.0, *bell], [*bell, 0.0], strict=True)]
+
+
+GAUSSIAN = gaussian_taps()

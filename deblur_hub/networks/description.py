@@ -1,0 +1,52 @@
+"""What a network is, for a reader: its size, its cost, how far it sees, and where the design is from."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Description:
+    """Of one network at one picture size.
+
+    Args:
+        size: width and height of the picture, in pixels.
+        multiply_adds: of one pass over it in evaluation, as PyTorch counts them (convolutions and matrix products).
+        receptive_field: in pixels; None where it is the whole frame.
+        tiles: whether large frames can be cut into tiles that leave no trace.
+    """
+
+    parameters: int
+    multiply_adds: int
+    size: tuple[int, int]
+    size_multiple: int
+    receptive_field: int | None
+    tiles: bool
+    source: str
+    licence: str
+
+    def __str__(self) -> str:
+        width, height = self.size
+        field = "whole frame" if self.receptive_field is None else f"{self.receptive_field} pixels"
+        return (
+            f"{self.parameters / 1e6:.2f} M parameters, {self.multiply_adds / 1e9:.0f} G multiply-adds at "
+            f"{width}x{height}, size multiple {self.size_multiple}, receptive field {field}; "
+            f"{self.source} ({self.licence})"
+        )
+
+
+def multiply_adds(network: nn.Module, size: tuple[int, int]) -> int:
+    """Of one pass over a picture of (width, height) in evaluation, counted by PyTorch on the meta device."""
+    shadows = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    modes = [(part, part.training) for part in network.modules()]
+    network.eval()
+    try:
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            functional_call(network, shadows, torch.empty(1, 3, size[1], size[0], device="meta"))
+    finally:
+        for part, training in modes:
+            part.training = training
+    return counter.get_total_flops() // 2  # which counts a multiply-add as two operations

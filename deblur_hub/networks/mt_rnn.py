@@ -1,0 +1,106 @@
+"""MT-RNN: one small U-Net that sharpens its own result again and again, and remembers features on the way."""
+
+import torch
+from torch import Tensor, nn
+
+from .base import Generator
+
+MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K in [0, 1], which the authors subtract from every picture
+
+
+class MtRnnGenerator(Generator):
+    """Multi-temporal recurrent network (Park et al., ECCV 2020, fig. 3): a recurrent U-Net of three levels.
+
+    Each iteration sees the blurred picture beside its own last result, and the features that the last iteration
+    left at 1/2 and 1/4 of the resolution. The authors train iteration after iteration towards frame averages of
+    shorter and shorter exposure.
+
+    Args:
+        iterations: 6 in the authors' test code, 7 in the paper's tables.
+        width: channels at full resolution; twice and four times as many at 1/2 and 1/4.
+
+    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); in training to the list of the results of all
+    iterations, first to last, each at full resolution. Gradients flow back through all of them.
+    """
+
+    size_multiple = 4
+    source = "MT-RNN: Park et al., ECCV 2020, arXiv 1911.07410"
+    licence = "none stated"
+
+    def __init__(self, *, iterations: int = 6, width: int = 32) -> None:
+        super().__init__()
+        self.iterations = iterations
+        self.receptive_field = 95 * iterations  # stem and head 2, blocks 12 + 24 + 48, levels down and up 3 + 6
+        self.values_per_pixel = 13 * width // 2 + 18  # at full resolution a block and a skip; memories old and new
+
+        self.stem = nn.Conv2d(6, width, 3, padding=1)
+        self.encoder_full = residual_blocks(width)
+        self.down_half = halved(width)
+        self.recall_half = nn.Conv2d(4 * width, 2 * width, 1)
+        self.encoder_half = residual_blocks(2 * width)
+        self.down_quarter = halved(2 * width)
+        self.recall_quarter = nn.Conv2d(8 * width, 4 * width, 1)
+        self.encoder_quarter = residual_blocks(4 * width)
+
+        self.decoder_quarter = residual_blocks(4 * width)
+        self.up_half = doubled(2 * width)
+        self.merge_half = nn.Conv2d(4 * width, 2 * width, 1)
+        self.decoder_half = residual_blocks(2 * width)
+        self.up_full = doubled(width)
+        self.merge_full = nn.Conv2d(2 * width, width, 1)
+        self.decoder_full = residual_blocks(width)
+        self.head = nn.Conv2d(width, 3, 3, padding=1)
+
+    def compute(self, blurred: Tensor) -> Tensor | list[Tensor]:
+        mean = 255 * blurred.new_tensor(MEAN)[:, None, None]
+        centred = 127.5 * (blurred + 1) - mean  # the authors' range: [0, 255] minus the mean
+        estimate, memory, results = centred, None, []
+        for _ in range(self.iterations):
+            difference, memory = self.iterate(torch.cat([centred, estimate], 1), memory)
+            estimate = centred + difference
+            if self.training:
+                results.append(blurred + difference / 127.5)
+        return results if self.training else blurred + difference / 127.5
+
+    def iterate(self, pictures: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One pass: what is to be added to the blurred picture, and the features at 1/2 and 1/4 to be remembered.
+
+        Without a memory, in the first iteration, the features at hand stand for the remembered ones.
+        """
+        full = self.encoder_full(self.stem(pictures))
+        half = self.down_half(full)
+        half = self.encoder_half(self.recall_half(torch.cat([half, memory[0] if memory else half], 1)))
+        quarter = self.down_quarter(half)
+        quarter = self.encoder_quarter(self.recall_quarter(torch.cat([quarter, memory[1] if memory else quarter], 1)))
+
+        quarter = self.decoder_quarter(quarter)
+        half = self.decoder_half(self.merge_half(torch.cat([self.up_half(quarter), half], 1)))
+        full = self.decoder_full(self.merge_full(torch.cat([self.up_full(half), full], 1)))
+        return self.head(full), (half, quarter)
+
+
+class LeakyResidualBlock(nn.Module):
+    """x + Conv3(LeakyReLU(Conv3(x)))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.activation = nn.LeakyReLU(0.1, inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.second(self.activation(self.first(features)))
+
+
+def residual_blocks(width: int) -> nn.Sequential:
+    return nn.Sequential(*(LeakyResidualBlock(width) for _ in range(3)))
+
+
+def halved(width: int) -> nn.Sequential:
+    """Half the height and width, twice the channels."""
+    return nn.Sequential(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.LeakyReLU(0.1, inplace=True))
+
+
+def doubled(width: int) -> nn.Sequential:
+    """Twice the height and width, half the channels, of which `width` are left."""
+    return nn.Sequential(nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.LeakyReLU(0.1, inplace=True))
