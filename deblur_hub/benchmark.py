@@ -37,7 +37,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one run of `deblur`: peak in GiB, seconds from start to end, largest difference from the first run's levels."""
+    """Of one run of `deblur`: peak in GiB, seconds from start to end, largest difference from the first run."""
 
     tile: int | None
     peak: float
@@ -49,7 +49,9 @@ class BenchmarkError(DeblurHubError):
     """Something that cannot be measured."""
 
 
-def measure_speed(models: list[str], *, width: int, height: int, runs: int, device: str, precision: str = "auto") -> list[Speed]:
+def measure_speed(
+    models: list[str], *, width: int, height: int, runs: int, device: str, precision: str = "auto"
+) -> list[Speed]:
     """Times `restore` of one picture with each model, in turn, run after run, so that drift hits all alike.
 
     Every model computes in `precision`, the reference in float32. Ratios are medians of the ratios of each run.

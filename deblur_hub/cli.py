@@ -213,7 +213,8 @@ def run_benchmark(options: argparse.Namespace) -> int:
             )
             for run in runs:
                 print(
-                    f"deblur-hub deblur --model {model}{' --tile 0' if run.tile == 0 else ''}, {photo_name(options.photo)}: "
+                    f"deblur-hub deblur --model {model}{' --tile 0' if run.tile == 0 else ''}, "
+                    f"{photo_name(options.photo)}: "
                     f"{run.peak:.2f} GiB at the peak, {run.seconds:.1f} s from start to end"
                 )
             if options.whole:
@@ -251,11 +252,16 @@ def run_networks(options: argparse.Namespace) -> int:
     for name in PRESETS:
         with torch.device("meta"):
             found = build_network(name).describe(options.size)
-        field = "whole frame" if found.receptive_field is None else f"{found.receptive_field} px"
-        print(
-            f"| `{name}` | {found.parameters / 1e6:.2f} M | {found.multiply_adds / 1e9:.0f} G | {found.size_multiple} | "
-            f"{field}{'' if found.tiles else ', not tiled'} | {found.source} ({found.licence}) |"
+        cells = (
+            f"`{name}`",
+            f"{found.parameters / 1e6:.2f} M",
+            f"{found.multiply_adds / 1e9:.0f} G",
+            str(found.size_multiple),
+            ("whole frame" if found.receptive_field is None else f"{found.receptive_field} px")
+            + ("" if found.tiles else ", not tiled"),
+            f"{found.source} ({found.licence})" + (f"; {found.note}" if found.note else ""),
         )
+        print(f"| {' | '.join(cells)} |")
     return OK
 
 

@@ -42,8 +42,8 @@ def converted_card(config: GeneratorConfig, layout: str, file: str) -> str:
     return (
         FRONT_MATTER.format(license="other")
         + f"\n# {name}\n\nWeights of {layout}, converted by deblur-hub from `{file}` to its architecture "
-        f"`{config.architecture}` ({options}). They are their authors', under the authors' licence; deblur-hub measured "
-        "no scores when it converted them.\n\n" + USE.format(name="path/to/this/folder")
+        f"`{config.architecture}` ({options}). They are their authors', under the authors' licence; deblur-hub "
+        "measured no scores when it converted them.\n\n" + USE.format(name="path/to/this/folder")
     )
 
 

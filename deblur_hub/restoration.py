@@ -16,7 +16,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_TILE = 64
-LARGEST_TILE = 2048  # of a network without statistics of the frame: bounds the memory (1.5 GiB in all for 24 megapixels) however much is free
+LARGEST_TILE = 2048  # bounds the memory (1.5 GiB in all for 24 megapixels) however much is free
 SHARED_TILE = 512  # of one with such statistics: margins are narrow there, and what the frame needs is kept beside
 MEMORY_SHARE = 0.5  # of what is free: the rest is for the picture itself and for others
 

@@ -98,7 +98,8 @@ def compute_frame(
         if name == "blurred":
             piece = reflect(picture, part.rows, part.columns).to(device, stored)
             return piece.contiguous(memory_format=torch.channels_last)
-        return window(held[name], part.rows, part.columns, network.padded(size[0]))
+        piece = window(held[name], part.rows, part.columns, network.padded(size[0]))
+        return piece.contiguous(memory_format=torch.channels_last)  # else half precision rounds otherwise than whole
 
     def write(output: Tensor, part: Tile) -> None:
         inside = output[..., part.inner_rows, part.inner_columns].float().clamp_(-1, 1)

@@ -43,7 +43,12 @@ def test_the_example_of_a_network_describes_it(capsys):
 
 
 @pytest.mark.parametrize(
-    "line", [line for line in COMMANDS if re.match(r"deblur-hub (deblur|evaluate compact pairs)", line) and "--model" not in line]
+    "line",
+    [
+        line
+        for line in COMMANDS
+        if re.match(r"deblur-hub (deblur|evaluate compact pairs)", line) and "--model" not in line
+    ],
 )
 def test_its_shell_examples_run(here, line):
     assert main([*shlex.split(line)[1:], "-q"]) == 0

@@ -49,10 +49,12 @@ def test_tiles_with_statistics_of_their_own_would_leave_a_trace(resnet):
     assert (alone - whole).abs().max() > 3 * ONE_STEP
 
 
-def test_half_precision_agrees_too_but_for_roundings(resnet):
+def test_half_precision_agrees_as_well(resnet):
+    """Where a statistic differed in its last digit, roundings would flip, and layers of these would add up."""
     blurred = picture(130, 203)
     whole, tiled = (restore(resnet, blurred, tile=tile, precision="bfloat16") for tile in (0, 64))
-    assert (tiled - whole).abs().mean() < ONE_STEP / 10
+    assert (whole - restore(resnet, blurred, tile=0, precision="float32")).abs().max() > 0
+    assert (tiled - whole).abs().max() < ONE_STEP / 2
 
 
 class Statistical(Generator):

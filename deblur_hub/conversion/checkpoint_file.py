@@ -1,6 +1,7 @@
 """Files of tensors, opened without running what is in them, and the wrappings that authors put around a state dict."""
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,18 @@ from torch import Tensor
 from ..errors import ModelError
 
 # Where authors keep the generator's state dict inside a file, the one to take first.
-WRAPPINGS = ("params_ema", "ema", "params", "state_dict", "model_state_dict", "model", "generator", "netG", "G", "weights")
+WRAPPINGS = (
+    "params_ema",
+    "ema",
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "generator",
+    "netG",
+    "G",
+    "weights",
+)
 PREFIXES = ("module.", "_orig_mod.", "netG.")  # of DataParallel, torch.compile, and a trainer's attribute
 HDF5, SAFETENSORS = b"\x89HDF", ".safetensors"
 
@@ -26,9 +38,7 @@ def load_folder(folder: Path) -> dict[str, Any]:
     parts = sorted(folder.glob("*.pkl"))
     if not parts:
         raise ModelError(f"{folder}: a folder without .pkl parts; give the checkpoint file itself")
-    return {
-        f"{part.stem}.{key}": tensor for part in parts for key, tensor in state_dict(load(part), part)[0].items()
-    }
+    return {f"{part.stem}.{key}": tensor for part in parts for key, tensor in state_dict(load(part), part)[0].items()}
 
 
 def load(source: Path) -> Any:
@@ -45,7 +55,9 @@ def load(source: Path) -> Any:
                 raise ModelError(
                     f"{source}: is an HDF5 file of Keras, not of PyTorch; convert takes PyTorch's and safetensors"
                 )
-        return torch.load(source, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a pickle protocol that it may not read: it says if so
+            return torch.load(source, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError(f"{source}: no such file; check the path") from None
     except pickle.UnpicklingError as reason:
@@ -87,7 +99,5 @@ def unwrapped(content: Any, path: str, passed_over: dict[str, str]) -> dict[str,
                 beside = {key: value for key, value in content.items() if key != name}
                 passed_over |= {f"{path}{key}": f"beside '{name}', which holds the generator" for key in beside}
                 return found
-    passed_over |= {
-        f"{path}{key}": "no tensor" for key, value in content.items() if not isinstance(value, Tensor)
-    }
+    passed_over |= {f"{path}{key}": "no tensor" for key, value in content.items() if not isinstance(value, Tensor)}
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}

@@ -1,4 +1,4 @@
-"""DeblurGAN-v2's checkpoints: `fpn_inception.h5` and `fpn_mobilenet.h5`, and what `train.py` of VITA-Group/DeblurGANv2 saves.
+"""DeblurGAN-v2's checkpoints: `fpn_inception.h5` and `fpn_mobilenet.h5`, and what the authors' training saves.
 
 A file holds every tensor of the backbone twice, since the authors' pyramid registers the backbone's layers under names
 of its own (`fpn.enc0` to `fpn.enc4`) besides, and the end of the classifier, which no picture ever passes.

@@ -45,6 +45,7 @@ class Generator(nn.Module):
     values_per_pixel: int = 64  # activation values a pixel of the input costs at the peak, for choosing tiles
     source: str = ""  # the paper that the design is from
     licence: str = ""  # of the authors' code; ours is written anew
+    note: str = ""  # where what is printed elsewhere differs: which count is meant
 
     def forward(self, blurred: Tensor) -> Tensor | list[Tensor]:
         height, width = blurred.shape[-2:]
@@ -78,6 +79,7 @@ class Generator(nn.Module):
             tiles=all(stage.reach is not None for stage in self.stages()),
             source=self.source,
             licence=self.licence,
+            note=self.note,
         )
 
 

@@ -17,6 +17,8 @@ class Description:
         multiply_adds: of one pass over it in evaluation, as PyTorch counts them (convolutions and matrix products).
         receptive_field: in pixels; None where it is the whole frame.
         tiles: whether large frames can be cut into tiles that leave no trace.
+        licence: of the authors' code.
+        note: where what is printed elsewhere differs, which count is meant.
     """
 
     parameters: int
@@ -27,6 +29,7 @@ class Description:
     tiles: bool
     source: str
     licence: str
+    note: str = ""
 
     def __str__(self) -> str:
         width, height = self.size
@@ -34,7 +37,7 @@ class Description:
         return (
             f"{self.parameters / 1e6:.2f} M parameters, {self.multiply_adds / 1e9:.0f} G multiply-adds at "
             f"{width}x{height}, size multiple {self.size_multiple}, receptive field {field}; "
-            f"{self.source} ({self.licence})"
+            f"{self.source} ({self.licence}){f'; {self.note}' if self.note else ''}"
         )
 
 

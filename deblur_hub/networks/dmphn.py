@@ -31,6 +31,7 @@ class DmphnGenerator(Generator):
 
     source = "DMPHN: Zhang et al., CVPR 2019, arXiv 1904.03468"
     licence = "none stated"
+    note = "tables that print 21.7 M mean the megabytes of its file"
 
     def __init__(self, *, patches: Patches = "1-2-4-8", width: int = 32) -> None:
         super().__init__()

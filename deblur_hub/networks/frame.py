@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Sums = tuple[int, Tensor, Tensor]  # of how many values, their sum and that of their squares, each (N, C) in float64
 
-Moments = tuple[int, Tensor, Tensor]  # how many values, their mean and variance, each (N, C) in float64
 
-
-class Measured(Exception):  # noqa: N818 - no error: a tile has said what it had to say in this pass
+class Measured(Exception):
     """Ends a tile's pass at the first statistic that is not known yet."""
 
 
@@ -30,7 +29,7 @@ class Tiles:
     def __init__(self) -> None:
         self.complete = False
         self.known: list[tuple[Tensor, Tensor]] = []
-        self.gathered: list[Moments] = []
+        self.gathered: list[Sums] = []
         self.asked = 0
 
     def run(self, stage: Callable[..., Tensor], pieces: list[Tensor], part: "Part") -> Tensor | None:
@@ -63,7 +62,7 @@ class Tiles:
         ):
             scale = len(read) // features.shape[axis]
             inside = inside.narrow(axis, (own.start - read.start) // scale, len(own) // scale)
-        self.gathered += parts_of_moments(inside)
+        self.gathered += sums(inside)
         raise Measured
 
 
@@ -79,19 +78,18 @@ class Part(Protocol):
 CURRENT: ContextVar[Tiles | None] = ContextVar("tiles of the frame being computed", default=None)
 
 
-def parts_of_moments(features: Tensor) -> list[Moments]:
+def sums(features: Tensor) -> list[Sums]:
     """In slices of rows: a copy of all in float64 would be the largest tensor of a pass."""
     slices = features.split(max(1, 2**20 // (features.shape[1] * features.shape[-1])), dim=-2)
-    found = (torch.var_mean(rows.double(), dim=(2, 3), correction=0) for rows in slices)
-    return [(rows.shape[-2] * rows.shape[-1], mean, spread) for rows, (spread, mean) in zip(slices, found, strict=True)]
+    wide = ((rows.shape[-2] * rows.shape[-1], rows.double()) for rows in slices)
+    return [(size, rows.sum(dim=(2, 3)), rows.square().sum(dim=(2, 3))) for size, rows in wide]
 
 
-def merged(parts: list[Moments]) -> tuple[Tensor, Tensor]:
-    """Mean and variance (Chan et al., 1979); exact enough in float64 to come out the same however a frame was cut."""
-    count = sum(size for size, _, _ in parts)
-    mean = sum(size * one for size, one, _ in parts) / count
-    variance = sum(size * (spread + (one - mean).square()) for size, one, spread in parts) / count
-    return mean.float(), variance.float()
+def merged(parts: list[Sums]) -> tuple[Tensor, Tensor]:
+    """Mean and variance; sums of half-precision values are exact in float64, so the same however a frame was cut."""
+    count, total, squares = (sum(column) for column in zip(*parts, strict=True))
+    mean = total / count
+    return mean.float(), (squares / count - mean.square()).clamp_(min=0).float()
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -105,7 +103,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor] | None:
         return tiles.moments(features)
     if features.requires_grad or features.dtype in (torch.float32, torch.float64):
         return None
-    return merged(parts_of_moments(features))
+    return merged(sums(features))
 
 
 def frame_mean(features: Tensor) -> Tensor:
@@ -117,7 +115,7 @@ def frame_mean(features: Tensor) -> Tensor:
 
 
 def normalise(features: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """(N, C, H, W) with each channel of each frame brought to mean 0 and variance 1, then times weight plus bias (C)."""
+    """(N, C, H, W) with each channel of each frame brought to mean 0 and variance 1, times weight plus bias (C)."""
     found = moments(features)
     if found is None:
         return F.instance_norm(features, weight=weight, bias=bias, eps=eps)

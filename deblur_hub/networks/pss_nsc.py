@@ -34,6 +34,7 @@ class PssNscGenerator(Generator):
 
     source = "PSS-NSC: Gao et al., CVPR 2019"
     licence = "none stated"
+    note = "as in the authors' test code; the paper names 2.84 M"
 
     def __init__(
         self, *, width: int = 32, blocks: int = 4, iterations: int = 2, scales: Literal[1, 2, 3, 4] = 3
@@ -53,7 +54,7 @@ class PssNscGenerator(Generator):
         start_plainly(self)
         for module in self.modules():
             if isinstance(module, ResidualBlock):
-                # Ours: Glorot alone, as the test code has it, starts with results of 1e8. How the authors trained is not
+                # Ours: Glorot alone, as the test code has it, starts with results of 1e8. How they trained is not
                 # published.
                 nn.init.xavier_uniform_(module.second.weight, gain=0.1)
 

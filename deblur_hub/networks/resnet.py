@@ -48,16 +48,16 @@ class ResnetGenerator(Generator):
         self.norm, self.residual = norm, residual
         self.values_per_pixel = 3 * width
         if norm != "instance":
-            self.receptive_field = 19 + 8 * blocks  # stem 3, strides 1 + 2, blocks, upsampling 4 + 2, head 3, the grid 4
+            self.receptive_field = (
+                19 + 8 * blocks
+            )  # stem 3, strides 1 + 2, blocks, upsampling 4 + 2, head 3, the grid 4
         self.stem = nn.Sequential(
             nn.ReflectionPad2d(3),
             nn.Conv2d(3, width, 7),
             *normed(norm, width),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
         )
-        self.down = nn.Sequential(
-            *normed(norm, 2 * width), nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)
-        )
+        self.down = nn.Sequential(*normed(norm, 2 * width), nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1))
         self.bridge = nn.Sequential(*normed(norm, 4 * width))
         self.blocks = nn.ModuleList(ResnetBlock(4 * width, norm, dropout) for _ in range(blocks))
         self.up = doubled(upsampling, 4 * width, 2 * width)

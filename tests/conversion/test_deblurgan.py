@@ -93,13 +93,18 @@ def test_the_published_sizes_are_recognised(blocks):
 def test_the_later_masters_network_is_refused_with_the_reason():
     state = deblurgan_state(single=True)
     assert sum(tensor.numel() for tensor in state.values()) == 6_067_459  # the published 6.07 M
-    with pytest.raises(ModelError, match=r"^G.pth: is from DeblurGAN's later master, whose residual blocks lost their "):
+    with pytest.raises(
+        ModelError, match=r"^G.pth: is from DeblurGAN's later master, whose residual blocks lost their "
+    ):
         recognise(state, Path("G.pth"))
 
 
 def test_zero_padding_and_batch_norm_are_refused_with_the_reason():
     state = deblurgan_state(width=4, blocks=2)
-    moved = {key.replace("conv_block.1", "conv_block.0").replace("conv_block.5", "conv_block.3"): tensor for key, tensor in state.items()}
+    moved = {
+        key.replace("conv_block.1", "conv_block.0").replace("conv_block.5", "conv_block.3"): tensor
+        for key, tensor in state.items()
+    }
     with pytest.raises(ModelError, match=r"not padded by reflection"):
         recognise(moved, Path("G.pth"))
     with pytest.raises(ModelError, match=r"with batch norm"):

@@ -19,7 +19,7 @@ PRESETS = ("deblurgan-v2-mobilenet", "deblurgan-v2-inception", "deblurgan-v2-mob
 ONE_STEP = 1 / 255 * 2  # of a picture in [-1, 1]
 
 # In the authors' files, and never run: MobileNetV2's blocks behind the last tap and its last convolution, and of
-# Inception-ResNet-v2 the blocks C, the last convolution and the classifier. Weights and biases, without the norms' memory.
+# Inception-ResNet-v2 the blocks C, the last convolution and the classifier.
 DEAD_MOBILENET = (
     (160 * 960 + 9 * 960 + 960 * 160 + 2 * (960 + 960 + 160))
     + (160 * 960 + 9 * 960 + 960 * 320 + 2 * (960 + 960 + 320))

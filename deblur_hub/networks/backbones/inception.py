@@ -1,8 +1,8 @@
 """Inception-ResNet-v2 up to the last layer that DeblurGAN-v2's pyramid looks at, and its sizes that do not divide.
 
 Its stem and its reductions convolve without padding: at a scale s the features have void = 1 to 4 rows and columns
-less than H / s and W / s. They begin where the frame begins, so they stay on its grid, and what is missing is missing at
-the bottom and the right.
+less than H / s and W / s. They begin where the frame begins, so they stay on its grid, and what is missing is missing
+at the bottom and the right.
 """
 
 from functools import partial
@@ -23,8 +23,8 @@ class InceptionResnetV2(Backbone):
     """Inception-ResNet-v2 (Szegedy et al., AAAI 2017, arXiv 1602.07261), as in its released weights.
 
     That is: with the stem of Inception-v3, a mixed block before the residual ones, and the residuals scaled down. The
-    ten blocks C, the last convolution and the classifier, which DeblurGAN-v2 carries along but never runs, are left out:
-    30.8 of 55.8 million parameters stay.
+    ten blocks C, the last convolution and the classifier, which DeblurGAN-v2 carries along but never runs, are left
+    out: 30.8 of 55.8 million parameters stay.
 
     Args:
         statistics: that its batch normalisation goes by in evaluation.

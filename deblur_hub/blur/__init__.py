@@ -1,0 +1,37 @@
+"""Synthetic blur for training: what a shaken or badly focused camera makes of a sharp photograph, in linear light.
+
+`expose` does it all to a batch, on any device; the other names are its parts.
+"""
+
+from .camera import camera_path, instants, reach
+from .exposure import Exposure, expose, stack
+from .frames import average_frames
+from .jpeg import jpeg
+from .kernels import convolve, disc_kernel, joined, trajectory_kernel
+from .light import DISPLAY_GAMMA, SRGB, brighten, to_display, to_linear
+from .sensor import add_sensor_noise, standard_normal
+from .trajectory import object_path, shake_trajectory
+
+__all__ = [
+    "DISPLAY_GAMMA",
+    "SRGB",
+    "Exposure",
+    "add_sensor_noise",
+    "average_frames",
+    "brighten",
+    "camera_path",
+    "convolve",
+    "disc_kernel",
+    "expose",
+    "instants",
+    "joined",
+    "jpeg",
+    "object_path",
+    "reach",
+    "shake_trajectory",
+    "stack",
+    "standard_normal",
+    "to_display",
+    "to_linear",
+    "trajectory_kernel",
+]

@@ -1,0 +1,60 @@
+"""Between the values of a picture and the light that made them: the camera's curve, and lights that outshine it."""
+
+import torch
+from torch import Tensor
+
+DISPLAY_GAMMA = 2.2
+SRGB = 0.0  # in place of an exponent: the curve of IEC 61966-2-1, a straight line in the shadows and 2.4 above
+LUMA = (0.299, 0.587, 0.114)
+DIMMEST_LIGHT = 0.9  # the display value from which something may be brighter than the picture can show
+
+
+def to_linear(picture: Tensor, gamma: float | Tensor = DISPLAY_GAMMA) -> Tensor:
+    """Display values in [0, 1] to linear light in [0, 1].
+
+    Args:
+        picture: of any shape; (N, C, H, W) where `gamma` is a tensor.
+        gamma: the exponent (2.2 as GoPro's `blur_gamma` takes it), or `SRGB`; or (N,) of these, on any device.
+    """
+    return by_curve(picture.clamp(0, 1), gamma, lambda value, power: value**power, srgb_to_linear)
+
+
+def to_display(light: Tensor, gamma: float | Tensor = DISPLAY_GAMMA) -> Tensor:
+    """Linear light to display values in [0, 1], the inverse of `to_linear`; what exceeds the full well clips to 1."""
+    return by_curve(light.clamp(0, 1), gamma, lambda value, power: value ** (1 / power), srgb_to_display)
+
+
+def by_curve(values: Tensor, gamma: float | Tensor, power_curve, srgb_curve) -> Tensor:
+    """Applies to each picture the curve that it asks for; asks on the host, so that a GPU is not waited for."""
+    if not isinstance(gamma, Tensor):
+        return srgb_curve(values) if gamma == SRGB else power_curve(values, gamma)
+    kinds = set(gamma.tolist())
+    if len(kinds) == 1:
+        return by_curve(values, kinds.pop(), power_curve, srgb_curve)
+    exponents = torch.where(gamma == SRGB, 1.0, gamma).to(values)[:, None, None, None]
+    curved = power_curve(values, exponents)
+    if SRGB in kinds:
+        curved = torch.where((gamma == SRGB).to(values.device)[:, None, None, None], srgb_curve(values), curved)
+    return curved
+
+
+def srgb_to_linear(values: Tensor) -> Tensor:
+    return torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def srgb_to_display(light: Tensor) -> Tensor:
+    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp(min=1e-6) ** (1 / 2.4) - 0.055)
+
+
+def brighten(light: Tensor, values: Tensor, excess: Tensor) -> Tensor:
+    """Gives lamps and glints the light that the sensor's full well cut off, so that under motion they streak.
+
+    From the display value `DIMMEST_LIGHT` up to 1 of their luma, pixels are multiplied by 1 to 1 + excess.
+
+    Args:
+        light, values: (N, 3, H, W), linear and as displayed.
+        excess: (N,), 0 to leave a picture as it is.
+    """
+    luma = (values * values.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+    ramp = ((luma - DIMMEST_LIGHT) / (1 - DIMMEST_LIGHT)).clamp(0, 1)
+    return light * (1 + excess.to(light)[:, None, None, None] * ramp.square())
