@@ -117,6 +117,9 @@ def frame_mean(features: Tensor) -> Tensor:
 def normalise(features: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """(N, C, H, W) with each channel of each frame brought to mean 0 and variance 1, times weight plus bias (C)."""
     found = moments(features)
+    if found is None and len(features) == 1 and features.requires_grad:
+        # The same; but of one frame PyTorch's instance_norm has a wrong gradient on CPUs where it comes channels-last.
+        return F.batch_norm(features, None, None, weight, bias, training=True, eps=eps)
     if found is None:
         return F.instance_norm(features, weight=weight, bias=bias, eps=eps)
     return torch.cat(
