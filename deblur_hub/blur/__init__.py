@@ -3,7 +3,7 @@
 `expose` does it all to a batch, on any device; the other names are its parts.
 """
 
-from .camera import camera_path, instants, reach
+from .camera import camera_path, evenly, path_length, reach, shift_path
 from .exposure import Exposure, expose, stack
 from .frames import average_frames
 from .jpeg import jpeg
@@ -22,13 +22,15 @@ __all__ = [
     "camera_path",
     "convolve",
     "disc_kernel",
+    "evenly",
     "expose",
-    "instants",
     "joined",
     "jpeg",
     "object_path",
+    "path_length",
     "reach",
     "shake_trajectory",
+    "shift_path",
     "stack",
     "standard_normal",
     "to_display",

@@ -39,9 +39,7 @@ def camera_path(
     def matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
         return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
-    turn_x = matrix(
-        (one, zero, zero), (zero, np.cos(pitch), np.sin(pitch)), (zero, -np.sin(pitch), np.cos(pitch))
-    )
+    turn_x = matrix((one, zero, zero), (zero, np.cos(pitch), np.sin(pitch)), (zero, -np.sin(pitch), np.cos(pitch)))
     turn_y = matrix((np.cos(yaw), zero, np.sin(yaw)), (zero, one, zero), (-np.sin(yaw), zero, np.cos(yaw)))
     turn_z = matrix((np.cos(roll), -np.sin(roll), zero), (np.sin(roll), np.cos(roll), zero), (zero, zero, one))
     scale = matrix((np.exp(zoom), zero, zero), (zero, np.exp(zoom), zero), (zero, zero, one))
@@ -50,6 +48,13 @@ def camera_path(
     middle = np.array([[1, 0, place[0]], [0, 1, place[1]], [0, 0, 1.0]])
     sampled = np.linalg.inv(middle) @ np.linalg.inv(seen) @ middle
     return sampled / sampled[:, 2:, 2:]
+
+
+def shift_path(path: np.ndarray) -> np.ndarray:
+    """(T, 2) pixels to (T, 3, 3): `camera_path` of an endless focal length, which is the same all over the frame."""
+    homographies = np.tile(np.eye(3), (len(path), 1, 1))
+    homographies[:, :2, 2] = -path
+    return homographies
 
 
 def corner_offsets(homographies: np.ndarray, side: int) -> np.ndarray:
@@ -68,9 +73,14 @@ def reach(homographies: np.ndarray, side: int) -> float:
     return float(np.abs(corner_offsets(homographies, side)).max())
 
 
-def instants(length: float, most: int) -> int:
-    """How many instants a path of so many pixels needs, so that none is more than `SPACING` from the next."""
-    return int(np.clip(np.ceil(length / SPACING), 1, most))
+def evenly(length: float, samples: int, *, most: int) -> np.ndarray:
+    """Which of so many samples of a path of so many pixels to look at: at most `most`, else none over `SPACING` apart.
+
+    Returns:
+        (T,) int64, the middles of T equal parts of the exposure.
+    """
+    count = int(np.clip(np.ceil(length / SPACING), 1, min(most, samples)))
+    return ((np.arange(count) + 0.5) * samples / count).astype(int)
 
 
 def path_length(homographies: np.ndarray, side: int) -> float:

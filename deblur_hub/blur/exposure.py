@@ -167,37 +167,40 @@ def average_instants(light: Tensor, exposure: Exposure, side: int) -> Tensor:
     # `grid_sample` counts from -1 to 1 over the middles of the outermost pixels.
     scale = 2 / (width - 1)
     camera = torch.cat([camera[..., :2, :] * scale, camera[..., 2:, :]], dim=-2)
+    moves = moves[:, :, None, None] * scale
     total = light.new_zeros(count, channels, side, side)
     for first in range(0, weights.shape[1], together):
         times = slice(first, first + together)
-        many = weights[:, times].shape[1]
-        at = sampling_grid(camera[:, times].flatten(0, 1), side)
-        seen = look(light, at, many)
+        at = sampling_grid(camera[:, times], side)
+        seen = look(light, at)
         if inhabited:
-            moved = look(layer, at - moves[:, times].flatten(0, 1)[:, None, None] * scale, many)
+            moved = look(layer, at.sub_(moves[:, times]))
             cover = moved[:, channels:]
-            seen = seen + cover * (moved[:, :channels] - seen)
-        seen = seen * weights[:, times].reshape(-1, 1, 1, 1)
-        total += seen.view(count, many, channels, side, side).sum(dim=1) if many > 1 else seen
+            seen = torch.lerp(seen, moved[:, :channels], cover)
+        share = weights[:, None, times, None, None]
+        if together == 1:
+            total.addcmul_(seen[:, :, 0], share[:, :, 0])
+        else:
+            total += (seen * share).sum(dim=2)
     return total
 
 
 def sampling_grid(homographies: Tensor, side: int) -> Tensor:
-    """(N, side, side, 2): where homographies put the pixels of a square around the origin."""
+    """(N, T, 3, 3) to (N, T, side, side, 2): where they put the pixels of a square around the origin."""
     along = torch.arange(side, device=homographies.device) - (side - 1) / 2
     # Each row of a homography is a sum of a term for the column and a term for the row of the pixel.
-    column = homographies[:, :, 0, None] * along
-    row = homographies[:, :, 1, None] * along + homographies[:, :, 2, None]
-    nearness = 1 / (column[:, 2, None, :] + row[:, 2, :, None])
-    at = [(column[:, part, None, :] + row[:, part, :, None]) * nearness for part in (0, 1)]
-    return torch.stack(at, dim=-1)
+    column = homographies[..., 0, None] * along
+    row = homographies[..., 1, None] * along + homographies[..., 2, None]
+    at = column[..., None, :] + row[..., :, None]
+    return (at[:, :, :2] / at[:, :, 2:]).permute(0, 1, 3, 4, 2)
 
 
-def look(picture: Tensor, at: Tensor, many: int) -> Tensor:
-    """Bilinear samples of N pictures, each at `many` grids."""
-    if many > 1:
-        picture = picture[:, None].expand(-1, many, -1, -1, -1).flatten(0, 1)
-    return F.grid_sample(picture, at, mode="bilinear", padding_mode="border", align_corners=True)
+def look(picture: Tensor, at: Tensor) -> Tensor:
+    """Bilinear samples: (N, C, W, W) at (N, T, side, side, 2) to (N, C, T, side, side)."""
+    count, times, side = at.shape[:3]
+    # One below the other, so that a picture need not be copied for each of its instants.
+    seen = F.grid_sample(picture, at.flatten(1, 2), mode="bilinear", padding_mode="border", align_corners=True)
+    return seen.view(count, -1, times, side, side)
 
 
 def outline(waves: Tensor, side: int) -> Tensor:

@@ -55,7 +55,10 @@ def jpeg(picture: Tensor, quality: Tensor, corner: tuple[int, int] = (0, 0)) -> 
     levels = F.pad(levels, (right, -(width + right) % UNIT, down, -(height + down) % UNIT), mode="replicate")
     ycc = torch.einsum("ij,njhw->nihw", levels.new_tensor(TO_YCC), levels).round()
     luma = coded(ycc[:, :1] - 128, quality_table(LUMA_TABLE, quality, levels)) + 128
-    chroma = coded(F.avg_pool2d(ycc[:, 1:], 2).round(), quality_table(CHROMA_TABLE, quality, levels))
+    # Means of four are rounded down and up in turn, as the library does it to be fair.
+    fair = levels.new_tensor([0.25, 0.5]).repeat(ycc.shape[-1] // 4)
+    halved = (F.avg_pool2d(ycc[:, 1:], 2) + fair).floor()
+    chroma = coded(halved, quality_table(CHROMA_TABLE, quality, levels))
     # The library's "fancy" upsampling, three parts of the nearer and one of the farther sample, is bilinear.
     chroma = F.interpolate(chroma.clamp(-128, 127).round(), scale_factor=2, mode="bilinear", align_corners=False)
     ycc = torch.cat([luma.clamp(0, 255).round(), chroma.round()], dim=1)

@@ -46,9 +46,9 @@ def disc_kernel(radius: float) -> Tensor:
 
 def joined(kernel: Tensor, other: Tensor) -> Tensor:
     """The kernel that does what two do one after the other: (K, K) and (L, L) to (K + L - 1, K + L - 1)."""
-    return torch.nn.functional.conv2d(
-        kernel.flip(0, 1)[None, None], other[None, None], padding=other.shape[-1] - 1
-    )[0, 0].flip(0, 1)
+    return torch.nn.functional.conv2d(kernel.flip(0, 1)[None, None], other[None, None], padding=other.shape[-1] - 1)[
+        0, 0
+    ].flip(0, 1)
 
 
 def convolve(light: Tensor, kernel: Tensor) -> Tensor:
