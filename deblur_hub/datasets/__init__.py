@@ -1,0 +1,22 @@
+"""Finds the pictures of paired sets on disk, and says what is wrong with a set before any work on it starts.
+
+`find_pairs` knows the layouts of GoPro, HIDE, RealBlur-J and -R and REDS as they unpack, and two plain folders.
+"""
+
+from .files import PICTURE_SUFFIXES, by_stem, folders_below, picture_size, pictures_in
+from .official import count_notes
+from .pairs import BLUR, SHARP, Pair, find_pairs, pair_up
+
+__all__ = [
+    "BLUR",
+    "PICTURE_SUFFIXES",
+    "SHARP",
+    "Pair",
+    "by_stem",
+    "count_notes",
+    "find_pairs",
+    "folders_below",
+    "pair_up",
+    "picture_size",
+    "pictures_in",
+]
