@@ -1,0 +1,21 @@
+"""How near a restored picture is to the sharp one, each measure under its own name and as exactly as its definition.
+
+    psnr(restored, sharp)             # tensors (N, C, H, W) in [0, 1]: a tensor (N,)
+    psnr(restored, sharp)             # uint8 arrays (H, W, 3): a float; (N, H, W, 3): an array (N,)
+
+All compute in float64, whatever they are given (LPIPS in float32, as its authors do), and score each picture of a
+batch by itself. `data_range`, from black to white, is 1 for floats and 255 for uint8 where it is not given.
+
+`psnr`, `ssim`          what `deblur-hub evaluate` prints; both take a `mask`
+`ssim_matlab`           the SSIM column of SRN, MPRNet, Restormer and NAFNet
+`cw_ssim`               the SSIM column of DeblurGAN
+`psnr_y`, `ssim_y`      of the luma, as super-resolution prints them
+`lpips`                 if the package and its weights are there
+"""
+
+from .perceptual import MetricError, lpips
+from .pixels import psnr, psnr_y
+from .similarity import ssim, ssim_matlab, ssim_y
+from .wavelet import cw_ssim
+
+__all__ = ["MetricError", "cw_ssim", "lpips", "psnr", "psnr_y", "ssim", "ssim_matlab", "ssim_y"]

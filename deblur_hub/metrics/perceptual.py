@@ -1,0 +1,67 @@
+"""LPIPS, for those who have it: a learned distance needs its package and its weights, which are not ours to ship."""
+
+import contextlib
+import io
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from ..errors import DeblurHubError
+from .pictures import Pictures, Scores, require_colour, taken
+
+BACKBONES = ("alex", "vgg", "squeeze")
+
+
+class MetricError(DeblurHubError):
+    """A metric that cannot be computed here, for want of a package or of weights."""
+
+
+def lpips(restored: Pictures, sharp: Pictures, *, data_range: float | None = None, backbone: str = "alex") -> Scores:
+    """Learned perceptual image patch similarity, version 0.1 (Zhang et al., CVPR 2018); 0 for equal pictures.
+
+    Computed by the package `lpips` in float32, as its authors do; smaller is better.
+
+    Args:
+        restored, sharp: tensors (N, 3, H, W), or arrays (H, W, 3) or (N, H, W, 3); of about 32x32 pixels at least.
+        data_range: from black to white; None takes 1 for floats, and 255 for uint8.
+        backbone: `alex`, which papers on deblurring print, `vgg` or `squeeze`.
+
+    Returns:
+        Float64, one for each picture; see the package for their kind.
+
+    Raises:
+        MetricError: if the package or the weights are not there.
+        ValueError: if the shapes differ, or the backbone is unknown.
+    """
+    x, y, data_range, answer = taken(restored, sharp, data_range)
+    require_colour(x)
+    if backbone not in BACKBONES:
+        raise ValueError(f"'{backbone}' is no backbone of LPIPS; take one of {', '.join(BACKBONES)}")
+    network = lpips_network(backbone).to(x.device)
+    with torch.inference_mode():
+        distance = network(*((picture * (2 / data_range) - 1).float() for picture in (x, y)))
+    return answer(distance.flatten().double())
+
+
+@lru_cache(maxsize=1)
+def lpips_network(backbone: str) -> Any:
+    """The package's network with its weights.
+
+    Raises:
+        MetricError: if the package or the weights are not there.
+    """
+    try:
+        from lpips import LPIPS
+    except ImportError:
+        raise MetricError("LPIPS needs the package lpips; install it with: pip install lpips") from None
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it talks while it loads
+            warnings.simplefilter("ignore")
+            return LPIPS(net=backbone, verbose=False).eval()
+    except Exception as reason:
+        raise MetricError(
+            f"the weights that LPIPS takes for '{backbone}' can neither be found nor downloaded "
+            f"({type(reason).__name__}); load them once while online, or leave LPIPS out"
+        ) from None
