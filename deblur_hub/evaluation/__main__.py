@@ -1,0 +1,36 @@
+"""`deblur-hub evaluate` for launchers that start a module, in one process or several.
+
+    accelerate launch -m deblur_hub.evaluation compact pairs/ --output out/
+    accelerate launch --multi_gpu --num_processes 8 -m deblur_hub.evaluation model/ GOPRO_Large --protocol gopro -o out/
+    ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 -m deblur_hub.evaluation compact pairs/ -o out/
+
+accelerate itself is not needed: what the launcher puts into the environment is enough.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..errors import DeblurHubError
+from .shell import FAILED, evaluate_arguments, run_evaluate
+
+INTERRUPTED = 130
+PROGRAM = "python -m deblur_hub.evaluation"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Scores a model on pairs of blurred and sharp pictures.")
+    evaluate_arguments(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    try:
+        return run_evaluate(parser.parse_args(arguments), program=PROGRAM)
+    except DeblurHubError as mistake:
+        print(f"deblur-hub: {mistake}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("deblur-hub: stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

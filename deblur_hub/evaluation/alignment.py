@@ -1,0 +1,115 @@
+"""Brings a restored picture over its sharp partner, as RealBlur is scored.
+
+RealBlur's two cameras see the scene from places that differ a little, and a deblurred picture may be shifted as a whole
+with nobody the worse. So its authors (Rim et al., ECCV 2020, `evaluation_RealBlur_ecc.py`) scale the restored picture's
+intensity and fit a homography by the enhanced correlation coefficient (Evangelidis and Psarakis, TPAMI 2008) first, and
+score what both pictures show. The steps and numbers below are theirs.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DeblurHubError
+
+ITERATIONS = 100
+EPSILON = 0  # of the correlation's increase: all iterations are run
+GAUSSIAN = 5  # side of the filter that smooths both pictures for the fit
+
+
+class AlignmentError(DeblurHubError):
+    """Pictures that cannot be aligned here."""
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A pair after alignment; both pictures are 0 outside the mask.
+
+    Attributes:
+        restored: float64 (H, W, 3) on the scale of 0 to 255, which the fit and the cubic warp may leave a little.
+        sharp: float64 (H, W, 3), with the samples that it had.
+        mask: bool (H, W, 1), where the warped picture shows something.
+        gain: what the intensities were multiplied by.
+        homography: (3, 3), from a place in the sharp picture to the one in the restored picture; (x, y, 1) in pixels.
+        converged: False if no homography was found, and the picture stayed where it was.
+    """
+
+    restored: np.ndarray
+    sharp: np.ndarray
+    mask: np.ndarray
+    gain: float
+    homography: np.ndarray
+    converged: bool
+
+
+def align(restored: np.ndarray, sharp: np.ndarray) -> Aligned:
+    """Fits the intensity and the place of a restored picture to those of its sharp partner.
+
+    Intensity by least squares, with one factor for all channels; the homography on grey pictures, starting from the
+    identity; the warp is cubic, and the mask comes from warping ones with the nearest neighbour.
+
+    Args:
+        restored, sharp: uint8 (H, W, 3), of one size.
+
+    Warns:
+        UserWarning: if the fit does not converge, as for a picture without detail: it is then scored where it is.
+
+    Raises:
+        AlignmentError: if OpenCV is not installed.
+    """
+    cv2 = require_opencv()
+    z, x = restored.astype(np.float32) / 255, sharp.astype(np.float32) / 255
+    energy = np.sum(z * z, dtype=np.float64)
+    gain = float(np.sum(x * z, dtype=np.float64) / energy) if energy else 1.0
+    z = np.float32(gain) * z
+    homography = np.eye(3, dtype=np.float32)
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, ITERATIONS, EPSILON)
+    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (x, z)]
+    try:
+        _, homography = cv2.findTransformECC(
+            *grey, homography, cv2.MOTION_HOMOGRAPHY, criteria, inputMask=None, gaussFiltSize=GAUSSIAN
+        )
+        converged = bool(np.isfinite(homography).all())
+    except cv2.error:
+        converged = False
+    if not converged:
+        homography = np.eye(3, dtype=np.float32)
+        warnings.warn("no homography fits the restored picture; it is scored where it is", stacklevel=2)
+    size = (x.shape[1], x.shape[0])
+    warped = cv2.warpPerspective(
+        z, homography, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
+    )
+    ones = cv2.warpPerspective(
+        np.ones(x.shape[:2], np.float32),
+        homography,
+        size,
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+    mask = (ones > 0)[..., None]
+    return Aligned(
+        np.where(mask, warped.astype(np.float64) * 255, 0),
+        np.where(mask, sharp.astype(np.float64), 0),
+        mask,
+        gain,
+        homography.astype(np.float64),
+        converged,
+    )
+
+
+def require_opencv() -> Any:
+    """The module `cv2`.
+
+    Raises:
+        AlignmentError: if it is not installed.
+    """
+    try:
+        import cv2
+    except ImportError:
+        raise AlignmentError(
+            "aligning pictures as RealBlur is scored needs OpenCV; install it with: pip install 'deblur-hub[eval]'"
+        ) from None
+    return cv2

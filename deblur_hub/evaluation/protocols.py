@@ -1,0 +1,231 @@
+"""The protocols under which pictures are scored, as data: two numbers may stand side by side if these agree.
+
+    protocol = check_protocol(find_protocol("gopro", blur="linear"), pairs)
+    blurred, sharp = resized(protocol, blurred), resized(protocol, sharp)     # before the network
+    restored, sharp, mask = prepare(protocol, restored, sharp)                # after it, before the metrics
+    psnr(restored, sharp, data_range=255, mask=mask)
+
+The blurry input is prepared in the same way as the restored picture; otherwise, where alignment is part of the
+protocol, some of the gain would be the alignment's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from ..datasets import Pair, picture_size
+from ..errors import DatasetError, did_you_mean
+from .alignment import align, require_opencv
+
+MATLAB_TABLES = "ssim_matlab: the SSIM of SRN, MPRNet, Restormer and NAFNet"
+BLUR_FOLDERS = {"linear": "blur", "gamma": "blur_gamma"}  # GoPro's own names for the two ways of averaging frames
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All that decides on a number, but for the model and the metric.
+
+    Attributes:
+        name: as `--protocol` takes it and results keep it.
+        title: what it is, for people.
+        blur_folder: the folder of the blurred pictures.
+        count: of the pairs; None for any.
+        size: (width, height) of every picture; None for any.
+        colour: what the metrics see.
+        rounding: what becomes of the restored samples before they are scored.
+        border: pixels that are left out on every side.
+        resize: (width, height) that both pictures of a pair are brought to before the network sees the blurred one.
+        align: RealBlur's intensity fit and ECC homography, and its mask, which only `psnr` and `ssim` take.
+        comparable_with: for a metric, the published columns that its numbers can stand beside.
+        note: why a set is not scored under the protocol that was asked for; "" if it is.
+    """
+
+    name: str
+    title: str
+    blur_folder: str = "blur"
+    count: int | None = None
+    size: tuple[int, int] | None = None
+    colour: str = "RGB"
+    rounding: str = "to the nearest of 256 levels"
+    border: int = 0
+    resize: tuple[int, int] | None = None
+    align: bool = False
+    comparable_with: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that are defined under it."""
+        return (
+            ("psnr", "ssim") if self.align else ("psnr", "ssim", "ssim_matlab", "cw_ssim", "psnr_y", "ssim_y", "lpips")
+        )
+
+
+GOPRO = Protocol(
+    name="gopro",
+    title="GoPro_Large test, 1111 pairs of 1280x720, frames averaged as they are (folder blur)",
+    count=1111,
+    size=(1280, 720),
+    comparable_with=(
+        "psnr: DMPHN, MPRNet, Restormer and NAFNet; MIMO-UNet, which does not round (0.01 dB higher at 32 dB); SRN, "
+        "PSS-NSC and DeblurGAN, which cut the fraction off (0.03 dB lower at 32 dB)",
+        MATLAB_TABLES,
+        "cw_ssim: the SSIM of DeblurGAN",
+    ),
+)
+REALBLUR = Protocol(
+    name="realblur-j",
+    title="RealBlur-J test, 980 pairs, intensity fit and ECC homography as in evaluation_RealBlur_ecc.py",
+    count=980,
+    align=True,
+    comparable_with=(
+        "psnr and ssim: the RealBlur tables made with the authors' script, among models trained on the same sets "
+        "(GoPro alone, RealBlur alone, or RealBlur with BSD-B and GoPro)",
+    ),
+)
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        GOPRO,
+        replace(
+            GOPRO,
+            name="gopro-gamma",
+            title="GoPro_Large test, 1111 pairs of 1280x720, frames averaged in linear light (folder blur_gamma)",
+            blur_folder="blur_gamma",
+            comparable_with=("psnr and ssim: DeepDeblur in its PyTorch version",),
+        ),
+        Protocol(
+            name="hide",
+            title="HIDE test, 2025 pairs of 1280x720",
+            count=2025,
+            size=(1280, 720),
+            comparable_with=(
+                "psnr: the HIDE column of models trained on GoPro alone, such as MIMO-UNet+, MPRNet and Restormer",
+                "ssim_matlab: the SSIM of MPRNet and Restormer",
+            ),
+        ),
+        REALBLUR,
+        replace(REALBLUR, name="realblur-r", title=REALBLUR.title.replace("RealBlur-J", "RealBlur-R")),
+        Protocol(
+            name="resized-256",
+            title="both pictures resized to 256x256 (bicubic) before the network",
+            resize=(256, 256),
+            comparable_with=(
+                "psnr: student reports that resize GoPro to 256x256 (25.4 to 26.4 dB); no paper, for blur shrinks with "
+                "the picture",
+            ),
+        ),
+        Protocol(name="pairs", title="pairs of any size and number, at full size"),
+    )
+}
+
+
+def find_protocol(name: str, *, blur: str = "linear") -> Protocol:
+    """The protocol of a name.
+
+    Args:
+        blur: `gamma` takes GoPro's other folder of blurred pictures, `blur_gamma`.
+
+    Raises:
+        DatasetError: if there is none of that name, or its set has no pictures blurred in that way.
+    """
+    if name not in PROTOCOLS:
+        raise DatasetError(
+            f"no protocol is called '{name}'{did_you_mean(name, PROTOCOLS)}; take {', '.join(PROTOCOLS)}"
+        )
+    if blur not in BLUR_FOLDERS:
+        raise DatasetError(f"'{blur}' is no way to blur; take {' or '.join(BLUR_FOLDERS)}")
+    protocol = PROTOCOLS[name]
+    if blur == "linear" or protocol.blur_folder == BLUR_FOLDERS[blur]:
+        return protocol
+    if name == "gopro":
+        return PROTOCOLS["gopro-gamma"]
+    if protocol.count is not None:
+        raise DatasetError(f"the set of '{name}' has only one way of blurring; leave '{blur}' out")
+    return replace(protocol, blur_folder=BLUR_FOLDERS[blur])
+
+
+def check_protocol(protocol: Protocol, pairs: Sequence[Pair], *, relabel: bool = False) -> Protocol:
+    """Makes sure that a set is the one that a protocol is about, before any scoring starts.
+
+    The check is by count and size. RealBlur's two halves have the same number of pairs and cannot be told apart so.
+
+    Args:
+        relabel: gives back `pairs`, whose `note` says why, where the set is another; else that is an error.
+
+    Returns:
+        The protocol that the set can be scored under.
+
+    Raises:
+        DatasetError: if there are no pairs, or the set is not the protocol's.
+        AlignmentError: if the protocol aligns pictures and OpenCV is not there to do it.
+    """
+    if not pairs:
+        raise DatasetError(f"there are no pairs to score under '{protocol.name}'; give a folder with pairs")
+    reason = mismatch(protocol, pairs)
+    if reason and not relabel:
+        raise DatasetError(f"this is not the set of '{protocol.name}': {reason}; use --protocol pairs for it")
+    if reason:
+        pairs_protocol = replace(PROTOCOLS["pairs"], blur_folder=protocol.blur_folder)
+        return replace(pairs_protocol, note=f"scored as 'pairs', not as '{protocol.name}': {reason}")
+    if protocol.align:
+        require_opencv()
+    return protocol
+
+
+def mismatch(protocol: Protocol, pairs: Sequence[Pair]) -> str:
+    """Why a set is not the protocol's; "" if it is."""
+    if protocol.count not in (None, len(pairs)):
+        return f"it has {len(pairs)} pairs, not {protocol.count}"
+    if protocol.size is not None:
+        for pair in pairs:
+            size = picture_size(pair.sharp)
+            if size != protocol.size:
+                return f"{pair.sharp} has {size[0]}x{size[1]} pixels, not {protocol.size[0]}x{protocol.size[1]}"
+    return ""
+
+
+def resized(protocol: Protocol, picture: np.ndarray) -> np.ndarray:
+    """A uint8 picture (H, W, 3) in the size that the protocol asks for; as it is, if it asks for none.
+
+    Bicubic as Pillow does it by default, which the reports' code relies on; each axis by its own factor.
+    """
+    if protocol.resize is None or picture.shape[1::-1] == protocol.resize:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(protocol.resize, Image.Resampling.BICUBIC))
+
+
+def prepare(
+    protocol: Protocol, restored: np.ndarray, sharp: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """What the metrics are to see of a restored picture and its sharp partner.
+
+    Args:
+        restored, sharp: uint8 (H, W, 3), of one size unless the protocol resizes. Under `resized-256` the restored one
+            should have come from a resized input already; one that did not is resized here, which is another thing.
+
+    Returns:
+        Both on the scale of 0 to 255, uint8, or float64 where they were aligned; and the mask, bool (H, W, 1), of what
+        is to be scored, or None for all.
+
+    Raises:
+        DatasetError: if the two have not one size.
+    """
+    restored, sharp = resized(protocol, restored), resized(protocol, sharp)
+    if restored.shape != sharp.shape:
+        raise DatasetError(
+            f"the restored picture has {restored.shape[1]}x{restored.shape[0]} pixels, its sharp partner "
+            f"{sharp.shape[1]}x{sharp.shape[0]}; partners must have one size"
+        )
+    mask = None
+    if protocol.align:
+        aligned = align(restored, sharp)
+        restored, sharp, mask = aligned.restored, aligned.sharp, aligned.mask
+    if protocol.border:
+        inside = slice(protocol.border, -protocol.border)
+        restored, sharp = restored[inside, inside], sharp[inside, inside]
+        mask = mask if mask is None else mask[inside, inside]
+    return restored, sharp, mask

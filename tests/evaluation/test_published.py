@@ -1,0 +1,127 @@
+"""The published table: what it holds, and what it lets stand beside ours."""
+
+import re
+
+import pytest
+
+from deblur_hub.cli import main
+from deblur_hub.evaluation.protocols import PROTOCOLS
+from deblur_hub.evaluation.published import CW, MATLAB, PER_CHANNEL, PUBLISHED, Published, table
+
+METHODS = (
+    "Sun et al.",
+    "Xu et al.",
+    "Nah et al.",
+    "DeepDeblur",
+    "DeblurGAN",
+    "DeblurGAN-v2 Inception",
+    "DeblurGAN-v2 MobileNet",
+    "SRN",
+    "PSS-NSC",
+    "MT-RNN",
+    "DMPHN",
+    "RADN",
+    "SVDN",
+    "MIMO-UNet",
+    "MIMO-UNet+",
+    "MIMO-UNet++",
+    "MPRNet",
+    "Restormer",
+    "NAFNet w32",
+    "NAFNet w64",
+)
+
+
+def rows(start: str) -> list[Published]:
+    found = [row for row in PUBLISHED if row.method.startswith(start)]
+    assert found, start
+    return found
+
+
+def test_every_method_and_every_report_has_a_row():
+    printed = table()
+    for method in METHODS:
+        assert rows(method)
+        assert f"| {method}" in printed
+    for number in range(5):
+        assert any(re.search(rf"reports? .*\b{number}\b", row.source) for row in PUBLISHED), f"report {number}"
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.method}, {row.source}")
+def test_a_printed_figure_is_one_that_can_be_true(row):
+    for number in row.psnr.split(" to "):
+        assert 20 < float(number) < 40
+    assert not row.ssim or 0.7 < float(row.ssim) < 1
+    assert row.source
+    assert row.year is None or 2010 < row.year < 2025
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row.method}, {row.source}")
+def test_a_row_stands_only_beside_a_column_of_its_own_meaning(row):
+    assert bool(row.protocol) == bool(row.beside)
+    if row.protocol:
+        protocol = PROTOCOLS[row.protocol]
+        assert set(row.beside) <= set(protocol.metrics)
+        assert row.dataset.lower().startswith(row.protocol.partition("-gamma")[0])
+        assert row.blur in ("not said", "gamma" if protocol.blur_folder == "blur_gamma" else "linear")
+        assert protocol.size is None or row.size == "{}x{}".format(*protocol.size)
+    meanings = {"ssim": PER_CHANNEL, "ssim_matlab": MATLAB, "cw_ssim": CW}
+    assert all(row.ssim and row.which_ssim == meanings[name] for name in row.beside if name != "psnr")
+
+
+def test_resized_pictures_stand_beside_nothing_and_say_their_size():
+    resized = [row for row in PUBLISHED if row.group == "resized"]
+    assert {row.size for row in resized} >= {"256x256", "224x224", "448x448", "640x360"}
+    assert not any(row.beside for row in resized)
+    assert all(row.group == "resized" for row in PUBLISHED if row.source.startswith(("report 0", "report 4")))
+
+
+def test_svdn_and_dmphn_are_not_swapped():
+    assert [(row.psnr, row.ssim) for row in rows("SVDN")] == [("29.81", "0.937")]
+    assert [(row.psnr, row.ssim) for row in rows("DMPHN")] == [("31.20", "0.945")]
+
+
+def test_what_users_measured_contradicts_the_print():
+    for method, printed, measured in (
+        ("DeblurGAN", "28.7", "25.20"),
+        ("DeblurGAN-v2 Inception", "29.55", "27.66"),
+        ("DeblurGAN-v2 MobileNet", "28.17", "26.89"),
+    ):
+        found = {row.psnr: row for row in PUBLISHED if row.method.partition(",")[0] == method}
+        assert found[printed].group == "other"
+        assert "cannot reproduce" in found[printed].note
+        assert found[measured].group == "comparable" and found[measured].source.startswith("measured: ")
+
+
+def test_a_self_ensemble_is_called_one():
+    (row,) = rows("MIMO-UNet++")
+    assert "ensemble" in row.at_test and "no network of its own" in row.note
+
+
+def test_a_figure_from_memory_is_marked_in_print():
+    for row in PUBLISHED:
+        if row.unverified:
+            line = next(line for line in table([row]).splitlines() if line.startswith(f"| {row.method}"))
+            assert f"{row.psnr} dB?" in line
+            assert "unverified" in table([row])
+    assert "unverified" not in table([row for row in PUBLISHED if not row.unverified])
+
+
+def test_every_note_has_its_number_and_every_number_its_note():
+    printed, notes = table().split("## Notes")
+    used = set(re.findall(r"\[(\d+)\] \|", printed))
+    assert used == set(re.findall(r"^\[(\d+)\] ", notes, flags=re.MULTILINE))
+
+
+def test_the_table_is_markdown_that_lines_up():
+    blocks = [block.splitlines() for block in re.findall(r"(?:^\|.*\n)+", table(), flags=re.MULTILINE)]
+    assert len(blocks) >= 3
+    for block in blocks:
+        assert len({len(line) for line in block}) == 1
+        assert len({line.count("|") for line in block}) == 1
+        assert re.fullmatch(r"\|(-+:?\|)+", block[1])
+
+
+def test_the_shell_prints_it_without_a_model_or_a_dataset(capsys):
+    assert main(["evaluate", "--published"]) == 0
+    assert capsys.readouterr().out.strip() == table().strip()
