@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deblur_hub.networks import check_options
+from deblur_hub.networks.frame import FrameNorm
 
 Norm = Literal["instance", "batch", "none"]
 Head = Literal["linear", "sigmoid"]
@@ -107,23 +108,23 @@ class KerasCritic(Critic):
         width: channels of the first convolution.
         head: "sigmoid", as published: scores in (0, 1), which saturate under a Wasserstein loss and then teach the
             generator nothing. "linear", as it should be: scores without bounds.
+        norm: "batch", as published, with Keras's epsilon of 0.001. With "instance", or "none", the score of a picture
+            does not depend on its batch, which a gradient penalty needs.
 
-    (N, 3, side, side) in [-1, 1] to (N, 1, 1, 1). Batch normalisation, with Keras's epsilon of 0.001. 3.10 M
-    parameters.
+    (N, 3, side, side) in [-1, 1] to (N, 1, 1, 1). 3.10 M parameters.
     """
 
-    sees_batch = True
-
-    def __init__(self, *, side: int = 256, width: int = 64, head: Head = "sigmoid") -> None:
+    def __init__(self, *, side: int = 256, width: int = 64, head: Head = "sigmoid", norm: Norm = "batch") -> None:
         super().__init__()
         if side % 16:
             raise ValueError(f"critic 'keras': side {side} is not a multiple of 16")
-        self.side = side
+        self.side, self.sees_batch = side, norm == "batch"
         parts = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for narrow, wide in pairwise((width, width, 2 * width, 4 * width)):  # the second has no more than the first
-            parts += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), keras_norm(wide), nn.LeakyReLU(0.2)]
+            parts += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), keras_norm(norm, wide), nn.LeakyReLU(0.2)]
         around = (1, 2, 1, 2)  # "same" for a kernel of 4 at stride 1
-        parts += [nn.ZeroPad2d(around), nn.Conv2d(4 * width, 8 * width, 4), keras_norm(8 * width), nn.LeakyReLU(0.2)]
+        parts += [nn.ZeroPad2d(around), nn.Conv2d(4 * width, 8 * width, 4)]
+        parts += [keras_norm(norm, 8 * width), nn.LeakyReLU(0.2)]
         parts += [nn.ZeroPad2d(around), nn.Conv2d(8 * width, 1, 4), nn.Flatten()]
         parts += [nn.Linear((side // 16) ** 2, 1024), nn.Tanh(), nn.Linear(1024, 1), *ending(head)]
         self.body = nn.Sequential(*parts)
@@ -198,11 +199,14 @@ def normalisation(norm: Norm, channels: int) -> nn.Module:
     """Without remembered statistics: a critic only ever judges the batch at hand."""
     if norm == "none":
         return nn.Identity()
-    return nn.InstanceNorm2d(channels) if norm == "instance" else nn.BatchNorm2d(channels, track_running_stats=False)
+    return FrameNorm(channels) if norm == "instance" else nn.BatchNorm2d(channels, track_running_stats=False)
 
 
-def keras_norm(channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels, eps=1e-3, track_running_stats=False)
+def keras_norm(norm: Norm, channels: int) -> nn.Module:
+    made = normalisation(norm, channels)
+    if norm == "batch":
+        made.eps = 1e-3
+    return made
 
 
 def ending(head: Head) -> list[nn.Module]:

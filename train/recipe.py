@@ -37,14 +37,31 @@ class Frames:
 
 @dataclass(frozen=True)
 class Blur:
-    """Synthetic blur of sharp photographs."""
+    """Synthetic blur of sharp photographs; shares are of those pictures, in [0, 1], lengths in pixels.
+
+    What each does is told in `deblur_hub.blur`, how it is drawn in `train.synthesis`.
+    """
 
     shortest: float = 2.0
     longest: float = 40.0
     none: float = 0.1
+    projective: float = 0.0  # share of the shaken whose camera rolls and nears too, so that the blur varies in place
+    most_roll: float = 1.0  # path of the frame's corners by roll and approach, as a share of that of its middle
+    focal: float = 0.8  # length, in longer sides of the frame: 0.72 is a telephone's main camera
+    objects: float = 0.0  # share in which a part of the picture moves by itself
+    still: float = 0.5  # share of these in which the camera does not move
+    defocus: float = 0.0
+    most_defocus: float = 2.0  # radius
+    highlights: float = 0.0  # share whose saturated lights are brighter than the picture shows, and streak
+    most_excess: float = 10.0  # times the full well
+    gammas: tuple[float, ...] = (2.2, 2.2)  # least and most of the camera's curve
+    srgb: float = 0.0  # share with the curve of sRGB instead
     noise: float = 0.5
+    noise_in: Literal["display", "light"] = "display"
     most_shot_noise: float = 0.03
     most_read_noise: float = 0.01
+    jpeg: float = 0.0
+    quality: tuple[int, ...] = (60, 95)  # least and most
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,9 @@ class Data:
     candidates: int = 1
     workers: int = 2
     blur_folder: str = "blur"
+    sharp_folder: str = "sharp"
+    synthesis: Literal["auto", "loader", "device"] = "auto"  # where blur is made; auto: on a GPU, else in the loader
+    sets: dict[str, Any] = field(default_factory=dict)  # weights of paired sets, by name or folder; none: all alike
     resize: tuple[int, ...] = ()
     mix: Mix = field(default_factory=Mix)
     frames: Frames = field(default_factory=Frames)
@@ -68,24 +88,39 @@ class Optimizer:
     betas: tuple[float, ...] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip: float = 0.0
+    accumulate: int = 1  # parts in which a batch passes through the networks: less memory, more time
 
 
 @dataclass(frozen=True)
 class Schedule:
     steps: int = 0
     epochs: int = 0
-    shape: Literal["cosine", "flat-linear"] = "cosine"
-    flat: float = 0.5
+    shape: Literal["cosine", "flat-linear", "step", "polynomial"] = "cosine"
+    flat: float = 0.5  # of flat-linear: share of the run
+    milestones: tuple[float, ...] = ()  # of step: shares of the run after which the rate is multiplied by `gamma`
+    gamma: float = 0.5
+    power: float = 1.0  # of polynomial
+    stretch: bool = True  # over a time budget; else the rate follows the steps, and time only cuts them short
     warmup: int = 0
     final: float = 0.0
     ema: float = 0.0
+    freeze_backbone: int = 0  # epochs at the start in which `backbone`, a part of some generators, does not learn
 
 
 @dataclass(frozen=True)
 class Perceptual:
+    """`layers`, if any, take the place of `layer`; `sha256` is that of the file with the weights, empty for any."""
+
     weight: float = 0.0
+    network: Literal["vgg19", "vgg16", "mobilenetv2", "resnet50"] = "vgg19"
     layer: str = "conv3_3"
+    layers: tuple[str, ...] = ()
+    layer_weights: tuple[float, ...] = ()  # of `layers`; none for 1 each
+    mean_over_layers: bool = False  # their weighted mean, instead of the sum
+    distance: Literal["mse", "l1"] = "mse"
+    calibrated: bool = False
     imagenet_normalised: bool = True
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +134,7 @@ class Adversarial:
     options: dict[str, Any] = field(default_factory=dict)
     critic_steps: int = 5
     gradient_penalty: float = 10.0  # of wgan-gp alone
+    pool: int = 0  # of ragan-ls alone: pictures whose scores make the means that it compares with; 0 for the batch's
     lr: float = 1e-4
 
 
@@ -106,7 +142,7 @@ class Adversarial:
 class Loss:
     """Of generators with outputs at several scales, pixel and frequency losses take all, the others the finest."""
 
-    pixel: Literal["l1", "mse", "charbonnier", "none"] = "l1"
+    pixel: Literal["l1", "mse", "charbonnier", "psnr", "none"] = "l1"
     pixel_weight: float = 1.0
     frequency_weight: float = 0.0
     perceptual: Perceptual = field(default_factory=Perceptual)
@@ -115,9 +151,23 @@ class Loss:
 
 @dataclass(frozen=True)
 class Validation:
+    """`select` says which score chooses the best model; see `validation.merit`."""
+
     every: int = 1000
+    select: Literal["psnr", "psnr+ssim", "l1"] = "psnr"
     scenes: tuple[str, ...] = ()
     pairs: int = 8
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """When a run speaks up or stops; see `train.alarms`. A least value of 0 switches its alarm off."""
+
+    most_skipped: int = 10  # steps in a row with an update that was not finite, after which the run stops
+    patience: int = 5  # lines of the log in a row that the alarms below wait for
+    least_slope: float = 1e-6  # of the critic's score by the restored picture
+    least_change: float = 0.01  # between blurred and restored, as a share of that between blurred and sharp
+    change_after: int = 1000  # steps before which a generator may return its input
 
 
 @dataclass(frozen=True)
@@ -130,11 +180,15 @@ class Recipe:
     seed: int = 0
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     checkpoint_every: int = 500
+    keep: int = 3  # checkpoints
+    compile: bool = False
+    channels_last: bool = True  # how pictures and weights lie in memory
     data: Data = field(default_factory=Data)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     loss: Loss = field(default_factory=Loss)
     validation: Validation = field(default_factory=Validation)
+    alarms: Alarms = field(default_factory=Alarms)
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -162,21 +216,54 @@ def load_recipe(name_or_path: str, overrides: list[str] = ()) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as reason:
         raise RecipeError(f"recipe '{name_or_path}': cannot be read as TOML: {reason}") from None
-    for override in overrides:
+    for override in choose_variants(table, list(overrides), name_or_path):
         apply_override(table, override, name_or_path)
     return recipe_from_table(table, path.stem)
 
 
+def choose_variants(table: dict[str, Any], overrides: list[str], recipe: str) -> list[str]:
+    """Resolves the variants of a recipe's table in place, and returns the overrides that are not about them.
+
+    `[variants.critic.corrected.loss.adversarial]` holds what `critic = "corrected"`, at the top of the recipe or by
+    `--set critic=corrected`, changes in `[loss.adversarial]`; `--set` for one of these values still has the last word.
+    """
+    variants = table.pop("variants", {})
+    for key, choices in variants.items():
+        wanted = [table.pop(key, "")]
+        wanted += [text.strip().strip("'\"") for name, _, text in map(split_override, overrides) if name == key]
+        if wanted[-1] not in choices:
+            raise RecipeError(
+                f"recipe '{recipe}': '{key}' must be one of {', '.join(choices)}, not {wanted[-1]!r}"
+                f"{did_you_mean(str(wanted[-1]), choices)}"
+            )
+        merge(table, choices[wanted[-1]])
+    return [override for override in overrides if split_override(override)[0] not in variants]
+
+
+def split_override(override: str) -> tuple[str, str, str]:
+    key, equals, text = override.partition("=")
+    return key.strip(), equals, text
+
+
+def merge(table: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Puts the changes over a nested table, in place."""
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(table.get(key), dict):
+            merge(table[key], value)
+        else:
+            table[key] = value
+
+
 def apply_override(table: dict[str, Any], override: str, recipe: str) -> None:
     """Sets one dotted key of a nested table from 'key=value'; the value is TOML, or a bare word taken as text."""
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
+    key, equals, text = split_override(override)
+    if not equals or not key:
         raise RecipeError(f"recipe '{recipe}': --set takes key=value, not '{override}'")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    *parents, last = key.strip().split(".")
+    *parents, last = key.split(".")
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):

@@ -18,11 +18,18 @@ def rate_factor(schedule: Schedule, progress: float, step: int) -> float:
     """
     progress = min(max(progress, 0.0), 1.0)
     warmup = min(1.0, (step + 1) / schedule.warmup) if schedule.warmup else 1.0
+    return warmup * (schedule.final + (1 - schedule.final) * fall(schedule, progress))
+
+
+def fall(schedule: Schedule, progress: float) -> float:
+    """From 1 to 0, but for "step", which ends at a power of `gamma`."""
     if schedule.shape == "cosine":
-        fall = (1 + math.cos(math.pi * progress)) / 2
-    else:
-        fall = 1 - max(0.0, progress - schedule.flat) / max(1e-9, 1 - schedule.flat)
-    return warmup * (schedule.final + (1 - schedule.final) * fall)
+        return (1 + math.cos(math.pi * progress)) / 2
+    if schedule.shape == "flat-linear":
+        return 1 - max(0.0, progress - schedule.flat) / max(1e-9, 1 - schedule.flat)
+    if schedule.shape == "step":
+        return schedule.gamma ** sum(progress >= milestone for milestone in schedule.milestones)
+    return (1 - progress) ** schedule.power
 
 
 class WeightAverage:
@@ -42,8 +49,11 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        for average, current in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
-            if average.dtype.is_floating_point:
-                average.lerp_(current, 1 - decay)
-            else:
+        averages, currents = self.network.state_dict().values(), network.state_dict().values()
+        pairs = list(zip(averages, currents, strict=True))
+        weights = [(average, current) for average, current in pairs if average.dtype.is_floating_point]
+        if weights:
+            torch._foreach_lerp_(*map(list, zip(*weights, strict=True)), 1 - decay)
+        for average, current in pairs:
+            if not average.dtype.is_floating_point:
                 average.copy_(current)

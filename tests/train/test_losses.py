@@ -6,13 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
-from torch.nn import functional as F
 
+from deblur_hub.metrics import psnr
 from train.adversarial import PenalisedWasserstein
-from train.losses import PerceptualLoss, at_every_scale, frequency_loss, pixel_loss
-from train.recipe import Perceptual, Schedule
+from train.losses import at_every_scale, frequency_loss, pixel_loss, relativistic_least_squares
+from train.recipe import Schedule
 from train.schedule import WeightAverage, rate_factor
 
 
@@ -29,6 +28,22 @@ def test_pixel_losses_of_a_constant_difference():
     assert pixel_loss("charbonnier", sharp, sharp).item() == pytest.approx(1e-3)
     with pytest.raises(ValueError, match="'l3'"):
         pixel_loss("l3", sharp, sharp)
+
+
+def test_the_psnr_loss_is_minus_the_mean_of_the_pictures_psnr():
+    """Of values in [0, 1], in which a difference of 0.2 here is one of 0.1: 20 dB; and 0.02 is 40 dB."""
+    sharp = pictures()
+    restored = sharp + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)
+    assert pixel_loss("psnr", restored, sharp).item() == pytest.approx(-30, abs=0.01)
+    assert pixel_loss("psnr", sharp, sharp).item() == pytest.approx(-80, abs=1e-4)
+    noisy = (sharp + 0.1 * pictures(1)).requires_grad_()
+    loss = pixel_loss("psnr", noisy, sharp)
+    wanted = -psnr((noisy.detach() + 1) / 2, (sharp + 1) / 2).mean().item()
+    assert loss.item() == pytest.approx(wanted, abs=1e-3)
+    loss.backward()
+    error = (noisy - sharp).detach()
+    by_hand = 20 / math.log(10) * error / error.square().sum(dim=(1, 2, 3), keepdim=True) / 2  # of two pictures
+    assert torch.allclose(noisy.grad, by_hand, rtol=1e-3)
 
 
 def test_the_frequency_loss_of_a_constant_difference_is_its_one_coefficient():
@@ -87,6 +102,32 @@ def test_the_penalty_is_taken_between_the_pictures():
     assert log["penalty"].item() == pytest.approx(((mix.flatten(1).norm(dim=1) - 1) ** 2).mean().item(), rel=1e-5)
 
 
+def test_the_relativistic_loss_by_hand():
+    """Scores 3 and 1 of sharp pictures, whose mean is 2, and 0 and -2 of restored ones, whose mean is -1."""
+    sharp, restored = torch.tensor([3.0, 1.0]), torch.tensor([0.0, -2.0])
+    # Sharp: 3 + 1 - 1 = 3 and 1 + 1 - 1 = 1 too much; restored: 0 - 2 + 1 = -1 and -2 - 2 + 1 = -3.
+    assert relativistic_least_squares(sharp, restored).item() == (9 + 1) / 2 + (1 + 9) / 2
+    # The other way: 0 - 2 - 1 = -3 and -2 - 2 - 1 = -5; 3 + 1 + 1 = 5 and 1 + 1 + 1 = 3.
+    assert relativistic_least_squares(restored, sharp).item() == (9 + 25) / 2 + (25 + 9) / 2
+    # With means from elsewhere, 1.5 of sharp and 0.5 of restored: 1.5 and -0.5; -0.5 and -2.5.
+    means = {"mean_of_better": torch.tensor(1.5), "mean_of_worse": torch.tensor(0.5)}
+    assert relativistic_least_squares(sharp, restored, **means).item() == (2.25 + 0.25) / 2 + (0.25 + 6.25) / 2
+
+
+def test_the_means_of_the_batch_carry_gradients_and_given_means_do_not():
+    """With the batch's means all scores of one side moved alike change both squares; with given ones only their own."""
+    better, worse = torch.tensor([1.0, 3.0], requires_grad=True), torch.tensor([0.5, -0.5], requires_grad=True)
+    relativistic_least_squares(better, worse).backward()
+    # d/d(shift): 2 mean(better - 0 - 1) - 2 mean(worse - 2 + 1), by hand 2 * 1 + 2 * 1.
+    assert better.grad.sum().item() == pytest.approx(4)
+    assert worse.grad.sum().item() == pytest.approx(-4)
+    better.grad = worse.grad = None
+    zero = torch.tensor(0.0)
+    relativistic_least_squares(better, worse, mean_of_better=zero, mean_of_worse=zero).backward()
+    assert better.grad.tolist() == pytest.approx([0.0, 2.0])  # (better - 1) * 2 / 2
+    assert worse.grad.tolist() == pytest.approx([1.5, 0.5])  # (worse + 1) * 2 / 2
+
+
 def test_losses_of_several_scales_are_summed_against_the_sharp_picture_averaged_down():
     sharp = pictures(shape=(1, 3, 16, 24))
     halved = sharp.unflatten(3, (12, 2)).unflatten(2, (8, 2)).mean(dim=(3, 5))
@@ -100,41 +141,6 @@ def test_scales_of_a_size_that_does_not_divide_are_taken_rounded_up():
     """As `Generator` crops them: 15 and 25 at half the resolution are 8 and 13."""
     sharp = torch.full((1, 3, 15, 25), 0.5)
     assert at_every_scale(partial(pixel_loss, "l1"), [torch.zeros(1, 3, 8, 13), sharp], sharp).item() == 0.5
-
-
-def test_the_perceptual_loss_is_the_distance_of_the_features_of_one_layer(vgg19):
-    weights = load_file(vgg19)
-    restored, sharp = pictures(6), pictures(7)
-
-    def conv(values, index):
-        return F.conv2d(values, weights[f"features.{index}.weight"], weights[f"features.{index}.bias"], padding=1)
-
-    def conv1_2(picture):
-        return conv(F.relu(conv(picture, 0)), 2)
-
-    def relu2_1(picture):
-        shifted = (picture + 1) / 2 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-        scaled = shifted / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-        return F.relu(conv(F.max_pool2d(F.relu(conv1_2(scaled)), 2), 5))
-
-    plain = PerceptualLoss(Perceptual(layer="conv1_2", imagenet_normalised=False), vgg19)
-    assert plain(restored, sharp).item() == pytest.approx(
-        (conv1_2(restored) - conv1_2(sharp)).square().mean().item(), rel=1e-4
-    )
-    normalised = PerceptualLoss(Perceptual(layer="relu2_1"), vgg19)
-    assert normalised(restored, sharp).item() == pytest.approx(
-        (relu2_1(restored) - relu2_1(sharp)).square().mean().item(), rel=1e-4
-    )
-
-
-def test_the_perceptual_loss_is_zero_for_equal_pictures_and_trains_the_restored_one_alone(vgg19):
-    loss = PerceptualLoss(Perceptual(layer="relu1_2"), vgg19)
-    restored, sharp = pictures(6).requires_grad_(), pictures(7).requires_grad_()
-    assert loss(sharp, sharp.clone()).item() == 0
-    loss(restored, sharp).backward()
-    assert restored.grad.abs().sum() > 0
-    assert sharp.grad is None
-    assert all(weight.grad is None for weight in loss.parameters())
 
 
 def test_the_cosine_falls_from_one_to_the_final_rate():

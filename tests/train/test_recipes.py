@@ -170,7 +170,7 @@ def test_a_recipe_without_any_loss_is_refused(start):
 def test_an_unknown_recipe_names_those_that_are_known(start, tmp_path):
     assert start("compct") == (
         2,
-        "train: recipe 'compct': not known (known: compact, deblurgan) (did you mean 'compact'?)",
+        f"train: recipe 'compct': not known (known: {', '.join(known_recipes())}) (did you mean 'compact'?)",
     )
     code, words = start(str(tmp_path / "mine.toml"))
     assert code == 2
