@@ -2,11 +2,14 @@
 
 import hashlib
 import math
-import os
-from collections.abc import Iterator
+import secrets
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,64 +18,92 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from deblur_hub import blur
-from deblur_hub.datasets import SHARP, Pair, find_pairs, folders_below, picture_size, pictures_in
+from deblur_hub.datasets import Pair, count_notes, find_pairs, folders_below, picture_size, pictures_in
 from deblur_hub.errors import DatasetError
 
-from .recipe import Blur, Data, Frames, Validation
+from .recipe import Blur, Data, Frames, RecipeError, Validation
+from .synthesis import KERNEL_ROOM, Undeveloped, check_blur, collate, develop, draw_exposure
 
-KERNEL_ROOM = 6  # pixels that a blur kernel's square needs beside twice its path's length
+DISK_RESERVE = 2 * 2**30  # bytes that the cache leaves to checkpoints and others
+ALL_FRAMES = "GOPRO_Large_all"  # as the frames that GoPro was averaged from unpack: <this>/train/<scene>/000001.png
 Crop = tuple[Tensor, Tensor]  # blurred and sharp, (3, crop, crop) float32 in [-1, 1]
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a data folder holds: pairs to train on, pairs held out, runs of high-speed frames, sharp photographs."""
+    """What a data folder holds: pairs to train on, pairs held out, runs of high-speed frames, sharp photographs.
+
+    `notes` are sentences about it that a user should read.
+    """
 
     pairs: list[Pair]
     held_out: list[Pair]
     frames: list[list[Path]]
     sharp: list[Path]
+    notes: tuple[str, ...] = ()
 
 
 def find_material(root: Path, data: Data, validation: Validation) -> Material:
     """Sorts what lies below `root`: see `train/__main__.py` for the layouts.
 
+    What the layout, or a folder of the name, gives as test or validation part is not trained on, unless it is the root
+    itself. It is held out only where `validation.scenes` names it, for whoever chooses a model by the test set has no
+    test set.
+
     Raises:
         DatasetError: if a pair is broken, or there is nothing to train on.
     """
-    pairs = find_pairs(root, blur=data.blur_folder)
-    held_out = [pair for pair in pairs if Path(pair.scene).name in validation.scenes]
-    if not held_out and len(pairs) > 1 and validation.pairs:
+    pairs = find_pairs(root, blur=data.blur_folder, sharp=data.sharp_folder)
+    scenes, kept_apart = set(validation.scenes), {"test", "val"} - {root.name}
+    held_out = [pair for pair in pairs if scenes & set(Path(pair.scene).parts)]
+    kept_back = set(held_out)
+    apart = [pair for pair in pairs if pair not in kept_back and pair.split in kept_apart]
+    kept_back |= set(apart)
+    trained = [pair for pair in pairs if pair not in kept_back]
+    if not held_out and len(trained) > 1 and validation.pairs:
         # Evenly spread, and never more than a tenth, so that a small set keeps something to train on.
-        count = min(validation.pairs, max(1, len(pairs) // 10))
-        held_out = [pairs[i * len(pairs) // count] for i in range(count)]
+        count = min(validation.pairs, max(1, len(trained) // 10))
+        held_out = [trained[i * len(trained) // count] for i in range(count)]
+        trained = [pair for pair in trained if pair not in set(held_out)]
+    partners = {path for pair in pairs for path in (pair.blurred, pair.sharp)}
+    frames, sharp = find_singles(root, partners, data, leave=scenes | kept_apart)
+    notes = count_notes(pairs)
+    if apart:
+        splits = " and ".join(repr(split) for split in sorted({pair.split for pair in apart}))
+        notes.append(f"{len(apart)} pairs of {splits} are not trained on")
+    if not (trained or frames or sharp):
+        left = f" ({notes[-1]}; give that folder itself if you must)" if apart else ""
+        raise DatasetError(
+            f"{root}: nothing to train on{left}; it needs folders '{data.blur_folder}' and '{data.sharp_folder}' with "
+            f"partners of one name, a folder of frames whose name ends in 'fps', or photographs in "
+            f"'{data.sharp_folder}' or in itself"
+        )
+    return Material(trained, held_out, frames, sharp, tuple(notes))
+
+
+def find_singles(
+    root: Path, partners: set[Path], data: Data, *, leave: set[str]
+) -> tuple[list[list[Path]], list[Path]]:
+    """Runs of frames, and sharp photographs that are no partners; nothing from below folders whose names are left."""
     frames, sharp = [], []
     for folder in folders_below(root):
-        relative = folder.relative_to(root).parts
-        if set(validation.scenes) & set(relative):
+        below = folder.relative_to(root).parts
+        if leave & set(below):
             continue
-        if any(part.endswith("fps") for part in relative):
-            frames.append(pictures_in(folder))
-        elif SHARP in relative and not (folder.parent / data.blur_folder).is_dir():
-            sharp += pictures_in(folder)
-    kept_back = set(held_out)
-    material = Material(
-        [pair for pair in pairs if pair not in kept_back],
-        held_out,
-        [run for run in frames if len(run) >= data.frames.most],
-        sharp,
-    )
-    if not (material.pairs or material.frames or material.sharp):
-        raise DatasetError(
-            f"{root}: nothing to train on; it needs folders '{data.blur_folder}' and '{SHARP}' with "
-            f"partners of one name, a folder of frames whose name ends in 'fps', or photographs in "
-            f"'{SHARP}'"
-        )
-    return material
+        pictures = [path for path in pictures_in(folder) if path not in partners]
+        if any(part.endswith("fps") or part == ALL_FRAMES for part in (root.name, *below)):
+            frames.append(pictures)
+        elif data.sharp_folder in (root.name, *below) or not (partners or below):
+            sharp += pictures
+    return [run for run in frames if len(run) >= data.frames.most], sharp
 
 
 class PictureCache:
-    """Decoded pictures as memory-mapped arrays in a folder: each is decoded once for all workers, runs, processes."""
+    """Decoded pictures as memory-mapped arrays in a folder: each is decoded once for all workers, runs, processes.
+
+    Each is a `.npy` file that is put in place whole, so that any number of processes may build the cache at once, and
+    a kill leaves none that is cut short. Where the disk has no room to spare, pictures are decoded again each time.
+    """
 
     def __init__(self, folder: Path, *, resize: tuple[int, ...] = ()) -> None:
         self.folder = folder
@@ -88,10 +119,17 @@ class PictureCache:
         key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{self.resize}"
         cached = self.folder / f"{hashlib.sha1(key.encode()).hexdigest()}.npy"
         if not cached.exists():
-            aside = cached.with_suffix(f".{os.getpid()}.part")
+            aside = cached.with_suffix(f".{secrets.token_hex(8)}.part")
             picture = decode(path, self.resize)
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
+                if shutil.disk_usage(self.folder).free < picture.nbytes + DISK_RESERVE:
+                    warnings.warn(
+                        f"{self.folder}: has under {DISK_RESERVE >> 30} GiB to spare, so that pictures are decoded "
+                        "again and again; free some space or name another folder with --cache",
+                        stacklevel=2,
+                    )
+                    return picture
                 with aside.open("wb") as file:
                     np.save(file, picture)
                 aside.replace(cached)
@@ -164,47 +202,59 @@ class FrameSource:
 
 
 class SharpSource:
-    """Sharp photographs under synthetic camera shake."""
+    """Sharp photographs under synthetic blur."""
 
     def __init__(self, paths: list[Path], options: Blur, crop: int, cache: PictureCache) -> None:
         self.paths, self.options, self.cache = paths, options, cache
-        # The longest path whose kernel still fits around a crop of each picture.
-        least = math.ceil(crop + 2 * options.shortest + KERNEL_ROOM)
-        self.room = [(min(require_size(path, cache.resize, least, crop)) - crop - KERNEL_ROOM) / 2 for path in paths]
+        if paths:
+            check_blur(options)
+        least = crop + 2 * math.ceil(options.shortest + KERNEL_ROOM / 2)
+        # Pixels around a crop of each picture that its blur may draw from.
+        self.room = [(min(require_size(path, cache.resize, least, crop)) - crop) // 2 for path in paths]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def crop(self, item: int, size: int, rng: np.random.Generator) -> Crop:
-        options = self.options
-        kernel = torch.ones(1, 1)
-        if rng.uniform() >= options.none:
-            length = rng.uniform(options.shortest, min(options.longest, self.room[item]))
-            kernel = blur.trajectory_kernel(blur.shake_trajectory(rng, length=length))
-        radius = kernel.shape[-1] // 2
+    def draw(self, item: int, size: int, rng: np.random.Generator) -> Undeveloped:
+        """A window of the photograph, turned at random, and the exposure that it waits for."""
         picture = self.cache(self.paths[item])
-        window = random_window(picture.shape, size + 2 * radius, rng)
-        values = (as_values(picture[window]) + 1) / 2
-        blurred = blur.to_display(blur.convolve(blur.to_linear(values), kernel)) if radius else values.clone()
-        if rng.uniform() < options.noise:
-            blurred = blur.add_sensor_noise(
-                blurred, rng, shot=rng.uniform(0, options.most_shot_noise), read=rng.uniform(0, options.most_read_noise)
-            )
-        sharp = values[:, radius : radius + size, radius : radius + size]
-        return (blurred * 255 + 0.5).floor().div(127.5) - 1, sharp * 2 - 1
+        free = np.array(picture.shape[:2]) - size
+        at = rng.uniform(size=2)
+        exposure, margin = draw_exposure(
+            self.options,
+            rng,
+            crop=size,
+            room=self.room[item],
+            frame=picture.shape[1::-1],
+            place=tuple(((at - 0.5) * free)[::-1]),
+        )
+        top, left = (int(part) for part in at * (free - 2 * margin + 1))
+        side = size + 2 * margin
+        window = torch.from_numpy(np.array(picture[top : top + side, left : left + side])).permute(2, 0, 1)
+        return Undeveloped(symmetry(rng)(window).contiguous(), exposure, size)
+
+    def crop(self, item: int, size: int, rng: np.random.Generator) -> Crop:
+        return tuple(picture[0] for picture in develop(collate([self.draw(item, size, rng)]), "cpu"))
 
 
 class TrainingSet(Dataset):
     """Positions -> crops. Position p is sample p % epoch_length of epoch p // epoch_length.
 
     Within an epoch each source is drawn from by its weight; a source gives all its items once before any comes again.
+
+    Args:
+        on_device: leave synthetic blur to the training device; batches must then pass through `synthesis.collate`, and
+            on the device through `synthesis.develop`.
     """
 
-    def __init__(self, material: Material, data: Data, *, seed: int, cache: PictureCache) -> None:
+    def __init__(
+        self, material: Material, data: Data, *, seed: int, cache: PictureCache, on_device: bool = False
+    ) -> None:
         mix = data.mix
         # What the recipe does not draw from is not looked at either: its pictures may be too small.
+        sets = by_set(material.pairs, data.sets) if mix.pairs else []
         sources = [
-            (PairSource(material.pairs if mix.pairs else [], data.candidates, data.crop, cache), mix.pairs),
+            *((PairSource(pairs, data.candidates, data.crop, cache), mix.pairs * part) for pairs, part in sets),
             (
                 FrameSource(material.frames if mix.frames else [], data.frames, data.candidates, data.crop, cache),
                 mix.frames,
@@ -221,7 +271,7 @@ class TrainingSet(Dataset):
         self.length = data.epoch_length or max(len(source) for source in self.sources)
         shares = np.floor(self.length * weights / weights.sum()).astype(int)
         shares[0] += self.length - shares.sum()
-        self.shares, self.size, self.seed = shares, data.crop, seed
+        self.shares, self.size, self.seed, self.on_device = shares, data.crop, seed, on_device
 
     def __len__(self) -> int:
         return self.length
@@ -241,12 +291,42 @@ class TrainingSet(Dataset):
     def permutation(self, source: int, lap: int, length: int) -> np.ndarray:
         return np.random.default_rng([self.seed, 2, source, lap]).permutation(length)
 
-    def __getitem__(self, position: int) -> Crop:
+    def __getitem__(self, position: int) -> Crop | Undeveloped:
         epoch, index = divmod(position, self.length)
         source, item = self.plan(epoch)[index]
         rng = np.random.default_rng([self.seed, 3, epoch, index])
-        blurred, sharp = self.sources[source].crop(int(item), self.size, rng)
-        return augment(blurred, sharp, rng)
+        source = self.sources[source]
+        if isinstance(source, SharpSource):
+            return (source.draw if self.on_device else source.crop)(int(item), self.size, rng)
+        return augment(*source.crop(int(item), self.size, rng), rng)
+
+
+def by_set(pairs: list[Pair], weights: dict[str, Any]) -> list[tuple[list[Pair], float]]:
+    """Pairs apart by set, each with the part that is drawn from it; pairs of no named set are left out.
+
+    A name is that of a published set or of a folder on the way to the pairs; the first that fits counts.
+
+    Raises:
+        RecipeError: if a weight is not a number above 0.
+        DatasetError: if there is nothing of that name.
+    """
+    if not weights or not pairs:
+        return [(pairs, 1.0)]
+    chosen: dict[str, list[Pair]] = {name: [] for name in weights}
+    for pair in pairs:
+        names = {pair.source, *Path(pair.scene).parts}
+        if name := next((name for name in weights if name in names), ""):
+            chosen[name].append(pair)
+    for name, weight in weights.items():
+        if type(weight) not in (int, float) or not 0 < weight < math.inf:
+            raise RecipeError(f"data.sets.{name} is a weight and must be a number above 0, not {weight!r}")
+        if not chosen[name]:
+            known = sorted({part for pair in pairs for part in (pair.source, *Path(pair.scene).parts[:1]) if part})
+            raise DatasetError(
+                f"data.sets names '{name}', but no pairs to train on are of that set or below a folder of that name "
+                f"(there are: {', '.join(known) or 'pairs without a folder of their own'})"
+            )
+    return [(chosen[name], weight / sum(weights.values())) for name, weight in weights.items()]
 
 
 class PositionSampler(Sampler[list[int]]):
@@ -301,10 +381,13 @@ def as_values(picture: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().div_(127.5).sub_(1)
 
 
+def symmetry(rng: np.random.Generator) -> Callable[[Tensor], Tensor]:
+    """One of the eight symmetries of the square, for (..., H, W)."""
+    flip, turns = rng.uniform() < 0.5, int(rng.integers(4))
+    return lambda picture: (picture.flip(-1) if flip else picture).rot90(turns, (-2, -1))
+
+
 def augment(blurred: Tensor, sharp: Tensor, rng: np.random.Generator) -> Crop:
-    """One of the eight symmetries of the square, the same for both."""
-    both = torch.stack([blurred, sharp])
-    if rng.uniform() < 0.5:
-        both = both.flip(-1)
-    both = both.rot90(int(rng.integers(4)), (-2, -1)).contiguous()
+    """One symmetry for both."""
+    both = symmetry(rng)(torch.stack([blurred, sharp])).contiguous()
     return both[0], both[1]

@@ -1,5 +1,6 @@
 """Training samples: a pure function of seed and position; what is wrong with a folder is said before the first step."""
 
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -10,9 +11,10 @@ from torch.utils.data import DataLoader
 
 from deblur_hub import blur
 from deblur_hub.errors import DatasetError
-from tests.train.tiny_runs import make_frames, make_pairs, photograph, save
+from tests.train.tiny_runs import arguments, make_frames, make_pairs, photograph, save, spawn
+from train.__main__ import main
 from train.data import Material, PictureCache, PositionSampler, SharpSource, TrainingSet, augment, find_material
-from train.recipe import Blur, Data, Frames, Mix, Validation
+from train.recipe import Blur, Data, Frames, Mix, RecipeError, Validation
 
 DATA = Data(
     crop=32,
@@ -335,3 +337,103 @@ def test_a_picture_that_changed_or_is_wanted_in_another_size_is_decoded_anew(tmp
 def test_an_empty_material_is_refused():
     with pytest.raises(DatasetError, match="none of the kinds of pictures"):
         TrainingSet(Material([], [], [], []), DATA, seed=0, cache=None)
+
+
+def test_sets_are_mixed_by_their_weights(samples, tmp_path):
+    root = tmp_path / "data"
+    make_pairs(root / "train" / "GOPR0001_11_00", 4, seed=0)
+    make_pairs(root / "mine" / "a", 3, seed=10)
+    make_pairs(root / "other", 2, seed=20)
+    make_pairs(root / "held", 1, seed=30)
+    data = Data(crop=32, epoch_length=12, sets={"GoPro": 3, "mine": 1.0})
+    made = samples(data=data, root=root)
+    assert [len(source) for source in made.sources] == [4, 3]
+    counts = Counter(int(which) for epoch in range(4) for which, _ in made.plan(epoch))
+    assert [counts[number] for number in (0, 1)] == [36, 12]
+    assert {pair.scene for source in made.sources for pair in source.pairs} == {"train/GOPR0001_11_00", "mine/a"}
+    with pytest.raises(DatasetError) as error:
+        samples(data=Data(crop=32, sets={"REDS": 1.0}), root=root)
+    assert str(error.value).endswith("of that name (there are: GoPro, mine, other, train)")
+    with pytest.raises(RecipeError, match=r"data\.sets\.mine is a weight and must be a number above 0, not 'much'"):
+        samples(data=Data(crop=32, sets={"mine": "much"}), root=root)
+
+
+def test_the_test_part_of_a_set_is_not_trained_on_unless_it_is_all_there_is(tmp_path):
+    for part, count in (("train/GOPR0001_11_00", 4), ("test/GOPR0002_11_00", 3)):
+        make_pairs(tmp_path / part, count, seed=0)
+    save(photograph(5), tmp_path / "test" / "sharp" / "x.png")
+    make_frames(tmp_path / "val" / "240fps", 5, seed=1)
+    material = find_material(tmp_path, DATA, Validation(pairs=1))
+    assert {pair.scene for pair in (*material.pairs, *material.held_out)} == {"train/GOPR0001_11_00"}
+    assert (material.sharp, material.frames) == ([], [])
+    assert "3 pairs of 'test' are not trained on" in material.notes
+    asked = find_material(tmp_path, DATA, Validation(scenes=("test",)))
+    assert (len(asked.pairs), {pair.split for pair in asked.held_out}) == (4, {"test"})
+    assert len(find_material(tmp_path / "test", DATA, Validation(pairs=0)).pairs) == 3
+
+
+def test_a_folder_of_photographs_is_enough(tmp_path):
+    paths = [save(photograph(number), tmp_path / "album" / f"{number}.png") for number in range(2)]
+    assert find_material(tmp_path / "album", DATA, Validation()).sharp == paths
+    with pytest.raises(DatasetError, match="nothing to train on"):
+        find_material(tmp_path, DATA, Validation())  # whose pictures may be of any kind
+    for number in range(2):
+        save(photograph(number), tmp_path / "sharp" / "deeper" / f"{number}.png")
+    assert len(find_material(tmp_path / "sharp", DATA, Validation()).sharp) == 2
+
+
+def test_what_a_set_lacks_is_said_when_a_run_starts(start, tmp_path, capfd):
+    make_pairs(tmp_path / "data" / "train" / "GOPR0001_11_00", 4, seed=0)
+    code = main(
+        arguments("compact", data=tmp_path / "data", output=tmp_path / "run", cache=tmp_path / "cache", steps=1)
+    )
+    assert code == 0
+    assert "\nGoPro: 4 of the 2103 pairs of 'train' are here; say so beside any score\n" in capfd.readouterr().out
+
+
+def test_folders_of_pairs_may_have_other_names(start, tmp_path):
+    make_pairs(tmp_path / "data", 3, seed=0)
+    (tmp_path / "data" / "blur").rename(tmp_path / "data" / "input")
+    (tmp_path / "data" / "sharp").rename(tmp_path / "data" / "target")
+    names = ("data.blur_folder=input", "data.sharp_folder=target")
+    assert start("compact", *names, data=tmp_path / "data", steps=1)[0] == 0
+    (tmp_path / "data" / "target" / "001.png").unlink()
+    code, words = start("compact", *names, data=tmp_path / "data", output=tmp_path / "other")
+    assert (code, words.split(": ")[1]) == (2, f"{tmp_path}/data/input/001.png")
+
+
+READER = """
+import sys
+from pathlib import Path
+from train.data import PictureCache
+cache = PictureCache(Path(sys.argv[1]))
+total = 0
+for path in sorted(Path(sys.argv[2]).glob("*.png")):
+    total += int(cache(path).sum())
+print(total)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_may_build_the_cache_at_once(tmp_path):
+    total = 0
+    for number in range(24):
+        total += int(photograph(number, (200, 160)).sum())
+        save(photograph(number, (200, 160)), tmp_path / "data" / f"{number:02}.png")
+    readers = [spawn("-c", READER, str(tmp_path / "cache"), str(tmp_path / "data")) for _ in range(2)]
+    for reader in readers:
+        said, complaint = reader.communicate(timeout=120)
+        assert (said.strip(), complaint) == (str(total), "")
+    files = list((tmp_path / "cache").iterdir())
+    assert len(files) == 24
+    assert {path.suffix for path in files} == {".npy"}
+    assert isinstance(PictureCache(tmp_path / "cache")(tmp_path / "data" / "00.png"), np.memmap)
+
+
+def test_a_disk_without_room_to_spare_is_left_alone(tmp_path, monkeypatch):
+    path = save(photograph(0), tmp_path / "a.png")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(10**12, 10**12, 2**30))
+    with pytest.warns(UserWarning, match="has under 2 GiB to spare"):
+        picture = PictureCache(tmp_path / "cache")(path)
+    assert np.array_equal(picture, photograph(0))
+    assert list((tmp_path / "cache").iterdir()) == []

@@ -1,0 +1,65 @@
+"""Batches of training samples, loaded in this process or by workers beside it."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from deblur_hub.errors import DatasetError
+
+from .data import PositionSampler, TrainingSet
+from .recipe import Recipe
+from .run import StepError
+from .synthesis import Batch, collate
+from .together import WARNINGS
+
+
+def draw_from(
+    samples: TrainingSet, recipe: Recipe, accelerator: Accelerator, *, first_batch: int = 0, batches: int = 2**40
+) -> Iterator[Batch]:
+    """This process's part of the batches, in their order; each is for `synthesis.develop`."""
+    sampler = PositionSampler(
+        first_batch=first_batch,
+        batches=batches,
+        batch_size=recipe.data.batch_size,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    return iter(
+        DataLoader(
+            samples,
+            batch_sampler=sampler,
+            num_workers=recipe.data.workers,
+            pin_memory=accelerator.device.type == "cuda",
+            worker_init_fn=leave_interrupts_to_main,
+            collate_fn=collate,
+        )
+    )
+
+
+def draw(loader: Iterator[Batch]) -> Batch:
+    """The next batch.
+
+    Raises:
+        StepError: with the sentence of a `DatasetError`, which arrives from a worker wrapped in its traceback.
+    """
+    try:
+        return next(loader)
+    except DatasetError as reason:
+        raise StepError(str(reason).rpartition("DatasetError: ")[2].strip()) from None
+
+
+def leave_interrupts_to_main(_worker: int) -> None:
+    """Signals reach every process of a terminal or a job: workers end with the main one, which may still need them."""
+    for number in (signal.SIGINT, *WARNINGS):
+        signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = pass_over_hang_ups
+
+
+def pass_over_hang_ups(kind: type[BaseException], reason: BaseException, trace: TracebackType | None) -> None:
+    """A worker's thread that hands over batches may find the main process gone in mid-transfer, which is no news."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, reason, trace)
