@@ -1,5 +1,6 @@
 """The README of a saved model, from what was measured."""
 
+import json
 from typing import Any
 
 from .config import GeneratorConfig
@@ -48,7 +49,13 @@ def converted_card(config: GeneratorConfig, layout: str, file: str) -> str:
 
 
 def training_card(
-    recipe: dict[str, Any], mean: dict[str, float], rows: list[dict[str, Any]], steps: int, seconds: float
+    recipe: dict[str, Any],
+    mean: dict[str, float],
+    rows: list[dict[str, Any]],
+    steps: int,
+    seconds: float,
+    *,
+    recipe_text: str = "",
 ) -> str:
     """The card of a model as training leaves it.
 
@@ -57,9 +64,13 @@ def training_card(
         mean: psnr, ssim, blurred_psnr, blurred_ssim; empty where nothing was held out.
         rows: the same for each held-out pair, with its `name`.
         steps, seconds: how far and how long it was trained.
+        recipe_text: the recipe as a file that trains such a model again.
     """
     name = recipe["name"]
-    text = FRONT_MATTER.format(license="apache-2.0") + (
+    front = FRONT_MATTER.format(license="apache-2.0")
+    if mean:
+        front = front.removesuffix("---\n") + model_index(name, mean, len(rows)) + "---\n"
+    text = front + (
         f"\n# {name}\n\nA photo deblurring generator, trained with deblur-hub's recipe `{name}` for {steps} steps "
         f"({seconds / 60:.0f} minutes) of {recipe['data']['batch_size']} crops of {recipe['data']['crop']} pixels.\n\n"
     )
@@ -68,7 +79,32 @@ def training_card(
             "## Scores while training\n\nOn the pairs held out of training, at full size, RGB, rounded to 8 bits; "
             "where these pairs chose the checkpoint they flatter it a little.\n\n" + score_table(mean, rows) + "\n"
         )
-    return text + USE.format(name="path/to/this/folder")
+    text += USE.format(name="path/to/this/folder")
+    if recipe_text:
+        text += (
+            f"\n## Recipe\n\nSaved as `{name}.toml`, it trains such a model again: "
+            f"`accelerate launch train/ --recipe {name}.toml --data DATA --output runs/{name}`.\n\n"
+            f"```toml\n{recipe_text.strip()}\n```\n"
+        )
+    return text
+
+
+def model_index(name: str, mean: dict[str, float], pairs: int) -> str:
+    """The measured means as the hub's pages list them, in YAML."""
+    metrics = "".join(
+        f"    - type: {key}\n      name: {title}\n      value: {mean[key]:.{places}f}\n"
+        for key, title, places in (
+            ("psnr", "PSNR, dB", 2),
+            ("ssim", "SSIM", 4),
+            ("blurred_psnr", "PSNR of the blurred input, dB", 2),
+            ("blurred_ssim", "SSIM of the blurred input", 4),
+        )
+    )
+    return (
+        f"model-index:\n- name: {json.dumps(name)}\n  results:\n  - task:\n      type: image-to-image\n"
+        f"      name: Image deblurring\n    dataset:\n      type: held-out-pairs\n"
+        f"      name: {pairs} pairs held out of the training data\n    metrics:\n{metrics}"
+    )
 
 
 def release_card(

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,7 +45,7 @@ def release(
     card = release_card(
         generator.config,
         {column: evaluation.mean(column) for column in columns},
-        [asdict(row) for row in evaluation.rows],
+        [{"name": row.name, **row.scores} for row in evaluation.rows],
         dataset=str(pairs),
         training=training,
     )

@@ -3,7 +3,7 @@
     with HubServer() as hub:
         hub.address     # for HF_ENDPOINT, which the client reads once, when it is imported
 
-Repositories have branches and commits; a commit maps paths to contents. Files whose name ends in .safetensors go
+Repositories have branches, tags and commits; a commit maps paths to contents. Files whose name ends in .safetensors go
 through the LFS protocol, others into the commit itself. A request without the right token does not see private
 repositories. `log` holds every request, as "METHOD /path"; `watch` is called with each, once it is answered.
 """
@@ -30,17 +30,29 @@ START_SECONDS = 20
 
 @dataclass
 class Repository:
-    """Commits by their hash, oldest first, and the branches that point to them."""
+    """Commits by their hash, oldest first, and the branches and tags that point to them."""
 
     private: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=lambda: {digest(b"empty"): {}})
     branches: dict[str, str] = field(default_factory=lambda: {"main": digest(b"empty")})
+    tags: dict[str, str] = field(default_factory=dict)
 
     def commit(self, branch: str, files: dict[str, bytes]) -> str:
         names = json.dumps([len(self.commits), sorted((path, digest(content)) for path, content in files.items())])
         self.commits[made := digest(names.encode())] = files
         self.branches[branch] = made
         return made
+
+    def resolve(self, revision: str) -> str:
+        """The commit that a branch, a tag or a hash stands for; the word itself where there is none."""
+        return self.branches.get(revision) or self.tags.get(revision) or revision
+
+
+def git_name(path: str, content: bytes) -> str:
+    """What the hub says a file's content is called: LFS files by their SHA-256, others as git does."""
+    if path.endswith(".safetensors"):
+        return hashlib.sha256(content).hexdigest()
+    return digest(b"blob %d\0" % len(content) + content)
 
 
 def digest(content: bytes) -> str:
@@ -88,6 +100,8 @@ class HubServer:
                 Route("/api/models" + repo, self.info),
                 Route("/api/models" + repo + "/revision/{revision}", self.info),
                 Route("/api/models" + repo + "/branch/{revision}", self.branch, methods=["POST"]),
+                Route("/api/models" + repo + "/tag/{revision}", self.tag, methods=["POST"]),
+                Route("/api/models" + repo + "/refs", self.refs),
                 Route("/api/models" + repo + "/preupload/{revision}", self.preupload, methods=["POST"]),
                 Route("/api/models" + repo + "/commit/{revision}", self.commit, methods=["POST"]),
                 Route("/{owner}/{name}.git/info/lfs/objects/batch", self.batch, methods=["POST"]),
@@ -140,7 +154,7 @@ class HubServer:
         if repository is None:
             return refusal(401, "RepoNotFound")
         revision = request.path_params.get("revision", "main")
-        commit = repository.branches.get(revision, revision)
+        commit = repository.resolve(revision)
         if commit not in repository.commits:
             return refusal(404, "RevisionNotFound")
         return JSONResponse(
@@ -163,10 +177,36 @@ class HubServer:
         repository.branches[name] = repository.branches["main"]
         return Response()
 
+    async def tag(self, request: Request) -> Response:
+        repository = self.found(request)
+        if repository is None or not self.trusted(request):
+            return refusal(401, "RepoNotFound")
+        name, commit = (await request.json())["tag"], repository.resolve(request.path_params["revision"])
+        if commit not in repository.commits:
+            return refusal(404, "RevisionNotFound")
+        if name in repository.tags:
+            return Response(status_code=409)
+        repository.tags[name] = commit
+        return Response()
+
+    async def refs(self, request: Request) -> Response:
+        repository = self.found(request)
+        if repository is None:
+            return refusal(401, "RepoNotFound")
+
+        def listed(kind: str, held: dict[str, str]) -> list[dict[str, str]]:
+            return [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": held[name]} for name in held]
+
+        return JSONResponse(
+            {"branches": listed("heads", repository.branches), "tags": listed("tags", repository.tags), "converts": []}
+        )
+
     # --- publishing ------------------------------------------------------------------------------------------------
 
     async def preupload(self, request: Request) -> Response:
         files = (await request.json())["files"]
+        repository = self.found(request)
+        held = repository.commits[repository.branches[request.path_params["revision"]]] if repository else {}
         return JSONResponse(
             {
                 "files": [
@@ -174,6 +214,7 @@ class HubServer:
                         "path": file["path"],
                         "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
                         "shouldIgnore": False,
+                        "oid": git_name(file["path"], held[file["path"]]) if file["path"] in held else None,
                     }
                     for file in files
                 ]
@@ -232,7 +273,7 @@ class HubServer:
         if repository is None:
             return refusal(401, "RepoNotFound")
         revision, path = request.path_params["revision"], request.path_params["path"]
-        commit = repository.branches.get(revision, revision)
+        commit = repository.resolve(revision)
         if commit not in repository.commits:
             return refusal(404, "RevisionNotFound")
         if path not in repository.commits[commit]:
