@@ -6,12 +6,28 @@
     ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/ --recipe ...    two CPU processes
 
 DATA is searched to any depth for
-    <scene>/blur and <scene>/sharp     pairs, partners of one name: GoPro as it is unpacked, or two folders of your own
-    <anything>fps/<run>                consecutive frames of a high-speed camera, which are averaged to blurred pictures
-    sharp/... without a blur/ beside   sharp photographs, which are blurred synthetically
+    <scene>/blur and <scene>/sharp     pairs, partners of one name: GoPro as it is unpacked, or two folders of your own,
+                                       which --set data.blur_folder=NAME and data.sharp_folder=NAME may name otherwise
+    HIDE, RealBlur-J and -R, REDS      pairs in the layouts that these unpack to, RealBlur's lists included
+    <anything>fps/<run>                consecutive frames of a high-speed camera, averaged to blurred pictures,
+                                       as are those of GOPRO_Large_all
+    sharp/... without a blur/ beside   sharp photographs, which are blurred synthetically; DATA itself may hold them too
 
-A run can be stopped at any moment and goes on from its last checkpoint with --resume. The recipes are
-train/recipes/*.toml.
+Folders called test or val are not trained on. --set data.sets.GoPro=3 --set data.sets.REDS=1 mixes sets by weight.
+Pictures are decoded once, into memory-mapped arrays in the folder --cache, which all runs and processes share.
+
+    train/ --recipe NAME --data DATA --dry-run              what it would be: the recipe, its cost, two steps measured
+    train/ --recipe NAME --benchmark [--data DATA]          how fast its steps are, in several ways
+    train/ --compare runs/*                                 several runs in one plot, and a table of them
+
+A run leaves metrics.jsonl, tensorboard/ (`tensorboard --logdir runs`), samples/ and at its end curves.png in OUTPUT.
+--push-to-hub owner/name publishes the model at the end, --push-every-best each best one too, tagged with their steps;
+where that fails the run ends with exit code 3 and says which `deblur-hub publish` makes up for it.
+
+A run can be stopped at any moment and goes on from its newest whole checkpoint with --resume. SIGTERM and SIGUSR1, to
+any process of it, end the step, keep a checkpoint and leave with exit code 75, upon which a job script may queue it
+again; the README has one for Slurm. Other codes: 0 done, 2 a mistake of the user's, 3 not published, 4 another process
+is gone, 130 Ctrl-C. The recipes are train/recipes/*.toml.
 """
 
 import argparse
@@ -24,27 +40,36 @@ if not __package__:  # `accelerate launch train/` runs this file as a plain scri
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
-from accelerate import Accelerator
 
 from deblur_hub.errors import DeblurHubError
-from deblur_hub.restoration import has_fast_bfloat16
-from train.loop import Run, StepError, train
+from train.benchmark import benchmark, measure_one, report
+from train.checks import first_line
+from train.curves import METRICS, compare
+from train.estimate import dry_run
+from train.launch import lost_partner, make_accelerator, require_sound_launch
+from train.loop import train
+from train.publish import Publisher
 from train.recipe import Recipe, RecipeError, known_recipes, load_recipe
+from train.run import Run, StepError
+from train.together import StopRequest
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
+GO_ON = 75  # EX_TEMPFAIL: stopped by a signal, with a checkpoint to go on from; a job script queues it again
+ABANDONED = 4  # by another process of the run
+NOT_PUBLISHED = 3  # the exit code of a run that went well, but whose model is on the disk alone
 DEFAULT_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "deblur-hub" / "pictures"
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
+        if options.compare:
+            return show_comparison(options.compare, options.output)
         recipe = load_recipe(options.recipe, options.set)
-        accelerator = make_accelerator(recipe)
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and accelerator.num_processes == 1:
-            raise RecipeError(
-                "several processes were launched, but each believes that it is alone; for CPUs launch "
-                "with 'ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 train/ ...'"
-            )
+        if options.benchmark:
+            return show_benchmark(recipe, options)
+        accelerator = make_accelerator(recipe, options.patience)
+        require_sound_launch(accelerator)
         if accelerator.device.type == "cpu":
             # accelerate launch leaves one thread to each process, however many cores there are.
             torch.set_num_threads(options.threads or max(1, usable_cores() // accelerator.num_processes))
@@ -58,8 +83,19 @@ def main(arguments: list[str] | None = None) -> int:
             options.init_from,
             options.perceptual_weights,
         )
-        train(recipe, run, accelerator)
+        if options.push_to_hub and not options.dry_run:
+            run.publisher = Publisher(
+                options.push_to_hub, private=options.push_private, every_best=options.push_every_best
+            )
+        if options.benchmark_one:
+            measure_one(recipe, run, accelerator, seconds=options.benchmark_one)
+        elif options.dry_run:
+            dry_run(recipe, run, accelerator)
+        else:
+            train(recipe, run, accelerator)
         accelerator.end_training()
+        if run.publisher and not run.publisher.finish():
+            return NOT_PUBLISHED
     except DeblurHubError as mistake:
         # All processes see a mistake in the recipe or the data folder, but maybe only one the picture that is broken.
         if int(os.environ.get("RANK", 0)) == 0 or isinstance(mistake, StepError):
@@ -77,6 +113,21 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("train: stopped; go on with --resume", file=sys.stderr)
         return 130
+    except StopRequest as wish:
+        if int(os.environ.get("RANK", 0)) == 0:
+            print(f"train: {wish}; go on with --resume", file=sys.stderr)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        return GO_ON
+    except RuntimeError as reason:
+        if not lost_partner(reason):
+            raise
+        print(
+            "train: another process of this run has ended or does not answer "
+            f"({first_line(reason)}); look for its message, then go on with --resume",
+            file=sys.stderr,
+        )
+        return ABANDONED
     return 0
 
 
@@ -84,9 +135,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="accelerate launch train/", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", required=True, help=f"one of {', '.join(known_recipes())}, or a .toml file")
-    parser.add_argument("--data", required=True, type=Path, help="folder with the pictures")
-    parser.add_argument("--output", required=True, type=Path, help="folder of this run")
+    parser.add_argument("--recipe", help=f"one of {', '.join(known_recipes())}, or a .toml file")
+    parser.add_argument("--data", type=Path, help="folder with the pictures")
+    parser.add_argument("--output", type=Path, help="folder of this run")
     parser.add_argument("--steps", type=positive, default=0, help="instead of the recipe's")
     parser.add_argument(
         "--set",
@@ -102,17 +153,83 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="TIME",
         help="stop after 90s, 9m or 2h of training in all; the schedule stretches over it",
     )
+    parser.add_argument(
+        "--patience",
+        type=duration,
+        default=600.0,
+        metavar="TIME",
+        help="how long processes wait for each other before they give up (10m)",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the output folder's last checkpoint")
     parser.add_argument("--init-from", default="", metavar="MODEL", help="start from the weights of a saved model")
     parser.add_argument(
         "--perceptual-weights",
         type=Path,
         metavar="FILE",
-        help="VGG19 in torchvision's layout, as safetensors, instead of a download",
+        help="the perceptual loss's network in torchvision's layout, as safetensors, instead of a download",
     )
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for decoded pictures (%(default)s)")
     parser.add_argument("--threads", type=positive, default=0, help="of each CPU process (all cores, shared evenly)")
-    return parser.parse_args(arguments)
+    parser.add_argument("--dry-run", action="store_true", help="print what the run would be, and do two steps of it")
+    parser.add_argument(
+        "--push-to-hub", default="", metavar="OWNER/NAME", help="publish the model at the end, tagged with its step"
+    )
+    parser.add_argument("--push-every-best", action="store_true", help="publish each best model, and not the end alone")
+    parser.add_argument("--push-private", action="store_true", help="make the repository private, if it is made")
+    parser.add_argument(
+        "--compare", nargs="+", type=Path, metavar="RUN", help="draw the runs of these folders, and train nothing"
+    )
+    parser.add_argument(
+        "--benchmark",
+        action="store_true",
+        help="measure the recipe's steps in several ways, on --data or made-up pictures",
+    )
+    parser.add_argument("--rounds", type=positive, default=3, help="of --benchmark (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="of --benchmark: each way in each round (%(default)s)"
+    )
+    parser.add_argument("--benchmark-one", type=float, default=0.0, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    needed = ["recipe", "data", "output"]
+    if options.dry_run or options.benchmark_one:
+        needed = ["recipe", "data"]
+    elif options.benchmark or options.compare:
+        needed = ["recipe"] if options.benchmark else []
+    if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    if (options.push_every_best or options.push_private) and not options.push_to_hub:
+        parser.error("--push-every-best and --push-private say how to publish; name where with --push-to-hub")
+    return options
+
+
+def show_benchmark(recipe: Recipe, options: argparse.Namespace) -> int:
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise RecipeError("--benchmark measures one process; start it with 'python train/ --benchmark ...'")
+    command = [sys.executable, str(Path(__file__).resolve().parent), "--recipe", options.recipe]
+    command += [part for change in options.set for part in ("--set", change)]
+    command += ["--threads", str(options.threads)] if options.threads else []
+    command += ["--perceptual-weights", str(options.perceptual_weights)] if options.perceptual_weights else []
+    rows = benchmark(recipe, command, data=options.data, rounds=options.rounds, seconds=options.seconds)
+    device = "cuda" if torch.cuda.is_available() and not os.environ.get("ACCELERATE_USE_CPU") else "cpu"
+    print(report(recipe, rows, device=device, rounds=options.rounds))
+    return 0
+
+
+def show_comparison(folders: list[Path], output: Path | None) -> int:
+    """Draws the runs among the folders, passing over the rest of what a shell's `runs/*` finds."""
+    runs = [folder for folder in folders if (folder / METRICS).is_file()]
+    for other in folders:
+        if other not in runs:
+            print(f"train: {other}: holds no {METRICS} and is passed over", file=sys.stderr)
+    if not runs:
+        raise RecipeError("--compare: none of these is the folder of a run; name what --output named")
+    target = (output or Path()) / "compare.png"
+    try:
+        print(compare(runs, target))
+    except ImportError:
+        raise RecipeError("--compare: matplotlib is missing; install it with: pip install matplotlib") from None
+    print(f"drew {target}")
+    return 0
 
 
 def usable_cores() -> int:
@@ -135,28 +252,6 @@ def duration(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}' is not a time such as 90s, 9m or 2h")
     return seconds
-
-
-def make_accelerator(recipe: Recipe) -> Accelerator:
-    """accelerate's view of this process and the others; raises `RecipeError` where it refuses."""
-    try:
-        accelerator = Accelerator(mixed_precision=precision(recipe.precision))
-    except ValueError as reason:
-        raise RecipeError(
-            f"accelerate cannot start here ({str(reason).rstrip('.')}); check the recipe's precision "
-            f"'{recipe.precision}' and the line that launched this"
-        ) from None
-    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
-        raise RecipeError(f"recipe '{recipe.name}': precision 'fp16' needs a GPU; take 'auto', 'bf16' or 'no' on a CPU")
-    return accelerator
-
-
-def precision(wanted: str) -> str:
-    """What accelerate computes in: bf16 where the hardware does."""
-    if wanted != "auto":
-        return wanted
-    fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if fast or (not torch.cuda.is_available() and has_fast_bfloat16()) else "no"
 
 
 if __name__ == "__main__":

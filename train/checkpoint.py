@@ -1,6 +1,9 @@
 """The state of a run on disk: written aside, flushed, then renamed, so that a kill at any moment leaves a whole one."""
 
+import contextlib
 import os
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,57 @@ import torch
 from .recipe import RecipeError
 
 SCHEMA_VERSION = 1
+
+
+class Checkpoints:
+    """The newest checkpoints of a run: `step-0001000.pt` and so on; `last.pt` is another name of the newest.
+
+    Where files cannot have two names, `last.pt` is missing.
+
+    Args:
+        keep: how many stay; older ones go once a new one is whole.
+    """
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self.last = folder / "last.pt"
+
+    def paths(self) -> list[Path]:
+        """Newest first; `last.pt` at the end where it is none of the others, as earlier versions wrote it alone."""
+        found = sorted(self.folder.glob("step-*.pt"), reverse=True)
+        if self.last.is_file() and not any(self.last.samefile(path) for path in found):
+            found.append(self.last)
+        return found
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Writes the state at a step.
+
+        Raises:
+            RecipeError: if the disk refuses; what there was before is untouched.
+        """
+        path = self.folder / f"step-{step:07d}.pt"
+        save_checkpoint(path, state)
+        name_again(path, self.last)
+        killed = self.folder.glob("step-*.part")
+        for old in (*self.paths()[self.keep :], *killed):
+            if old != path:
+                old.unlink(missing_ok=True)
+
+    def newest(self) -> tuple[Path, dict[str, Any]]:
+        """The newest whole checkpoint; newer ones that are broken are passed over with a sentence.
+
+        Raises:
+            RecipeError: if there is none.
+        """
+        paths = self.paths()
+        for number, path in enumerate(paths):
+            try:
+                return path, load_checkpoint(path)
+            except RecipeError as reason:
+                if number + 1 == len(paths):
+                    raise
+                print(f"train: {str(reason).partition(';')[0]}; going on from the one before", file=sys.stderr)
+        raise RecipeError(f"{self.last}: there is no checkpoint to resume from; start without --resume")
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -37,15 +91,30 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         ) from caught
 
 
+def name_again(path: Path, name: Path) -> None:
+    """Gives a file a second name in its folder, which another file may have had."""
+    aside = name.with_suffix(".link")
+    aside.unlink(missing_ok=True)
+    try:
+        os.link(path, aside)
+        aside.replace(name)
+    except OSError:  # a file system without links: the newest is found by its own name
+        with contextlib.suppress(OSError):
+            name.unlink(missing_ok=True)
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads what `save_checkpoint` wrote, onto the CPU, and nothing that needs unpickling.
 
     Raises:
-        RecipeError: if there is none, or it is not one of ours.
+        RecipeError: if there is none, or it is not one of ours, or its checksums do not hold.
     """
     if not path.is_file():
         raise RecipeError(f"{path}: there is no checkpoint to resume from; start without --resume")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch does not look
+                raise ValueError(f"{damaged} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as reason:
         raise RecipeError(

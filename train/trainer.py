@@ -1,5 +1,7 @@
 """One step of training: the generator, its critic, their optimizers and the moving average, and their state."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,13 +13,20 @@ from deblur_hub.errors import ModelError
 
 from .adversarial import adversarial_loss
 from .critics import Critic, build_critic
-from .losses import PerceptualLoss, at_every_scale, frequency_loss, pixel_loss
-from .recipe import Optimizer, Recipe, RecipeError
+from .descent import Descent
+from .dropout import draw_by_sample
+from .losses import at_every_scale, frequency_loss, pixel_loss
+from .perceptual import PerceptualLoss
+from .recipe import Recipe, RecipeError
 from .schedule import WeightAverage, rate_factor
+from .synthesis import Batch, develop
+
+LEAST_BLUR = 1e-4  # mean difference of blurred and sharp values below which there was nothing to restore
+Log = dict[str, Tensor]
 
 
 class NonFiniteLossError(Exception):
-    """A loss, or weights, that are not a number or infinite; the message names the step."""
+    """Losses again and again, or weights, that are not a number or infinite; the message names the step."""
 
 
 class Trainer:
@@ -29,26 +38,40 @@ class Trainer:
             and the critic's own, of the finest alone. Batch normalisation takes its statistics over each process's
             part of the batch.
         perceptual: the perceptual loss if the recipe has one.
+        frozen_steps: how many steps at the start leave the network's `backbone` as it is.
     """
 
     def __init__(
-        self, recipe: Recipe, network: nn.Module, perceptual: PerceptualLoss | None, accelerator: Accelerator
+        self,
+        recipe: Recipe,
+        network: nn.Module,
+        perceptual: PerceptualLoss | None,
+        accelerator: Accelerator,
+        *,
+        frozen_steps: int = 0,
     ) -> None:
         self.recipe, self.accelerator = recipe, accelerator
-        network = network.to(memory_format=torch.channels_last)
+        self.frozen_steps, self.backbone = frozen_steps, getattr(network, "backbone", None)
+        self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        network = network.to(memory_format=self.layout)
         self.averaging = WeightAverage(network, recipe.schedule.ema)
-        optimizer = make_optimizer(network, recipe.optimizer, recipe.optimizer.lr)
-        self.generator, self.optimizer = accelerator.prepare(network, optimizer)
+        self.dropout = draw_by_sample(network)
+        if recipe.compile:
+            network.compile()  # in place: the names of its weights stay as they are
+        self.descent = Descent(network, recipe.optimizer, recipe.optimizer.lr, accelerator)
+        self.generator = self.descent.network
         self.critic = None
         if recipe.loss.adversarial.weight:
-            adversarial = recipe.loss.adversarial
-            self.adversarial = adversarial_loss(adversarial)
-            critic = make_critic(recipe)
-            self.critic, self.critic_optimizer = accelerator.prepare(
-                critic, make_optimizer(critic, recipe.optimizer, adversarial.lr)
-            )
+            self.adversarial = adversarial_loss(recipe.loss.adversarial)
+            critic = make_critic(recipe).to(memory_format=self.layout)
+            if recipe.compile and recipe.loss.adversarial.loss != "wgan-gp":
+                critic.compile()  # compiled networks have no second derivative, which a gradient penalty takes
+            self.critic_descent = Descent(critic, recipe.optimizer, recipe.loss.adversarial.lr, accelerator)
+            self.critic = self.critic_descent.network
         self.perceptual = perceptual.to(accelerator.device) if perceptual else None
         self.averaging.network.to(accelerator.device)
+        # Steps with an update that was not finite and not made: in all, in a row by now, in a row at most.
+        self.skipped = torch.zeros(3, device=accelerator.device)
 
     @property
     def batches_per_step(self) -> int:
@@ -60,101 +83,169 @@ class Trainer:
         """The network to measure and to keep, in evaluation mode: the moving average of the weights."""
         return self.averaging.network
 
-    def step(self, batches: list[tuple[Tensor, Tensor]], *, step: int, progress: float) -> dict[str, Tensor]:
-        """Updates all networks once.
+    def step(self, batches: list[Batch], *, step: int, progress: float) -> dict[str, Tensor]:
+        """Updates all networks once; none of whose gradients are not finite.
 
         Args:
-            batches: `batches_per_step` pairs (blurred, sharp), each (N, 3, crop, crop) in [-1, 1].
+            batches: `batches_per_step` pairs (blurred, sharp), each (N, 3, crop, crop) in [-1, 1], or what the loader
+                left to `synthesis.develop`.
             step: its number, which seeds whatever is random in it.
             progress: the share of the run that is done, for the learning rate.
 
         Returns:
-            Scalars for the log, still on the device.
-
-        Raises:
-            NonFiniteLossError: before the update that it would have spoilt.
+            Scalars for the log, still on the device, for which nothing here waits.
         """
         seed = (self.recipe.seed * 1_000_003 + step) * 1009
-        torch.manual_seed(seed + self.accelerator.process_index)  # of dropout, which differs from process to process
+        torch.manual_seed(seed + self.accelerator.process_index)
         chance = torch.Generator().manual_seed(seed)
         factor = rate_factor(self.recipe.schedule, progress, step)
         log = {"lr": torch.tensor(self.recipe.optimizer.lr * factor)}
         batches = [
             tuple(
-                picture.to(self.accelerator.device, memory_format=torch.channels_last, non_blocking=True)
-                for picture in batch
+                picture.to(self.accelerator.device, memory_format=self.layout, non_blocking=True)
+                for picture in develop(batch, self.accelerator.device)
             )
             for batch in batches
         ]
         self.generator.train()
+        before = [statistic.clone() for statistic in self.statistics()]
+        spoilt = []
         if self.critic:
-            set_rate(self.critic_optimizer, self.recipe.loss.adversarial.lr * factor)
-            for blurred, sharp in batches:
-                log |= self.update_critic(blurred, sharp, chance, step)
-        set_rate(self.optimizer, self.recipe.optimizer.lr * factor)
-        log |= self.update_generator(*batches[-1], step)
-        self.share_statistics()
+            for number, batch in enumerate(batches):
+                log |= self.update_critic(*batch, chance, (seed, number), factor, spoilt)
+        log |= self.update_generator(*batches[-1], (seed, len(batches)), step, factor, spoilt)
+        self.share_statistics(before)
         self.averaging.update(self.accelerator.unwrap_model(self.generator), step)
-        return log
+        return log | self.count_skipped(torch.stack(spoilt).any())
 
-    def update_critic(self, blurred: Tensor, sharp: Tensor, chance: torch.Generator, step: int) -> dict[str, Tensor]:
-        with torch.no_grad():
-            restored = outputs_of(self.generator, blurred)[-1]
+    def update_critic(
+        self,
+        blurred: Tensor,
+        sharp: Tensor,
+        chance: torch.Generator,
+        seed: tuple[int, int],
+        factor: float,
+        spoilt: list[Tensor],
+    ) -> Log:
         # Drawn for the whole batch, of which each process takes its part: the same with one process or several.
         share = torch.rand(len(sharp) * self.accelerator.num_processes, generator=chance)
-        loss, log = self.adversarial.of_critic(
-            self.critic,
-            restored,
-            sharp,
-            share=share[self.accelerator.process_index * len(sharp) :][: len(sharp)],
-        )
-        self.descend(loss, self.critic, self.critic_optimizer, "critic", step)
-        return {"loss/critic": loss.detach()} | {f"critic/{key}": value for key, value in log.items()}
+        share = share[self.accelerator.process_index * len(sharp) :][: len(sharp)]
+        logs = []
+        self.critic_descent.begin()
+        for part in self.parts(self.critic_descent, seed, blurred, sharp, share):
+            with part as (blurred_part, sharp_part, share_part):
+                with torch.no_grad():
+                    restored = outputs_of(self.generator, blurred_part)[-1]
+                loss, log = self.adversarial.of_critic(self.critic, restored, sharp_part, share=share_part)
+                self.critic_descent.add(loss / self.recipe.optimizer.accumulate)
+            logs.append({"loss/critic": loss.detach()} | {f"critic/{key}": value for key, value in log.items()})
+        norm, bad = self.critic_descent.end(self.recipe.loss.adversarial.lr * factor)
+        spoilt.append(bad)
+        return mean_log(logs) | {"gradient/critic": norm}
 
-    def update_generator(self, blurred: Tensor, sharp: Tensor, step: int) -> dict[str, Tensor]:
+    def update_generator(
+        self,
+        blurred: Tensor,
+        sharp: Tensor,
+        seed: tuple[int, int],
+        step: int,
+        factor: float,
+        spoilt: list[Tensor],
+    ) -> Log:
+        logs = []
+        self.descent.begin()
+        critic = self.accelerator.unwrap_model(self.critic).requires_grad_(False) if self.critic else None
+        for part in self.parts(self.descent, seed, blurred, sharp):
+            with part as (blurred_part, sharp_part):
+                outputs = outputs_of(self.generator, blurred_part)
+                terms, slope = self.terms(outputs, sharp_part, critic)
+                loss = sum(terms.values())
+                self.descent.add(loss / self.recipe.optimizer.accumulate)
+            log = {"loss/generator": loss} | {f"loss/{key}": value for key, value in terms.items()}
+            logs.append({key: value.detach() for key, value in log.items()} | slope)
+            logs[-1]["generator/change"] = change(outputs[-1].detach(), blurred_part, sharp_part)
+        if critic:
+            critic.requires_grad_(True)
+        if self.backbone is not None and step < self.frozen_steps:
+            # Dropped, rather than never computed: data-parallel wrappers wait for the gradients that they began with.
+            self.backbone.zero_grad(set_to_none=True)
+        norm, bad = self.descent.end(self.recipe.optimizer.lr * factor)
+        spoilt.append(bad)
+        return mean_log(logs) | {"gradient/generator": norm}
+
+    def terms(self, outputs: list[Tensor], sharp: Tensor, critic: nn.Module | None) -> tuple[Log, Log]:
+        """The terms of the generator's loss; and for the log what comes with the backward pass alone."""
         options = self.recipe.loss
-        outputs = outputs_of(self.generator, blurred)
-        restored = outputs[-1]
-        terms = {}
+        restored, terms, slope = outputs[-1], {}, {}
         if options.pixel != "none":
             distance = at_every_scale(partial(pixel_loss, options.pixel), outputs, sharp)
             terms["pixel"] = options.pixel_weight * distance
         if options.frequency_weight:
             terms["frequency"] = options.frequency_weight * at_every_scale(frequency_loss, outputs, sharp)
         if self.perceptual:
-            terms["perceptual"] = options.perceptual.weight * self.perceptual(restored, sharp)
-        if self.critic:
-            critic = self.accelerator.unwrap_model(self.critic).requires_grad_(False)
-            deceit = self.adversarial.of_generator(critic, restored, sharp)
-            terms["adversarial"] = options.adversarial.weight * deceit
-        loss = sum(terms.values())
-        self.descend(loss, self.generator, self.optimizer, "generator", step)
-        if self.critic:
-            critic.requires_grad_(True)
-        return {"loss/generator": loss.detach()} | {f"loss/{key}": value.detach() for key, value in terms.items()}
+            with self.accelerator.autocast():
+                terms["perceptual"] = options.perceptual.weight * self.perceptual(restored, sharp)
+        if critic:
+            judged = restored.view_as(restored)  # so that the gradient that comes from the critic can be told apart
+            unit = options.adversarial.weight / self.recipe.optimizer.accumulate
 
-    def descend(self, loss: Tensor, network: nn.Module, optimizer: Any, what: str, step: int) -> None:
-        if not torch.isfinite(loss):
-            raise NonFiniteLossError(f"the {what}'s loss is {loss.item()} at step {step}")
-        optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        if self.recipe.optimizer.clip:
-            self.accelerator.clip_grad_norm_(network.parameters(), self.recipe.optimizer.clip)
-        optimizer.step()
+            def measure(gradient: Tensor) -> None:
+                size = len(gradient) * gradient.flatten(1).norm(dim=1).mean() / unit
+                slope["critic/slope"] = size / self.scale()
 
-    def share_statistics(self) -> None:
-        """Brings remembered statistics to their mean over the processes, each of which saw its part of the batches."""
-        remembered = [
+            judged.register_hook(measure)
+            terms["adversarial"] = options.adversarial.weight * self.adversarial.of_generator(critic, judged, sharp)
+        return terms, slope
+
+    def parts(
+        self, descent: Descent, seed: tuple[int, int], *batch: Tensor
+    ) -> list[AbstractContextManager[tuple[Tensor, ...]]]:
+        """A batch in `optimizer.accumulate` parts, each to be entered for its forward and backward passes."""
+        count = self.recipe.optimizer.accumulate
+        size = len(batch[0]) // count
+        first = self.accelerator.process_index * len(batch[0])
+        chunks = list(zip(*(tensor.split(size) for tensor in batch), strict=True))
+
+        @contextmanager
+        def entered(number: int) -> Iterator[tuple[Tensor, ...]]:
+            self.dropout.seed, self.dropout.first = seed, first + number * size
+            with descent.part(last=number == count - 1):
+                yield chunks[number]
+
+        return [entered(number) for number in range(count)]
+
+    def scale(self) -> Tensor | float:
+        """What fp16 multiplies losses by; read without waiting for the device."""
+        scaler = self.accelerator.scaler
+        return scaler.scale(torch.ones((), device=self.accelerator.device)) if scaler else 1.0
+
+    def count_skipped(self, spoilt: Tensor) -> Log:
+        total, row, longest = self.skipped.unbind()
+        row = (row + 1) * spoilt
+        self.skipped = torch.stack([total + spoilt, row, torch.maximum(longest, row)])
+        return {"skipped": self.skipped[0]}
+
+    def statistics(self) -> list[Tensor]:
+        """What batch normalisation remembers of the pictures it saw."""
+        return [
             statistic
             for module in self.generator.modules()
             if isinstance(module, nn.BatchNorm2d) and module.track_running_stats
             for statistic in (module.running_mean, module.running_var)
         ]
-        if self.accelerator.num_processes == 1 or not remembered:
-            return
-        shared = self.accelerator.reduce(torch.cat(remembered), reduction="mean")
-        for statistic, value in zip(remembered, shared.split([len(own) for own in remembered]), strict=True):
-            statistic.copy_(value)
+
+    def share_statistics(self, before: list[Tensor]) -> None:
+        """Brings statistics to their mean over the processes, each of which saw its part of the batches.
+
+        What is not finite then becomes again what it was before the step.
+        """
+        remembered = self.statistics()
+        if self.accelerator.num_processes > 1 and remembered:
+            shared = self.accelerator.reduce(torch.cat(remembered), reduction="mean")
+            for statistic, value in zip(remembered, shared.split([len(own) for own in remembered]), strict=True):
+                statistic.copy_(value)
+        for statistic, old in zip(remembered, before, strict=True):
+            statistic.copy_(torch.where(torch.isfinite(statistic), statistic, old))
 
     def require_finite_weights(self, step: int) -> None:
         """Raises `NonFiniteLossError` if a gradient has spoilt the weights, though its loss was finite."""
@@ -166,28 +257,32 @@ class Trainer:
         unwrap = self.accelerator.unwrap_model
         state = {
             "generator": unwrap(self.generator).state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.descent.state(),
             "average": self.averaging.network.state_dict(),
+            "skipped": self.skipped[0],
         }
         if self.accelerator.scaler:
             state["scaler"] = self.accelerator.scaler.state_dict()
         if self.critic:
             state |= {
                 "critic": unwrap(self.critic).state_dict(),
-                "critic_optimizer": self.critic_optimizer.state_dict(),
+                "critic_optimizer": self.critic_descent.state(),
+                "adversarial": self.adversarial.state(),
             }
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         unwrap = self.accelerator.unwrap_model
         unwrap(self.generator).load_state_dict(state["generator"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.descent.load_state(state["optimizer"])
         self.averaging.network.load_state_dict(state["average"])
+        self.skipped[0] = state.get("skipped", 0.0)
         if self.accelerator.scaler and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.critic:
             unwrap(self.critic).load_state_dict(state["critic"])
-            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+            self.critic_descent.load_state(state["critic_optimizer"])
+            self.adversarial.load_state(state.get("adversarial", {}))
 
 
 def make_critic(recipe: Recipe) -> Critic:
@@ -216,11 +311,12 @@ def outputs_of(generator: nn.Module, blurred: Tensor) -> list[Tensor]:
     return [output.float() for output in ([outputs] if isinstance(outputs, Tensor) else outputs)]
 
 
-def make_optimizer(network: nn.Module, options: Optimizer, lr: float) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.name]
-    return kind(network.parameters(), lr=lr, betas=options.betas, weight_decay=options.weight_decay)
+def mean_log(logs: list[Log]) -> Log:
+    """Of the parts of a batch."""
+    return {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}
 
 
-def set_rate(optimizer: Any, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def change(restored: Tensor, blurred: Tensor, sharp: Tensor) -> Tensor:
+    """How far a generator went, as a share of how far it should; not a number where nothing was to do."""
+    wanted = (sharp - blurred).abs().mean()
+    return torch.where(wanted > LEAST_BLUR, (restored - blurred).abs().mean() / wanted, torch.nan)

@@ -1,15 +1,14 @@
 """A run in this process: what it writes, how it goes on, and how it stops."""
 
-import io
+import itertools
 import json
 import math
-import resource
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -17,22 +16,12 @@ from deblur_hub import DeblurGenerator
 from deblur_hub.datasets import Pair
 from deblur_hub.networks.base import Generator
 from deblur_hub.networks.resnet import ResnetGenerator
-from tests.train.tiny_runs import HELD_OUT, photograph, save, tensors_of
-from train import checkpoint, loop, trainer, validation
-from train.checkpoint import load_checkpoint, save_checkpoint
+from tests.train.tiny_runs import BATCH_NORM, HELD_OUT, last_of, photograph, same_state, save, tensors_of
+from train import loading, loop, trainer, validation
 from train.critics import PatchCritic
-from train.losses import VGG19_CHANNELS, VGG19_CONVOLUTIONS, PerceptualLoss
-from train.recipe import Perceptual, RecipeError
-
-
-def last_of(folder):
-    return load_checkpoint(folder / "checkpoints" / "last.pt")
-
-
-def same_state(one, other):
-    """Whether two checkpoints hold the same tensors, bit for bit."""
-    one, other = tensors_of(one), tensors_of(other)
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+from train.data import PictureCache, PositionSampler, TrainingSet, find_material
+from train.recipe import Validation, load_recipe
+from train.sheets import LABEL, SHEET_SIDE, SampleSheet
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(start, tmp_path):
@@ -50,43 +39,12 @@ def test_loader_workers_change_nothing(start, tmp_path):
     assert same_state(last_of(tmp_path / "none"), last_of(tmp_path / "two"))
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(start, tmp_path):
-    start("compact", "schedule.steps=7", steps=0, output=tmp_path / "whole")
-    # Step 3 was measured, and its scores logged, after the last checkpoint.
-    interrupt_at(start, 3, "compact", "schedule.steps=7", steps=0, output=tmp_path / "cut")
-    assert last_of(tmp_path / "cut")["progress"]["step"] == 2
-    assert '"step": 3' in (tmp_path / "cut" / "metrics.jsonl").read_text()
-    assert start("compact", "schedule.steps=7", steps=0, output=tmp_path / "cut", options=["--resume"])[0] == 0
-    assert same_state(last_of(tmp_path / "whole"), last_of(tmp_path / "cut"))
-    whole, cut = (
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("whole", "cut")
-    )
-    assert whole == cut
-
-
-def interrupt_at(start, step, *arguments, **options):
-    """Runs up to a step, before which Ctrl-C is pressed."""
-    original = trainer.Trainer.step
-
-    def stepping(self, batches, **where):
-        if where["step"] == step:
-            raise KeyboardInterrupt
-        return original(self, batches, **where)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.Trainer, "step", stepping)
-        code, words = start(*arguments, **options)
-    assert code == 130
-    assert words == "train: stopped; go on with --resume"
-
-
 @pytest.mark.parametrize(
     ("reason", "told"), [(BrokenPipeError(), False), (EOFError(), False), (ValueError("no"), True)]
 )
 def test_a_loader_worker_tells_of_all_but_the_main_process_hanging_up(capfd, reason, told):
     """Which it does when Ctrl-C meets it between two halves of a batch: too rare to be waited for."""
-    loop.pass_over_hang_ups(type(reason), reason, None)
+    loading.pass_over_hang_ups(type(reason), reason, None)
     assert bool(capfd.readouterr().err) == told
 
 
@@ -153,11 +111,13 @@ def test_training_brings_the_held_out_pairs_closer_to_the_sharp_ones(start, tmp_
 def test_the_sample_sheet_shows_blurred_restored_and_sharp_beside_each_other(start, tmp_path, pictures):
     start("compact", steps=3)
     sheet = np.asarray(Image.open(tmp_path / "run" / "samples" / "step-0000003.png"))
-    assert sheet.shape == (HELD_OUT * 64, 3 * 72, 3)
+    assert sheet.shape == (HELD_OUT * (LABEL + 64), 3 * 72, 3)
     generator = DeblurGenerator.from_pretrained(tmp_path / "run" / "model", device="cpu")
     for row in range(HELD_OUT):
         blurred, sharp = held_out_pair(pictures, row)
-        columns = np.split(sheet[row * 64 : (row + 1) * 64], 3, axis=1)
+        label, row_of_three = np.split(sheet[row * (LABEL + 64) : (row + 1) * (LABEL + 64)], [LABEL])
+        assert (label < 128).any()  # there is ink on it
+        columns = np.split(row_of_three, 3, axis=1)
         assert np.array_equal(columns[0], np.asarray(blurred))
         assert np.abs(columns[1].astype(int) - generator.deblur(blurred, precision="float32")).max() <= 1
         assert np.array_equal(columns[2], np.asarray(sharp))
@@ -176,10 +136,12 @@ class Unchanged(Generator):
 
 def test_large_pictures_show_their_centres_on_the_sample_sheet(tmp_path):
     path = save(photograph(3, (500, 400)), tmp_path / "x.png")
-    validation.sample_sheet(Unchanged(), [Pair(path, path, "")], (), tmp_path / "sheet.png")
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    side = validation.SHEET_SIDE
-    assert np.array_equal(sheet, np.tile(photograph(3, (500, 400))[20 : 20 + side, 70 : 70 + side], (1, 3, 1)))
+    sheet = SampleSheet()
+    validation.validate(Unchanged(), [Pair(path, path, "")], (), Accelerator(), sheet=sheet)
+    sheet.save(tmp_path / "sheet.png", Accelerator())
+    shown = np.asarray(Image.open(tmp_path / "sheet.png"))[LABEL:]
+    side = SHEET_SIDE
+    assert np.array_equal(shown, np.tile(photograph(3, (500, 400))[20 : 20 + side, 70 : 70 + side], (1, 3, 1)))
 
 
 def test_a_time_budget_ends_the_run_in_good_order(start, tmp_path):
@@ -202,157 +164,117 @@ def test_a_recipe_without_a_length_asks_for_one(start, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint_from_before(start, tmp_path, monkeypatch):
-    original = trainer.pixel_loss
+def poison(monkeypatch, calls):
+    """Makes the pixel loss of some calls, counted from 1, not a number."""
+    original, count = trainer.pixel_loss, itertools.count(1)
+    monkeypatch.setattr(
+        trainer,
+        "pixel_loss",
+        lambda kind, restored, sharp: original(kind, restored, sharp) * (float("nan") if next(count) in calls else 1),
+    )
 
-    def poisoned(kind, restored, sharp):
-        poisoned.calls += 1
-        return original(kind, restored, sharp) * (float("nan") if poisoned.calls > 5 else 1)
 
-    poisoned.calls = 0
-    monkeypatch.setattr(trainer, "pixel_loss", poisoned)
-    code, words = start("compact", steps=9)
+def test_losses_that_are_not_finite_stop_the_run_and_leave_the_checkpoint_from_before(start, tmp_path, monkeypatch):
+    poison(monkeypatch, range(6, 100))
+    code, words = start("compact", "alarms.most_skipped=3", steps=20)
     assert code == 2
-    assert words.startswith("train: the generator's loss is nan at step 5; the checkpoint in ")
-    assert words.endswith('is from before it: resume with a lower optimizer.lr, or with precision = "no"')
+    assert words.splitlines()[-1] == (
+        "train: the loss or its gradient was not finite in 3 steps in a row up to step 8, and none of these updates "
+        f"was made (alarms.most_skipped = 3); the checkpoint in {tmp_path}/run/checkpoints is from before it: resume "
+        'with a lower optimizer.lr, or with precision = "no"'
+    )
     state = last_of(tmp_path / "run")
-    assert state["progress"]["step"] == 4
+    assert state["progress"]["step"] == 6
     assert all(torch.isfinite(tensor).all() for tensor in tensors_of(state).values())
 
 
-def test_spoilt_weights_are_never_put_in_a_checkpoint(start, tmp_path, monkeypatch):
-    original = trainer.Trainer.step
+def test_a_loss_that_is_not_finite_now_and_then_costs_a_step_and_is_told_of_once(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    poison(monkeypatch, {3, 4, 7})
+    code, words = start("compact", "alarms.most_skipped=3", steps=9)
+    assert code == 0
+    sentence = (
+        "step 3: a loss or its gradient was not finite; such updates are not made, and the run stops after 3 of them "
+        "in a row; a lower optimizer.lr or optimizer.clip may help"
+    )
+    assert words == f"train: {sentence}"
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line for line in lines if "alarm" in line] == [{"step": 3, "alarm": sentence}]
+    assert [line["skipped"] for line in lines if "lr" in line] == [0, 0, 1, 2, 2, 2, 3, 3, 3]
+    assert ["loss/generator" in line for line in lines if "lr" in line].count(False) == 3
 
-    def spoiling(self, batches, **where):
-        log = original(self, batches, **where)
-        if where["step"] == 3:  # a gradient that overflowed behind a finite loss
-            next(self.generator.parameters()).data[0] = float("inf")
-        return log
 
-    monkeypatch.setattr(trainer.Trainer, "step", spoiling)
-    code, words = start("compact", steps=9)
-    assert code == 2
-    assert "the generator's weights are not finite after step 4; the checkpoint in" in words
-    assert last_of(tmp_path / "run")["progress"]["step"] == 2
-
-
-def test_a_loss_that_is_not_finite_at_once_does_not_speak_of_a_checkpoint(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "pixel_loss", lambda kind, restored, sharp: restored.mean() * float("inf"))
-    code, words = start("compact")
+def test_losses_that_are_never_finite_do_not_speak_of_a_checkpoint(start, tmp_path, monkeypatch):
+    poison(monkeypatch, range(100))
+    code, words = start("compact", "alarms.most_skipped=1")
     assert (code, "checkpoint" in words) == (2, False)
+    assert "was not finite in 1 step in a row up to step 1, and" in words
     assert not (tmp_path / "run" / "checkpoints" / "last.pt").exists()
 
 
-@pytest.fixture
-def small_files(tmp_path):
-    """A checkpoint of step 1, and from then on no file that grows beyond 20,000 bytes."""
-    save_checkpoint(tmp_path / "last.pt", {"step": 1})
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    yield tmp_path / "last.pt"
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+def test_a_generator_that_returns_its_input_is_told_of(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    code, words = start(
+        "compact", "optimizer.lr=0.0", "alarms.patience=2", "alarms.change_after=3", steps=8
+    )  # its head begins with zeros
+    assert code == 0
+    assert words.startswith("train: step 5: the generator returns its input: it changes a picture by 0.0% of what")
+    assert words.count("returns its input") == 1
 
 
-def test_what_the_disk_says_is_what_the_user_reads(small_files):
-    with pytest.raises(RecipeError, match=r"the checkpoint cannot be written \(\[Errno 27\] File too large\); free"):
-        save_checkpoint(small_files, {"step": 2, "weights": torch.zeros(50_000)})
-    assert load_checkpoint(small_files)["step"] == 1
-    assert [path.name for path in small_files.parent.iterdir()] == ["last.pt"]
+def test_the_published_critic_of_the_keras_port_saturates_and_is_told_of(start, tmp_path, monkeypatch):
+    """A sigmoid, the Wasserstein loss and nothing that bounds the slope; at this rate it takes a few steps."""
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    changes = ("loss.adversarial.critic=keras", "loss.adversarial.layers=0", "loss.adversarial.loss=wasserstein",
+               "loss.adversarial.options.width=8", "loss.adversarial.lr=0.05", "loss.pixel=l1",
+               "loss.perceptual.weight=0.0", "alarms.patience=3")  # fmt: skip
+    code, words = start("deblurgan", *changes, steps=30)
+    assert code == 0
+    assert words.count("the critic is saturated: what it says of a picture does not change with the picture") == 1
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    (told,) = [line for line in lines if "alarm" in line]
+    before = [line["critic/slope"] for line in lines if "critic/slope" in line and line["step"] <= told["step"]]
+    assert before[0] > 1e-3 and max(before[-3:]) < 1e-6
+    code, words = start("deblurgan", *changes, "loss.adversarial.options.head=linear", "loss.adversarial.lr=1e-4",
+                        steps=30, output=tmp_path / "linear")  # fmt: skip
+    assert (code, words) == (0, "")
 
 
-def test_ctrl_c_in_the_midst_of_a_checkpoint_is_ctrl_c(tmp_path, monkeypatch):
-    save_checkpoint(tmp_path / "last.pt", {"step": 1})
-    original = Path.open
-
-    def interrupted(self, mode="r"):
-        file = original(self, mode)
-        if mode == "wb":
-            file = InterruptedWriter(file)
-        return file
-
-    monkeypatch.setattr(Path, "open", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path / "last.pt", {"step": 2, "weights": torch.zeros(50_000)})
-    monkeypatch.undo()
-    assert load_checkpoint(tmp_path / "last.pt")["step"] == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
-
-
-class InterruptedWriter(io.BufferedWriter):
-    def __init__(self, file):
-        super().__init__(file.detach())
-        self.writes = 0
-
-    def write(self, data):
-        self.writes += 1
-        if self.writes == 4:
-            raise KeyboardInterrupt
-        return super().write(data)
-
-
-def test_a_full_disk_gives_a_sentence_and_leaves_the_old_checkpoint(start, tmp_path, monkeypatch):
-    original = torch.save
-
-    def filling(state, file, **options):
-        if state["progress"]["step"] > 2:
-            file.write(b"half a checkpoint")
-            raise OSError(28, "No space left on device")
-        original(state, file, **options)
-
-    monkeypatch.setattr(checkpoint.torch, "save", filling)
-    code, words = start("compact", steps=6)
-    assert code == 2
-    assert words == (
-        f"train: {tmp_path}/run/checkpoints/last.pt: the checkpoint cannot be written ([Errno 28] No "
-        "space left on device); free some space, then go on with --resume from the one before"
-    )
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.pt"]
-    assert last_of(tmp_path / "run")["progress"]["step"] == 2
-
-
-def test_a_half_written_checkpoint_is_passed_over(start, tmp_path):
-    start("compact", "schedule.steps=6", steps=0, output=tmp_path / "whole")
-    interrupt_at(start, 3, "compact", "schedule.steps=6", steps=0)
-    (tmp_path / "run" / "checkpoints" / "last.part").write_bytes(b"PK half a checkpoint")
-    assert start("compact", "schedule.steps=6", steps=0, options=["--resume"])[0] == 0
-    assert same_state(last_of(tmp_path / "whole"), last_of(tmp_path / "run"))
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
-def test_an_unreadable_checkpoint_is_named(start, tmp_path, content):
-    path = tmp_path / "run" / "checkpoints" / "last.pt"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    code, words = start("compact", options=["--resume"])
-    assert code == 2
-    assert words.startswith(f"train: {path}: not a checkpoint that can be read")
-
-
-def test_resuming_needs_a_checkpoint_and_the_same_networks(start, tmp_path):
-    code, words = start("compact", options=["--resume"])
-    assert code == 2
-    assert words.endswith("last.pt: there is no checkpoint to resume from; start without --resume")
-    assert not (tmp_path / "run").exists()
-    start("compact", steps=2)
-    code, words = start("compact", "network.widths=[8,16]", options=["--resume"])
-    assert code == 2
-    assert "whose networks are not those of 'compact'; resume with the same recipe" in words
-
-
-def test_a_folder_that_holds_a_run_is_not_overwritten(start, tmp_path):
-    start("compact", steps=2)
-    before = (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes()
-    assert start("compact", steps=3) == (
+def test_a_schedule_that_does_not_stretch_keeps_its_steps_under_a_time_budget(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    changes = ("schedule.stretch=false", "schedule.steps=4", "optimizer.lr=1e-3", "schedule.final=0.0")
+    assert start("compact", *changes, steps=0, options=["--time-budget", "30m"])[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if "lr" in line]
+    assert rates == pytest.approx([1e-3 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)], rel=1e-5)
+    changes = ("schedule.stretch=false", "schedule.steps=1000000")
+    assert start("compact", *changes, steps=0, options=["--time-budget", "2s"], output=tmp_path / "cut")[0] == 0
+    assert 1 < last_of(tmp_path / "cut")["progress"]["step"] < 10_000
+    code, words = start("compact", "schedule.stretch=false", "schedule.steps=0", steps=0,
+                        options=["--time-budget", "2s"], output=tmp_path / "endless")  # fmt: skip
+    assert (code, words) == (
         2,
-        f"train: {tmp_path}/run: holds a run already; go on with --resume, or name another --output",
+        "train: recipe 'compact': sets neither schedule.steps nor schedule.epochs; give --steps",
     )
-    assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
+
+
+def test_an_epoch_is_one_pass_over_the_data_however_many_steps_its_critic_takes(start, tmp_path, vgg19):
+    changes = ("schedule.epochs=2", "data.epoch_length=8", "schedule.steps=0")
+    for critic_steps, steps in ((1, 8), (2, 4)):
+        output = tmp_path / str(critic_steps)
+        wanted = f"loss.adversarial.critic_steps={critic_steps}"
+        options = ["--perceptual-weights", str(vgg19)]
+        assert start("deblurgan", *changes, wanted, steps=0, output=output, options=options)[0] == 0
+        assert last_of(output)["progress"]["step"] == steps
+        line = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()][-2]
+        assert (line["step"], line["epoch"]) == (steps, 2)
 
 
 def test_a_new_run_does_not_pass_off_an_old_ones_model(start, tmp_path, pictures):
     """A run that was killed after its first validation and before its first checkpoint leaves a best model behind."""
     start("compact", steps=2)
-    (tmp_path / "run" / "checkpoints" / "last.pt").unlink()
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
     only_sharp = tmp_path / "other"
     save(photograph(1), only_sharp / "sharp" / "one.png")
     assert start("compact", "seed=9", data=only_sharp, steps=2)[0] == 0
@@ -377,31 +299,6 @@ def test_init_from_starts_with_the_weights_of_a_saved_model(start, tmp_path):
     first, second = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("first", "second"))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert any(tensor.abs().sum() > 0 for key, tensor in second.items() if key.startswith("head"))  # not fresh ones
-
-
-BATCH_NORM = (
-    "generator=resnet6-bn",
-    "loss.pixel=l1",
-    "loss.perceptual.weight=0.0",
-    "loss.adversarial.weight=0.0",
-    "schedule.epochs=0",
-    "schedule.ema=0.5",
-    "checkpoint_every=2",
-)
-
-
-def test_a_network_that_counts_its_batches_resumes_to_the_same_weights_and_statistics(start, tmp_path):
-    changes = (*BATCH_NORM, "schedule.steps=4")
-    assert start("deblurgan", *changes, steps=0, output=tmp_path / "whole")[0] == 0
-    interrupt_at(start, 3, "deblurgan", *changes, steps=0, output=tmp_path / "cut")
-    assert start("deblurgan", *changes, steps=0, output=tmp_path / "cut", options=["--resume"])[0] == 0
-    whole = last_of(tmp_path / "whole")
-    assert same_state(whole, last_of(tmp_path / "cut"))
-    for part in ("generator", "average"):
-        counts = [tensor for key, tensor in whole[part].items() if key.endswith("num_batches_tracked")]
-        assert counts and all(count.dtype == torch.int64 and count == 4 for count in counts)
-    saved = load_file(tmp_path / "cut" / "model" / "model.safetensors")
-    assert all(torch.equal(saved[key], tensor) for key, tensor in whole["average"].items())
 
 
 def test_init_from_takes_statistics_and_counts_along(start, tmp_path):
@@ -466,15 +363,6 @@ def test_deblurgan_trains_generator_and_critic(start, tmp_path, vgg19):
         assert all(not torch.equal(states[1][part][key], states[3][part][key]) for key in weights), part
 
 
-def test_deblurgan_resumes_to_the_same_weights(start, tmp_path, vgg19):
-    options = ["--perceptual-weights", str(vgg19)]
-    changes = ("schedule.epochs=0", "schedule.steps=4", "checkpoint_every=2", "network.dropout=0.5")
-    start("deblurgan", *changes, steps=0, output=tmp_path / "whole", options=options)
-    interrupt_at(start, 3, "deblurgan", *changes, steps=0, output=tmp_path / "cut", options=options)
-    assert start("deblurgan", *changes, steps=0, output=tmp_path / "cut", options=[*options, "--resume"])[0] == 0
-    assert same_state(last_of(tmp_path / "whole"), last_of(tmp_path / "cut"))
-
-
 def test_dropout_is_off_when_pictures_are_measured(start, tmp_path, vgg19, pictures):
     start(
         "deblurgan", "network.dropout=0.5", "validation.every=1", steps=1, options=["--perceptual-weights", str(vgg19)]
@@ -537,20 +425,6 @@ def test_perceptual_weights_that_end_too_early_name_the_last_layer_they_reach(st
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("reaches", [1, 2, 3, 4, 5, 6, 7])
-def test_the_suggested_layer_is_one_that_the_file_holds(tmp_path, reaches):
-    tensors = {}
-    for name in list(VGG19_CONVOLUTIONS)[:reaches]:
-        narrow, wide = VGG19_CHANNELS[name]
-        tensors[f"features.{VGG19_CONVOLUTIONS[name]}.weight"] = torch.zeros(wide, narrow, 3, 3)
-        tensors[f"features.{VGG19_CONVOLUTIONS[name]}.bias"] = torch.zeros(wide)
-    save_file(tensors, tmp_path / "part.safetensors")
-    last = list(VGG19_CONVOLUTIONS)[reaches - 1].replace("conv", "relu")
-    with pytest.raises(RecipeError, match=f"layer={last},"):
-        PerceptualLoss(Perceptual(layer="conv3_4"), tmp_path / "part.safetensors")
-    PerceptualLoss(Perceptual(layer=last), tmp_path / "part.safetensors")
-
-
 @pytest.mark.parametrize(
     "tensors",
     [
@@ -584,3 +458,23 @@ def test_the_model_at_the_end_is_kept_beside_the_best_one(start, tmp_path):
     kept = load_file(tmp_path / "run" / "last" / "model.safetensors")
     assert kept.keys() == ended.keys() and all(torch.equal(kept[key], ended[key]) for key in kept)
     assert "blurred PSNR" in (tmp_path / "run" / "last" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_several_processes_read_each_picture_of_an_epoch_once_together(pictures, tmp_path, world):
+    recipe = load_recipe(
+        "compact", ["data.mix.frames=0.0", "data.mix.sharp=0.0", "data.crop=32", "data.epoch_length=0"]
+    )
+    material = find_material(pictures, recipe.data, Validation(scenes=("held",)))
+    samples = TrainingSet(material, recipe.data, seed=0, cache=PictureCache(tmp_path / "cache"))
+    assert len(samples) == len(material.pairs) == 5
+    read = [
+        position
+        for rank in range(world)
+        for batch in PositionSampler(first_batch=0, batches=10, batch_size=4, rank=rank, world=world)
+        for position in batch
+    ]
+    assert sorted(read) == list(range(40))  # eight epochs, whose ends fall within batches
+    for epoch in range(8):
+        items = [tuple(samples.plan(epoch)[position % 5]) for position in read if position // 5 == epoch]
+        assert len(set(items)) == len(items) == 5

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from train.checkpoint import load_checkpoint
+
 ROOT = Path(__file__).parents[2]
 HELD_OUT = 3
 
@@ -43,6 +45,16 @@ TINY_GAN = (
     "validation.scenes=['held']",
     "validation.every=100",
     "checkpoint_every=100",
+)
+
+BATCH_NORM = (
+    "generator=resnet6-bn",
+    "loss.pixel=l1",
+    "loss.perceptual.weight=0.0",
+    "loss.adversarial.weight=0.0",
+    "schedule.epochs=0",
+    "schedule.ema=0.5",
+    "checkpoint_every=2",
 )
 
 
@@ -138,3 +150,14 @@ def tensors_of(state: dict, prefix: str = "") -> dict[str, torch.Tensor]:
         elif isinstance(value, dict):
             found |= tensors_of(value, f"{prefix}{key}.")
     return found
+
+
+def last_of(folder: Path) -> dict:
+    """The newest checkpoint of the run in a folder."""
+    return load_checkpoint(folder / "checkpoints" / "last.pt")
+
+
+def same_state(one: dict, other: dict) -> bool:
+    """Whether two checkpoints hold the same tensors, bit for bit."""
+    one, other = tensors_of(one), tensors_of(other)
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

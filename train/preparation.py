@@ -1,0 +1,102 @@
+"""All that a run steps with, built before its first step: networks, data, losses."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from deblur_hub.config import GeneratorConfig
+from deblur_hub.generator import DeblurGenerator
+from deblur_hub.networks import PRESETS, build_network
+from deblur_hub.networks.base import Generator
+
+from .checks import check, require_compiler
+from .data import Material, PictureCache, TrainingSet, find_material
+from .perceptual import PerceptualLoss
+from .recipe import Recipe, RecipeError
+from .run import Run
+from .synthesis import made_on_device
+from .trainer import Trainer
+
+
+@dataclass
+class Prepared:
+    """All that a run steps with, before its first step; `steps` is 0 where time alone ends it.
+
+    `recipe` is the one asked for, with the SHA-256 of the perceptual weights that were found.
+    """
+
+    recipe: Recipe
+    network: Generator
+    config: GeneratorConfig
+    material: Material
+    samples: TrainingSet
+    trainer: Trainer
+    steps: int
+
+
+def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
+    """Builds what a run needs and writes nothing but the cache; raises `DeblurHubError` for what will not do."""
+    torch.manual_seed(recipe.seed)  # of the fresh weights
+    try:
+        network = build_network(recipe.generator, **recipe.network)
+    except ValueError as reason:
+        raise RecipeError(f"recipe '{recipe.name}': {reason}") from None
+    config = GeneratorConfig(*architecture(recipe), name=recipe.name)
+    check(recipe, network, accelerator)
+    if recipe.compile:
+        require_compiler(recipe, accelerator)
+    if run.init_from:
+        network.load_state_dict(initial_weights(run.init_from, network))
+    material = find_material(run.data, recipe.data, recipe.validation)
+    cache = PictureCache(run.cache, resize=recipe.data.resize)
+    on_device = made_on_device(recipe.data.synthesis, accelerator.device)
+    samples = TrainingSet(material, recipe.data, seed=recipe.seed, cache=cache, on_device=on_device)
+    perceptual = None
+    if recipe.loss.perceptual.weight:
+        perceptual = PerceptualLoss(recipe.loss.perceptual, run.perceptual_weights)
+        recipe = with_hash(recipe, perceptual.sha256)
+    frozen_steps = steps_of(recipe.schedule.freeze_backbone, len(samples), recipe)
+    trainer = Trainer(recipe, network, perceptual, accelerator, frozen_steps=frozen_steps)
+    steps = run.steps or recipe.schedule.steps or steps_of(recipe.schedule.epochs, len(samples), recipe)
+    if not steps and not (run.time_budget and recipe.schedule.stretch):
+        raise RecipeError(f"recipe '{recipe.name}': sets neither schedule.steps nor schedule.epochs; give --steps")
+    return Prepared(recipe, network, config, material, samples, trainer, steps)
+
+
+def steps_of(epochs: int, samples: int, recipe: Recipe) -> int:
+    """The generator's steps in so many passes over the data; a critic takes fresh samples at each of its own steps."""
+    adversarial = recipe.loss.adversarial
+    pictures = recipe.data.batch_size * (adversarial.critic_steps if adversarial.weight else 1)
+    return epochs * samples // pictures
+
+
+def architecture(recipe: Recipe) -> tuple[str, dict[str, Any]]:
+    """The architecture and all options of a recipe's generator, presets resolved; dropout is of training alone."""
+    name, options = PRESETS.get(recipe.generator, (recipe.generator, {}))
+    return name, {key: value for key, value in (options | recipe.network).items() if key != "dropout"}
+
+
+def with_hash(recipe: Recipe, sha256: str) -> Recipe:
+    """The recipe with the SHA-256 of the perceptual weights that are used, for the run's records."""
+    perceptual = dataclasses.replace(recipe.loss.perceptual, sha256=sha256)
+    return dataclasses.replace(recipe, loss=dataclasses.replace(recipe.loss, perceptual=perceptual))
+
+
+def initial_weights(model: str, network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a saved model for a network of the same shapes."""
+    weights = DeblurGenerator.from_pretrained(model).network.state_dict()
+    wanted = network.state_dict()
+    differing = [
+        key
+        for key in wanted.keys() | weights.keys()
+        if key not in wanted or key not in weights or wanted[key].shape != weights[key].shape
+    ]
+    if differing:
+        raise RecipeError(
+            f"--init-from {model}: is another network than the recipe's ({len(differing)} tensors "
+            f"differ, such as '{min(differing)}'); take its recipe or leave --init-from away"
+        )
+    return weights

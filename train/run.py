@@ -1,0 +1,84 @@
+"""Where a run reads and writes, when it ends, and how far it has come."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deblur_hub.errors import DeblurHubError
+
+from .publish import Publisher
+
+
+class StepError(DeblurHubError):
+    """What stops a run, perhaps on one process alone: a broken picture, losses that are not finite, missing others."""
+
+
+@dataclass
+class Run:
+    """Where a run reads and writes, and when it ends.
+
+    Args:
+        steps: of the generator; 0 takes the recipe's.
+        time_budget: seconds of training, validation included, in all sessions together; the schedule then stretches
+            over it instead of over the steps, unless the recipe says otherwise. 0 for none.
+        init_from: a model whose weights the generator starts from.
+    """
+
+    data: Path
+    output: Path
+    cache: Path
+    steps: int = 0
+    time_budget: float = 0.0
+    resume: bool = False
+    init_from: str = ""
+    perceptual_weights: Path | None = None
+    publisher: Publisher | None = None
+
+
+@dataclass
+class Progress:
+    """How far a run has come; kept in its checkpoints."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_psnr: float = float("-inf")
+    best_step: int = 0
+    measured: int = -1  # the step of the last validation
+    best: dict[str, float] = field(default_factory=dict)  # mean scores at `best_step`
+    blurred: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.best and self.best_psnr > float("-inf"):  # of a checkpoint from when PSNR alone could choose
+            self.best = {"psnr": self.best_psnr}
+
+    def overdue(self, every: int) -> bool:
+        """Whether a validation is due at this step, and was not yet."""
+        return self.step > 0 and self.step % every == 0 and self.measured != self.step
+
+
+@dataclass(frozen=True)
+class Length:
+    """When a run ends, by its steps or its time, and how far its schedule is by then.
+
+    Args:
+        steps, budget: of steps and of seconds; one of them may be 0 for none.
+        stretch: a budget alone ends the run, and the schedule stretches over it; else whichever comes first.
+    """
+
+    steps: int
+    budget: float
+    stretch: bool
+
+    @property
+    def by_time(self) -> bool:
+        return bool(self.budget and self.stretch)
+
+    @property
+    def most_steps(self) -> int:
+        return 2**40 if self.by_time else self.steps
+
+    def share(self, progress: Progress) -> float:
+        """Of the run that is done; 1 and more at its end."""
+        return max(self.of_schedule(progress), progress.seconds / self.budget if self.budget else 0.0)
+
+    def of_schedule(self, progress: Progress) -> float:
+        return progress.seconds / self.budget if self.by_time else progress.step / self.steps
