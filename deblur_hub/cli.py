@@ -172,18 +172,21 @@ def plan(
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    from .evaluation import evaluate, table
-    from .generator import DeblurGenerator
+    from .evaluation import shell
 
-    generator = DeblurGenerator.from_pretrained(options.model, device=options.device)
-    with counting("evaluate", "picture", options.quiet) as show:
-        evaluation = evaluate(generator, options.dataset, precision=options.precision, progress=show)
-    print(
-        f"{evaluation.model} on {evaluation.dataset}, {len(evaluation.rows)} pairs at full size, "
-        f"{evaluation.precision}; RGB, rounded to 8 bits; SSIM Gaussian 11, sigma 1.5, per channel\n"
-    )
-    print(table(evaluation))
-    return OK
+    return shell.run_evaluate(options)
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    from .evaluation import shell
+
+    return shell.run_compare(options)
+
+
+def run_score(options: argparse.Namespace) -> int:
+    from .evaluation import shell
+
+    return shell.run_score(options)
 
 
 def run_release(options: argparse.Namespace) -> int:
@@ -205,6 +208,8 @@ def run_benchmark(options: argparse.Namespace) -> int:
     from .benchmark import measure_memory, measure_speed, speed_table
     from .hub import DEFAULT_MODEL
 
+    if options.train:
+        return run_training_benchmark(options)
     models = options.models or [DEFAULT_MODEL]
     if options.photo:
         for model in models:
@@ -235,6 +240,22 @@ def run_benchmark(options: argparse.Namespace) -> int:
     )
     print(speed_table(speeds))
     return OK
+
+
+def run_training_benchmark(options: argparse.Namespace) -> int:
+    """Hands over to the training program, which stands beside the package in a checkout and can measure itself."""
+    import importlib.util
+    import subprocess
+
+    program = Path(__file__).resolve().parents[1] / "train"
+    if not (program / "__main__.py").is_file() or not (program / "recipes").is_dir():
+        raise UsageError("training is not part of the installed package; take a checkout of the repository for --train")
+    if importlib.util.find_spec("accelerate") is None:
+        raise UsageError("training needs accelerate; install it with: pip install -e '.[train]'")
+    command = [sys.executable, str(program), "--recipe", options.train, "--benchmark", "--rounds", str(options.runs)]
+    command += ["--data", str(options.data)] if options.data else []
+    environment = os.environ | ({"ACCELERATE_USE_CPU": "true"} if options.device == "cpu" else {})
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def photo_name(photo: Path | tuple[int, int]) -> str:
@@ -279,6 +300,16 @@ def run_convert(options: argparse.Namespace) -> int:
     return OK
 
 
+def run_publish(options: argparse.Namespace) -> int:
+    from .publishing import publish, require_access
+
+    if doubt := require_access(options.repo):
+        raise UsageError(f"{doubt.partition(';')[0]}; try again later")
+    address = publish(options.model, options.repo, private=options.private or None, tag=options.tag)
+    print(f"{address}{f', tagged {options.tag}' if options.tag else ''}")
+    return OK
+
+
 def run_demo(options: argparse.Namespace) -> int:
     import importlib.util
 
@@ -309,6 +340,8 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    from .evaluation import shell
+
     top = argparse.ArgumentParser(prog="deblur-hub", description="Sharpens blurry photos.")
     top.add_argument("--version", action="version", version=f"deblur-hub {__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
@@ -340,8 +373,13 @@ def parser() -> argparse.ArgumentParser:
     deblur.add_argument("--max-megapixels", type=megapixels, default=100, help="refuse larger pictures (%(default)s)")
 
     scores = command("evaluate", run_evaluate, "Scores a model on pairs of blurred and sharp pictures.")
-    scores.add_argument("model", help="a bundled model, a folder, or a hub repository owner/name")
-    scores.add_argument("dataset", type=Path, help="a folder with 'blur' and 'sharp' in it, at any depth")
+    shell.evaluate_arguments(scores)
+
+    two = command("compare", run_compare, "Says by how much two evaluations differ, the worst pictures first.")
+    shell.compare_arguments(two)
+
+    others = command("score", run_score, "Scores pictures that any program restored against sharp ones.")
+    shell.score_arguments(others)
 
     speed = command("benchmark", run_benchmark, "Measures speed against ResNet-9, or memory on a large photo.")
     speed.add_argument("models", nargs="*", help="bundled models, folders or presets (default: the default model)")
@@ -352,7 +390,12 @@ def parser() -> argparse.ArgumentParser:
     )
     speed.add_argument("--whole", action="store_true", help="with --photo: measure it without tiles as well")
 
-    for made in (deblur, scores, speed):
+    speed.add_argument(
+        "--train", metavar="RECIPE", help="measure the steps of a training recipe instead, in several ways"
+    )
+    speed.add_argument("--data", type=Path, help="with --train: a data folder (default: made-up pictures)")
+
+    for made in (deblur, speed):
         made.add_argument(
             "--precision",
             choices=("auto", "float32", "bfloat16", "float16"),
@@ -385,12 +428,18 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--training", default="", help="how it was trained, for its card")
 
+    public = command("publish", run_publish, "Uploads a model folder to a hub repository; can be repeated.")
+    public.add_argument("model", type=Path, metavar="folder", help="a model folder, such as runs/compact/model")
+    public.add_argument("repo", metavar="owner/name", help="the repository, which is made if need be")
+    public.add_argument("--tag", default="", help="a name for this version, such as step-1000")
+    public.add_argument("--private", action="store_true", help="make the repository private, if it is made")
+
     demo = command("demo", run_demo, "Opens the page in the browser.")
     demo.add_argument("--host", default="127.0.0.1", help="to listen on (%(default)s)")
     demo.add_argument("--port", type=int, default=7860, help="to listen on (%(default)s)")
     demo.add_argument("--no-browser", action="store_true", help="do not open a browser window")
 
-    for quiet in (deblur, scores, made):
+    for quiet in (deblur, scores, others, made):
         quiet.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     return top
 

@@ -19,6 +19,8 @@ HEAVY = (
     "matplotlib",
     "skimage",
     "scipy",
+    "cv2",
+    "lpips",
     "tensorboard",
     "huggingface_hub",
     "tifffile",
