@@ -1,9 +1,14 @@
 """Batches of training samples, loaded in this process or by workers beside it."""
 
+import atexit
+import functools
+import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from types import TracebackType
+from multiprocessing.synchronize import Event
+from types import FrameType, TracebackType
 
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
@@ -34,7 +39,7 @@ def draw_from(
             batch_sampler=sampler,
             num_workers=recipe.data.workers,
             pin_memory=accelerator.device.type == "cuda",
-            worker_init_fn=leave_interrupts_to_main,
+            worker_init_fn=functools.partial(leave_interrupts_to_main, ended=the_end()),
             collate_fn=collate,
         )
     )
@@ -52,10 +57,23 @@ def draw(loader: Iterator[Batch]) -> Batch:
         raise StepError(str(reason).rpartition("DatasetError: ")[2].strip()) from None
 
 
-def leave_interrupts_to_main(_worker: int) -> None:
+@functools.cache
+def the_end() -> Event:
+    """Set once this process is about to end, and by then waits for its workers."""
+    ended = multiprocessing.Event()
+    atexit.register(ended.set)  # after multiprocessing's own, and so called before it
+    return ended
+
+
+def leave_interrupts_to_main(_worker: int, *, ended: Event) -> None:
     """Signals reach every process of a terminal or a job: workers end with the main one, which may still need them."""
+
+    def end_with_main(_number: int, _frame: FrameType | None) -> None:
+        if ended.is_set():
+            os._exit(0)
+
     for number in (signal.SIGINT, *WARNINGS):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, end_with_main)
     sys.excepthook = pass_over_hang_ups
 
 

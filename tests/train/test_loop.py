@@ -3,9 +3,15 @@
 import itertools
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from itertools import pairwise
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from accelerate import Accelerator
@@ -16,7 +22,7 @@ from deblur_hub import DeblurGenerator
 from deblur_hub.datasets import Pair
 from deblur_hub.networks.base import Generator
 from deblur_hub.networks.resnet import ResnetGenerator
-from tests.train.tiny_runs import BATCH_NORM, HELD_OUT, last_of, photograph, same_state, save, tensors_of
+from tests.train.tiny_runs import BATCH_NORM, HELD_OUT, ROOT, last_of, photograph, same_state, save, tensors_of
 from train import loading, loop, trainer, validation
 from train.critics import PatchCritic
 from train.data import PictureCache, PositionSampler, TrainingSet, find_material
@@ -46,6 +52,42 @@ def test_a_loader_worker_tells_of_all_but_the_main_process_hanging_up(capfd, rea
     """Which it does when Ctrl-C meets it between two halves of a batch: too rare to be waited for."""
     loading.pass_over_hang_ups(type(reason), reason, None)
     assert bool(capfd.readouterr().err) == told
+
+
+UNTIL_ENDED = """
+import functools, multiprocessing, sys
+from torch.utils.data import DataLoader
+from train.loading import leave_interrupts_to_main, the_end
+
+if __name__ == "__main__":
+    prepare = functools.partial(leave_interrupts_to_main, ended=the_end())
+    drawn = iter(DataLoader(range(1000), num_workers=2, worker_init_fn=prepare))
+    next(drawn)
+    print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+    if "wait" in sys.argv:
+        sys.stdin.read()
+"""
+
+
+def test_loader_workers_outlive_a_warning_and_not_the_main_process(tmp_path):
+    """The iterator is never closed, as where something still holds it when the program ends."""
+    program = tmp_path / "program.py"
+    program.write_text(UNTIL_ENDED)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, program, "wait"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        workers = [int(pid) for pid in running.stdout.readline().split()]
+        for worker in workers:
+            os.kill(worker, signal.SIGTERM)
+        time.sleep(0.5)
+        assert len(workers) == 2 and all(psutil.pid_exists(worker) for worker in workers)
+        running.stdin.close()
+        try:
+            assert running.wait(timeout=60) == 0
+        finally:
+            running.kill()
+        assert not any(psutil.pid_exists(worker) for worker in workers)
 
 
 def test_the_saved_model_is_the_best_of_the_run_and_the_card_holds_its_scores(start, tmp_path, pictures):
