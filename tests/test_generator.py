@@ -325,7 +325,7 @@ def test_a_disk_that_fills_up_leaves_what_was_there_and_nothing_else(generator, 
             raise OSError(28, "No space left on device")
         save_file(tensors, path, *arguments)
 
-    monkeypatch.setattr(hub, "save_file", filling_up)
+    monkeypatch.setattr(hub.writing, "save_file", filling_up)
     awake(generator.network, seed=1)
     with pytest.raises(ModelError, match=r"cannot be written .*No space left on device"):
         generator.save_pretrained(saved)
@@ -583,7 +583,7 @@ def test_a_configuration_of_random_bytes_is_refused(saved):
 @pytest.fixture
 def bundled(generator, tmp_path, monkeypatch) -> DeblurGenerator:
     """A generator that is bundled under the name of the default."""
-    monkeypatch.setattr(hub, "BUNDLED", tmp_path / "weights")
+    monkeypatch.setattr(hub.bundled, "BUNDLED", tmp_path / "weights")
     generator.save_pretrained(tmp_path / "weights" / "artful")
     generator.save_pretrained(tmp_path / "weights" / hub.DEFAULT_MODEL)
     return generator

@@ -1,0 +1,66 @@
+"""From a name, a folder or a hub repository to the folder of a model's files."""
+
+import os
+import re
+from pathlib import Path
+
+from ..errors import ModelError, did_you_mean
+from .bundled import DEFAULT_MODEL, bundled_folder, list_models
+from .downloading import fetch
+from .files import CONFIG, Source, weights_file
+
+REPO_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
+PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".h5")
+
+
+def find(
+    name_or_path: str | os.PathLike | None,
+    *,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    variant: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    force_download: bool = False,
+) -> Source:
+    """Finds a bundled model by name, a folder, or a hub repository `owner/name`, in this order; fetches the last.
+
+    Raises:
+        ModelError: if there is no such thing, or it cannot be reached.
+    """
+    name = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
+    if name in list_models() and not isinstance(name_or_path, Path):
+        folder, called = bundled_folder(name), name
+    elif os.path.isdir(name):  # noqa: PTH112 - pathlib's own raises for a name that is too long
+        folder, called = Path(name), name
+    elif os.path.exists(name):  # noqa: PTH110 - the same
+        hint = "bring it into our format first" if name.endswith(PICKLES) else "give the folder that holds it"
+        raise ModelError(f"{name}: is a file, not a model folder with {CONFIG} and {weights_file(variant)}; {hint}")
+    elif REPO_ID.fullmatch(name):
+        return fetch(
+            name,
+            revision=revision,
+            subfolder=subfolder,
+            variant=variant,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+            force_download=force_download,
+        )
+    else:
+        raise ModelError(
+            f"model '{name:.99}': neither a bundled model ({', '.join(list_models())}), nor a folder, nor "
+            f"a hub repository 'owner/name'{did_you_mean(name, list_models())}"
+        )
+    if revision is not None:
+        raise ModelError(
+            f"model '{called}': 'revision' is for hub repositories, and this is a local folder; leave it away"
+        )
+    folder = folder / (subfolder or "")
+    for file in (CONFIG, weights_file(variant)):
+        if not (folder / file).is_file():
+            pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
+            extra = f" (it holds {pickles[0]}, which is never opened: only safetensors are)" if pickles else ""
+            raise ModelError(f"{folder}: has no {file}{extra}; a model folder is what save_pretrained() writes")
+    return Source(called, folder)
