@@ -1,6 +1,5 @@
 """Speed and memory, compared as ratios within one run: machines differ, and so do their hours."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -115,19 +114,32 @@ def measure_memory(
             command = [sys.executable, "-m", "deblur_hub.cli", "deblur", str(photo), "-o", str(target)]
             command += ["--model", model, "--precision", precision, "--quiet"]
             started = time.perf_counter()
-            process = subprocess.Popen(
-                command if tile is None else [*command, "--tile", str(tile)], stdout=subprocess.DEVNULL
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                raise BenchmarkError(f"'deblur' failed with exit code {process.returncode}, for the reason above")
+            peak = peak_of(command if tile is None else [*command, "--tile", str(tile)])
             seconds = time.perf_counter() - started
             restored = np.asarray(Image.open(target)).astype(np.int16)
             first = restored if first is None else first
-            peak = usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
             found.append(Memory(tile, peak, seconds, int(np.abs(restored - first).max())))
         return found
+
+
+# A process counts the memory of the one that started it as its own peak, so a bare interpreter
+# starts it.
+WITNESS = """
+import os, resource, sys
+status = os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)[1])
+print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def peak_of(command: list[str]) -> float:
+    """GiB that a command has in memory at most; raises `BenchmarkError` if it fails."""
+    said = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", WITNESS, *command], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.splitlines()[-1]
+    status, peak = map(int, said.split())
+    if status:
+        raise BenchmarkError(f"'deblur' failed with exit code {status}, for the reason above")
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def made_up(path: Path, width: int, height: int) -> Path:

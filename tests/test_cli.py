@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from deblur_hub import DeblurGenerator
-from deblur_hub.benchmark import measure_memory
+from deblur_hub.benchmark import measure_memory, peak_of
 from deblur_hub.cli import main
 from deblur_hub.networks import PRESETS
 from tests.conversion.test_deblurgan import deblurgan_state
@@ -300,6 +300,13 @@ def test_benchmark_compares_with_resnet_9_in_the_same_run(capsys, model):
     assert [row[0] for row in rows] == ["model", "deblurgan", str(model)]
     assert rows[1][1:3] == ["float32", "11.38 M"]
     assert rows[1][5] == "1.0" and float(rows[2][5]) > 1
+
+
+@pytest.mark.slow
+def test_a_command_is_measured_without_the_memory_of_who_measures():
+    held = np.ones(2**27)  # 1 GiB
+    assert peak_of([sys.executable, "-c", "pass"]) < 0.1 < held.nbytes
+    assert 0.5 < peak_of([sys.executable, "-c", "held = bytearray(2**29)"]) < 0.6
 
 
 @pytest.mark.slow
