@@ -317,10 +317,10 @@ def test_a_photo_of_24_megapixels_stays_under_two_and_a_half_gib():
 
 @pytest.mark.slow
 def test_memory_is_measured_in_tiles_and_whole_and_the_results_are_compared(capsys):
-    assert main(["benchmark", "deblurgan", "--photo", "700x1100", "--whole", "--precision", "float32"]) == 0
+    assert main(["benchmark", "deblurgan", "--photo", "2200x500", "--whole", "--precision", "float32"]) == 0
     tiled, whole, difference = capsys.readouterr().out.splitlines()
     peaks = [float(line.split(": ")[1].split(" GiB")[0]) for line in (tiled, whole)]
-    assert "--tile 0" in whole and "--tile" not in tiled and min(peaks) > 0.3
+    assert "--tile 0" in whole and "--tile" not in tiled and 0.3 < peaks[0] < 0.9 * peaks[1]
     assert int(difference.split()[2]) <= 1
 
 

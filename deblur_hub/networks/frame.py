@@ -62,7 +62,7 @@ class Tiles:
         ):
             scale = len(read) // features.shape[axis]
             inside = inside.narrow(axis, (own.start - read.start) // scale, len(own) // scale)
-        self.gathered += sums(inside)
+        self.gathered.append(sums(inside))
         raise Measured
 
 
@@ -78,11 +78,18 @@ class Part(Protocol):
 CURRENT: ContextVar[Tiles | None] = ContextVar("tiles of the frame being computed", default=None)
 
 
-def sums(features: Tensor) -> list[Sums]:
+def sums(features: Tensor) -> Sums:
     """In slices of rows: a copy of all in float64 would be the largest tensor of a pass."""
-    slices = features.split(max(1, 2**20 // (features.shape[1] * features.shape[-1])), dim=-2)
-    wide = ((rows.shape[-2] * rows.shape[-1], rows.double()) for rows in slices)
-    return [(size, rows.sum(dim=(2, 3)), rows.square().sum(dim=(2, 3))) for size, rows in wide]
+    total = features.new_zeros(features.shape[:2], dtype=torch.float64)
+    squares = total.clone()
+    for rows in features.split(max(1, 2**20 // (features.shape[1] * features.shape[-1])), dim=-2):
+        # Added up in place: small tensors that stay would lie in the gaps that the large ones leave, and keep
+        # these from being used again.
+        wide = rows.to(torch.float64, copy=True)
+        total += wide.sum(dim=(2, 3))
+        squares += wide.square_().sum(dim=(2, 3))
+        del wide
+    return features.shape[-2] * features.shape[-1], total, squares
 
 
 def merged(parts: list[Sums]) -> tuple[Tensor, Tensor]:
@@ -103,7 +110,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor] | None:
         return tiles.moments(features)
     if features.requires_grad or features.dtype in (torch.float32, torch.float64):
         return None
-    return merged(sums(features))
+    return merged([sums(features)])
 
 
 def frame_mean(features: Tensor) -> Tensor:
