@@ -1,83 +1,72 @@
-"""A hub on the loopback interface, in memory: enough of the protocol for the real client to publish and to load models.
+"""A hub on the loopback interface: enough of the protocol for the real client to publish and to load models.
 
     with HubServer() as hub:
         hub.address     # for HF_ENDPOINT, which the client reads once, when it is imported
+        hub.fail("model.safetensors", cut(), status(500))     # what becomes of the next two requests for it
 
-Repositories have branches, tags and commits; a commit maps paths to contents. Files whose name ends in .safetensors go
-through the LFS protocol, others into the commit itself. A request without the right token does not see private
-repositories. `log` holds every request, as "METHOD /path"; `watch` is called with each, once it is answered.
+Its files lie in a folder of its own, see `hub_repositories.py`. Files whose name ends in .safetensors go through the
+LFS protocol, others into the commit itself. Who has no token of the hub does not see private repositories, and no files
+of gated ones; who has READ_TOKEN cannot write. `log` holds every request, as "METHOD /path"; `watch` is called with
+each, once it is answered.
 """
 
 import base64
 import contextlib
-import hashlib
 import json
+import shutil
 import socket
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import uvicorn
+import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-USER, TOKEN = "tester", "hf_of_the_tests"
+from tests.hub_failures import Failing, Failure
+from tests.hub_repositories import Repository, git_name, is_large, sha256
+
+USER, TOKEN, READ_TOKEN = "tester", "hf_of_the_tests", "hf_for_reading"
+ROLES = {f"Bearer {TOKEN}": "write", f"Bearer {READ_TOKEN}": "read"}
 START_SECONDS = 20
+DAY = "2026-01-01T00:00:00.000Z"
 
 
-@dataclass
-class Repository:
-    """Commits by their hash, oldest first, and the branches and tags that point to them."""
+class Refusal(Exception):
+    """An answer that ends a request."""
 
-    private: bool = False
-    commits: dict[str, dict[str, bytes]] = field(default_factory=lambda: {digest(b"empty"): {}})
-    branches: dict[str, str] = field(default_factory=lambda: {"main": digest(b"empty")})
-    tags: dict[str, str] = field(default_factory=dict)
-
-    def commit(self, branch: str, files: dict[str, bytes]) -> str:
-        names = json.dumps([len(self.commits), sorted((path, digest(content)) for path, content in files.items())])
-        self.commits[made := digest(names.encode())] = files
-        self.branches[branch] = made
-        return made
-
-    def resolve(self, revision: str) -> str:
-        """The commit that a branch, a tag or a hash stands for; the word itself where there is none."""
-        return self.branches.get(revision) or self.tags.get(revision) or revision
-
-
-def git_name(path: str, content: bytes) -> str:
-    """What the hub says a file's content is called: LFS files by their SHA-256, others as git does."""
-    if path.endswith(".safetensors"):
-        return hashlib.sha256(content).hexdigest()
-    return digest(b"blob %d\0" % len(content) + content)
-
-
-def digest(content: bytes) -> str:
-    """A name for a content: 40 hexadecimal digits, like git's."""
-    return hashlib.sha1(content).hexdigest()
-
-
-def refusal(status: int, code: str) -> Response:
-    return Response(status_code=status, headers={"X-Error-Code": code, "X-Error-Message": code})
+    def __init__(self, status: int, code: str = "", message: str = "", **headers: str) -> None:
+        named = {"X-Error-Code": code, "X-Error-Message": message or code} if code or message else {}
+        named |= {key.replace("_", "-"): value for key, value in headers.items()}
+        self.response = Response(status_code=status, headers=named)
 
 
 class HubServer:
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
-        self.objects: dict[str, bytes] = {}  # of LFS, by their SHA-256
         self.log: list[str] = []
         self.watch: Callable[[str], None] | None = None
         self.address = ""
+        self.awaited: dict[tuple[str, str], list[Failure]] = {}
+
+    def fail(self, ending: str, *failures: Failure, method: str = "GET") -> None:
+        """Makes the next requests for paths of this ending fail, one failure each; forgets what was to fail before."""
+        self.awaited.clear()
+        self.awaited[method, ending] = list(failures)
 
     # --- the server itself -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> "HubServer":
+        self.folder = Path(tempfile.mkdtemp(prefix="loopback-hub-"))
+        (self.folder / "lfs").mkdir()
         listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self.server = uvicorn.Server(uvicorn.Config(self.application(), log_level="warning", lifespan="off"))
+        self.server = uvicorn.Server(uvicorn.Config(self.application(), log_level="critical", lifespan="off"))
         self.thread = threading.Thread(target=self.server.run, args=([listener],), daemon=True)
         self.thread.start()
         deadline = time.monotonic() + START_SECONDS
@@ -89,28 +78,47 @@ class HubServer:
     def __exit__(self, *_: object) -> None:
         self.server.should_exit = True
         self.thread.join()
+        shutil.rmtree(self.folder)
 
     def application(self) -> Starlette:
-        repo, rest = "/{owner}/{name}", "{path:path}"
+        model, rest = "/api/models/{owner}/{name}", "{path:path}"
+        files = "/{owner}/{name}/resolve/"
         app = Starlette(
             routes=[
-                Route("/api/whoami-v2", self.whoami),
-                Route("/api/repos/create", self.create, methods=["POST"]),
-                Route("/api/validate-yaml", self.validate_card, methods=["POST"]),
-                Route("/api/models" + repo, self.info),
-                Route("/api/models" + repo + "/revision/{revision}", self.info),
-                Route("/api/models" + repo + "/branch/{revision}", self.branch, methods=["POST"]),
-                Route("/api/models" + repo + "/tag/{revision}", self.tag, methods=["POST"]),
-                Route("/api/models" + repo + "/refs", self.refs),
-                Route("/api/models" + repo + "/preupload/{revision}", self.preupload, methods=["POST"]),
-                Route("/api/models" + repo + "/commit/{revision}", self.commit, methods=["POST"]),
-                Route("/{owner}/{name}.git/info/lfs/objects/batch", self.batch, methods=["POST"]),
-                Route("/lfs/{oid}", self.store, methods=["PUT"]),
-                Route(repo + "/resolve/{revision}/" + rest, self.file, methods=["GET", "HEAD"]),
+                self.route("/api/whoami-v2", self.whoami),
+                self.route("/api/repos/create", self.create, "POST"),
+                self.route("/api/repos/delete", self.delete, "DELETE"),
+                self.route("/api/validate-yaml", self.validate_card, "POST"),
+                self.route(model, self.info),
+                self.route(model + "/revision/{revision:path}", self.info),
+                self.route(model + "/tree/{revision}", self.tree),
+                self.route(model + "/tree/{revision}/" + rest, self.tree),
+                self.route(model + "/paths-info/{revision:path}", self.paths_info, "POST"),
+                self.route(model + "/commits/{revision:path}", self.history),
+                self.route(model + "/refs", self.refs),
+                self.route(model + "/branch/{revision:path}", self.branch, "POST"),
+                self.route(model + "/tag/{revision:path}", self.tag, "POST"),
+                self.route(model + "/preupload/{revision:path}", self.preupload, "POST"),
+                self.route(model + "/commit/{revision:path}", self.commit, "POST"),
+                self.route("/{owner}/{name}.git/info/lfs/objects/batch", self.batch, "POST"),
+                self.route("/lfs/{oid}", self.store, "PUT"),
+                self.route("/lfs/{oid}/verify", self.verify, "POST"),
+                self.route(files + "refs/pr/{number}/" + rest, self.file, "GET", "HEAD"),
+                self.route(files + "{revision}/" + rest, self.file, "GET", "HEAD"),
             ]
         )
+        app.add_middleware(Failing, awaited=self.awaited)
         app.add_middleware(Logging, note=self.note)
         return app
+
+    def route(self, path: str, answer: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
+        async def answered(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except Refusal as refusal:
+                return refusal.response
+
+        return Route(path, answered, methods=methods or ["GET"])
 
     def note(self, line: str) -> None:
         self.log.append(line)
@@ -119,80 +127,114 @@ class HubServer:
 
     # --- accounts and repositories ---------------------------------------------------------------------------------
 
-    def trusted(self, request: Request) -> bool:
-        return request.headers.get("Authorization") == f"Bearer {TOKEN}"
+    def role(self, request: Request) -> str:
+        """What the token allows: "write", "read" or ""."""
+        return ROLES.get(request.headers.get("Authorization", ""), "")
 
-    def found(self, request: Request) -> Repository | None:
+    def require_writer(self, request: Request) -> None:
+        if not self.role(request):
+            raise Refusal(401, message="Invalid username or password.")
+        if self.role(request) != "write":
+            raise Refusal(403, message="You don't have the rights to write with this token.")
+
+    def found(self, request: Request) -> Repository:
         """The repository that a path names, if who asks may see it."""
         repository = self.repositories.get("{owner}/{name}".format(**request.path_params))
-        return repository if repository and (not repository.private or self.trusted(request)) else None
+        if repository is None or (repository.private and not self.role(request)):
+            raise Refusal(404 if self.role(request) else 401, "RepoNotFound")
+        return repository
+
+    def revision(self, request: Request) -> tuple[Repository, str]:
+        """The repository and the commit that a path names."""
+        repository, named = self.found(request), request.path_params
+        asked = f"refs/pr/{named['number']}" if "number" in named else named.get("revision", "main")
+        if (commit := repository.resolve(asked)) not in repository.commits:
+            raise Refusal(404, "RevisionNotFound")
+        return repository, commit
 
     async def whoami(self, request: Request) -> Response:
-        if not self.trusted(request):
-            return Response(status_code=401)
-        return JSONResponse({"type": "user", "name": USER, "orgs": [], "auth": {"accessToken": {"role": "write"}}})
+        if not (role := self.role(request)):
+            raise Refusal(401)
+        return JSONResponse({"type": "user", "name": USER, "orgs": [], "auth": {"accessToken": {"role": role}}})
 
     async def create(self, request: Request) -> Response:
-        if not self.trusted(request):
-            return Response(status_code=401)
+        self.require_writer(request)
         asked = await request.json()
         repo = f"{asked.get('organization') or USER}/{asked['name']}"
         answer = {"url": f"{self.address}/{repo}"}
         if repo in self.repositories:
             return JSONResponse(answer, 409)
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
-        self.repositories[repo] = Repository(private=private)
+        self.repositories[repo] = Repository(Path(tempfile.mkdtemp(dir=self.folder)), private=private)
         return JSONResponse(answer)
+
+    async def delete(self, request: Request) -> Response:
+        self.require_writer(request)
+        asked = await request.json()
+        if self.repositories.pop(f"{asked.get('organization') or USER}/{asked['name']}", None) is None:
+            raise Refusal(404, "RepoNotFound")
+        return Response()
 
     async def validate_card(self, request: Request) -> Response:
         content = (await request.json())["content"]
-        errors = [] if content.startswith("---\n") else [{"message": "no front matter"}]
+        try:
+            valid = content.startswith("---\n") and isinstance(yaml.safe_load(content.split("---\n")[1]), dict)
+        except yaml.YAMLError:
+            valid = False
+        errors = [] if valid else [{"message": "no front matter"}]
         return JSONResponse({"errors": errors, "warnings": []}, 400 if errors else 200)
 
     async def info(self, request: Request) -> Response:
-        repository = self.found(request)
-        if repository is None:
-            return refusal(401, "RepoNotFound")
-        revision = request.path_params.get("revision", "main")
-        commit = repository.resolve(revision)
-        if commit not in repository.commits:
-            return refusal(404, "RevisionNotFound")
+        repository, commit = self.revision(request)
         return JSONResponse(
             {
                 "id": "{owner}/{name}".format(**request.path_params),
                 "sha": commit,
                 "private": repository.private,
+                "gated": "auto" if repository.gated else False,
                 "tags": [],
                 "siblings": [{"rfilename": path} for path in repository.commits[commit]],
             }
         )
 
-    async def branch(self, request: Request) -> Response:
-        repository = self.found(request)
-        if repository is None or not self.trusted(request):
-            return refusal(401, "RepoNotFound")
-        name = request.path_params["revision"]
-        if name in repository.branches:
-            return Response(status_code=409)
-        repository.branches[name] = repository.branches["main"]
-        return Response()
+    async def tree(self, request: Request) -> Response:
+        repository, commit = self.revision(request)
+        folder = request.path_params.get("path", "")
+        top = folder.rstrip("/") + "/" if folder else ""
+        files = {path: content for path, content in repository.commits[commit].items() if path.startswith(top)}
+        if folder and not files:
+            raise Refusal(404, "EntryNotFound", X_Repo_Commit=commit)
+        deep = request.query_params.get("recursive", "").lower() == "true"
+        inside = {path.removeprefix(top): path for path in files}
+        folders = {str(parent) for path in inside for parent in Path(path).parents} - {"."}
+        return JSONResponse(
+            [entry(path, files[path]) for name, path in inside.items() if deep or "/" not in name]
+            + [
+                {"type": "directory", "path": top + name, "oid": git_name(name.encode())}
+                for name in sorted(folders)
+                if deep or "/" not in name
+            ]
+        )
 
-    async def tag(self, request: Request) -> Response:
-        repository = self.found(request)
-        if repository is None or not self.trusted(request):
-            return refusal(401, "RepoNotFound")
-        name, commit = (await request.json())["tag"], repository.resolve(request.path_params["revision"])
-        if commit not in repository.commits:
-            return refusal(404, "RevisionNotFound")
-        if name in repository.tags:
-            return Response(status_code=409)
-        repository.tags[name] = commit
-        return Response()
+    async def paths_info(self, request: Request) -> Response:
+        repository, commit = self.revision(request)
+        body = await request.body()
+        asked = json.loads(body)["paths"] if body.startswith(b"{") else (await request.form()).getlist("paths")
+        files = repository.commits[commit]
+        return JSONResponse([entry(path, files[path]) for path in asked if path in files])
+
+    async def history(self, request: Request) -> Response:
+        repository, commit = self.revision(request)
+        until = [*repository.commits][: [*repository.commits].index(commit) + 1]
+        return JSONResponse(
+            [
+                {"id": one, "title": repository.titles.get(one, ""), "message": "", "date": DAY, "authors": []}
+                for one in reversed(until)
+            ]
+        )
 
     async def refs(self, request: Request) -> Response:
         repository = self.found(request)
-        if repository is None:
-            return refusal(401, "RepoNotFound")
 
         def listed(kind: str, held: dict[str, str]) -> list[dict[str, str]]:
             return [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": held[name]} for name in held]
@@ -201,90 +243,124 @@ class HubServer:
             {"branches": listed("heads", repository.branches), "tags": listed("tags", repository.tags), "converts": []}
         )
 
+    async def branch(self, request: Request) -> Response:
+        self.require_writer(request)
+        repository, name = self.found(request), request.path_params["revision"]
+        if name in repository.branches:
+            raise Refusal(409)
+        start = repository.resolve((json.loads(await request.body() or b"{}")).get("startingPoint") or "main")
+        if start not in repository.commits:
+            raise Refusal(404, "RevisionNotFound")
+        repository.branches[name] = start
+        return Response()
+
+    async def tag(self, request: Request) -> Response:
+        self.require_writer(request)
+        repository, commit = self.revision(request)
+        if (name := (await request.json())["tag"]) in repository.tags:
+            raise Refusal(409)
+        repository.tags[name] = commit
+        return Response()
+
     # --- publishing ------------------------------------------------------------------------------------------------
 
     async def preupload(self, request: Request) -> Response:
-        files = (await request.json())["files"]
-        repository = self.found(request)
-        held = repository.commits[repository.branches[request.path_params["revision"]]] if repository else {}
+        self.require_writer(request)
+        repository, commit = self.revision(request)
+        held = repository.commits[commit]
         return JSONResponse(
             {
                 "files": [
                     {
-                        "path": file["path"],
-                        "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular",
+                        "path": path,
+                        "uploadMode": "lfs" if is_large(path) else "regular",
                         "shouldIgnore": False,
-                        "oid": git_name(file["path"], held[file["path"]]) if file["path"] in held else None,
+                        "oid": (sha256 if is_large(path) else git_name)(held[path]) if path in held else None,
                     }
-                    for file in files
+                    for path in (file["path"] for file in (await request.json())["files"])
                 ]
             }
         )
 
     async def batch(self, request: Request) -> Response:
-        wanted = (await request.json())["objects"]
-        return JSONResponse(
-            {
-                "transfer": "basic",
-                "objects": [
-                    one
-                    | (
-                        {}
-                        if one["oid"] in self.objects
-                        else {"actions": {"upload": {"href": f"{self.address}/lfs/{one['oid']}", "header": {}}}}
-                    )
-                    for one in wanted
-                ],
-            }
-        )
+        self.require_writer(request)
+
+        def told(wanted: dict) -> dict:
+            if (self.folder / "lfs" / wanted["oid"]).is_file():
+                return wanted
+            address = f"{self.address}/lfs/{wanted['oid']}"
+            actions = {"upload": {"href": address, "header": {}}, "verify": {"href": address + "/verify"}}
+            return wanted | {"actions": actions}
+
+        return JSONResponse({"transfer": "basic", "objects": [told(one) for one in (await request.json())["objects"]]})
 
     async def store(self, request: Request) -> Response:
         content, oid = await request.body(), request.path_params["oid"]
-        if hashlib.sha256(content).hexdigest() != oid:
-            return Response(status_code=400)
-        self.objects[oid] = content
+        if sha256(content) != oid:
+            raise Refusal(400)
+        (self.folder / "lfs" / oid).write_bytes(content)
+        return Response()
+
+    async def verify(self, request: Request) -> Response:
+        object_ = self.folder / "lfs" / request.path_params["oid"]
+        if not object_.is_file() or object_.stat().st_size != (await request.json())["size"]:
+            raise Refusal(404)
         return Response()
 
     async def commit(self, request: Request) -> Response:
-        repository = self.found(request)
-        if repository is None or not self.trusted(request):
-            return refusal(401, "RepoNotFound")
-        revision = request.path_params["revision"]
-        if revision not in repository.branches:
-            return refusal(404, "RevisionNotFound")
-        files = dict(repository.commits[repository.branches[revision]])
+        self.require_writer(request)
+        repository, parent = self.revision(request)
+        branch = request.path_params["revision"]
+        if branch not in repository.branches:
+            raise Refusal(404, "RevisionNotFound")
+        files, title = repository.commits[parent], ""
         for line in (await request.body()).splitlines():
-            entry = json.loads(line)
-            value = entry["value"]
-            if entry["key"] == "file":
+            key, value = (entry := json.loads(line))["key"], entry["value"]
+            if key == "header":
+                title = value["summary"]
+                if not parent.startswith(value.get("parentCommit") or ""):
+                    raise Refusal(412, message="A commit has happened since.")
+            elif key == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
-            elif entry["key"] == "lfsFile":
-                files[value["path"]] = self.objects[value["oid"]]
-            elif entry["key"] == "deletedFile":
+            elif key == "lfsFile":
+                files[value["path"]] = (self.folder / "lfs" / value["oid"]).read_bytes()
+            elif key == "deletedFile":
                 del files[value["path"]]
-        made = repository.commit(revision, files)
-        page = "{}/{owner}/{name}/commit/{}".format(self.address, made, **request.path_params)
-        return JSONResponse({"success": True, "commitOid": made, "commitUrl": page})
+            elif key == "deletedFolder":
+                files = {path: content for path, content in files.items() if not path.startswith(value["path"])}
+        page = "{}/{owner}/{name}".format(self.address, **request.path_params)
+        asked = request.query_params.get("create_pr") == "1"
+        number = 1 + sum(name.startswith("refs/pr/") for name in repository.branches)
+        made = repository.commit(f"refs/pr/{number}" if asked else branch, files, title)
+        pull = {"pullRequestUrl": f"{page}/discussions/{number}"} if asked else {}
+        return JSONResponse({"success": True, "commitOid": made, "commitUrl": f"{page}/commit/{made}"} | pull)
 
     # --- loading ---------------------------------------------------------------------------------------------------
 
     async def file(self, request: Request) -> Response:
         repository = self.found(request)
-        if repository is None:
-            return refusal(401, "RepoNotFound")
-        revision, path = request.path_params["revision"], request.path_params["path"]
-        commit = repository.resolve(revision)
-        if commit not in repository.commits:
-            return refusal(404, "RevisionNotFound")
-        if path not in repository.commits[commit]:
-            answer = refusal(404, "EntryNotFound")
-            answer.headers["X-Repo-Commit"] = commit
-            return answer
-        content = repository.commits[commit][path]
-        headers = {"X-Repo-Commit": commit, "ETag": f'"{digest(content)}"'}
-        if path.endswith(".safetensors"):
-            headers |= {"X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
+        if repository.gated and not self.role(request):
+            raise Refusal(401, "GatedRepo", "Access to this model is restricted.")
+        repository, commit = self.revision(request)
+        path, files = request.path_params["path"], repository.commits[commit]
+        if path not in files:
+            raise Refusal(404, "EntryNotFound", X_Repo_Commit=commit)
+        content = files[path]
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{git_name(content)}"', "Accept-Ranges": "bytes"}
+        if is_large(path):
+            headers |= {"X-Linked-Etag": f'"{sha256(content)}"', "X-Linked-Size": str(len(content))}
+        if asked := request.headers.get("Range"):
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, stop = int(first), int(last) + 1 if last else len(content)
+            headers["Content-Range"] = f"bytes {start}-{min(stop, len(content)) - 1}/{len(content)}"
+            return Response(content[start:stop], 206, headers=headers, media_type="application/octet-stream")
         return Response(content, headers=headers, media_type="application/octet-stream")
+
+
+def entry(path: str, content: bytes) -> dict:
+    """A file as listings show it."""
+    large = {"lfs": {"oid": sha256(content), "size": len(content), "pointerSize": 130}} if is_large(path) else {}
+    return {"type": "file", "path": path, "size": len(content), "oid": git_name(content)} | large
 
 
 class Logging:

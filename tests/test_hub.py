@@ -1,97 +1,17 @@
 """Models go to a hub in one commit and come back from it; and what goes wrong on the way is one sentence.
 
-The real client talks to a hub on the loopback interface. It reads its settings when it is imported, so it runs in a
-Python of its own, one for each setting.
+The real client talks to a hub on the loopback interface.
 """
 
-import json
-import os
-import subprocess
-import sys
-import textwrap
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY
-from tests.hub_server import TOKEN, HubServer, closed_port
+from tests.hub_client import Client, Step
+from tests.hub_server import HubServer, closed_port
 
-ROOT = Path(__file__).parents[1]
 PATIENCE = 15  # seconds in which somebody without a network must have their sentence
-SCENE_SECONDS = 240
-
-PLAYER = f"""
-import json, sys, time, torch
-from deblur_hub import DeblurGenerator, GeneratorConfig, ModelError
-from tests.conftest import awake
-
-def played(scene):
-    steps = []
-
-    def step(function, *arguments, **options):
-        started = time.monotonic()
-        try:
-            result = function(*arguments, **options)
-        except ModelError as error:
-            result = str(error)
-        if isinstance(result, DeblurGenerator):
-            result = result.network.stem.bias.tolist()
-        steps.append([result, time.monotonic() - started])
-
-    generator = DeblurGenerator(GeneratorConfig("compact", {TINY!r}, "tiny"))
-    awake(generator.network)
-    exec(scene, globals() | {{"step": step, "generator": generator, "load": DeblurGenerator.from_pretrained}})
-    return steps
-
-for line in sys.stdin:
-    print(json.dumps(played(json.loads(line))), flush=True)
-"""
-
-Step = tuple[object, float]  # what a step came to (a sentence, an address, a loaded model's biases) and its seconds
-
-
-class Client:
-    """A Python in which scenes are played, one after the other."""
-
-    def __init__(self, home: Path, endpoint: str, **environment: str) -> None:
-        settings = {
-            "PYTHONPATH": str(ROOT),
-            "HF_HOME": str(home),
-            "HF_ENDPOINT": endpoint,
-            "HF_TOKEN": TOKEN,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "NO_PROXY": "127.0.0.1",
-        }
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PLAYER],
-            cwd=home,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=inherited | settings | environment,
-        )
-
-    def play(self, scene: str) -> list[Step]:
-        watchdog = threading.Timer(SCENE_SECONDS, self.process.kill)
-        watchdog.start()
-        try:
-            print(json.dumps(textwrap.dedent(scene)), file=self.process.stdin, flush=True)
-            answer = self.process.stdout.readline()
-        finally:
-            watchdog.cancel()
-        assert answer, "the client died of the scene, or took too long; its words are on stderr"
-        return [tuple(step) for step in json.loads(answer)]
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
