@@ -4,6 +4,9 @@ import os
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -54,3 +57,28 @@ def photo() -> Tensor:
     from skimage import data
 
     return torch.from_numpy(data.chelsea()[:299]).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """Where the client keeps its cache."""
+    return tmp_path_factory.mktemp("hf")
+
+
+@pytest.fixture(scope="module")
+def hub():
+    """A hub on the loopback interface; see `hub_server.py`."""
+    from tests.hub_server import HubServer
+
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def play(hub, home) -> Iterator[Callable[[str], list]]:
+    """Plays a scene against the hub; see `hub_client.py`."""
+    from tests.hub_client import Client
+
+    client = Client(home, hub.address)
+    yield client.play
+    client.close()

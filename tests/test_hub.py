@@ -4,33 +4,13 @@ The real client talks to a hub on the loopback interface.
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.hub_client import Client, Step
-from tests.hub_server import HubServer, closed_port
+from tests.hub_server import closed_port
 
 PATIENCE = 15  # seconds in which somebody without a network must have their sentence
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("hf")
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def play(hub, home) -> Iterator[Callable[[str], list[Step]]]:
-    """Plays a scene against the hub."""
-    client = Client(home, hub.address)
-    yield client.play
-    client.close()
 
 
 @pytest.fixture(scope="module", params=[{}, {"HF_HUB_OFFLINE": "1"}], ids=["nobody answers", "offline"])
@@ -122,7 +102,7 @@ def test_what_is_not_on_the_hub_is_a_sentence_each(hub, play):
         "token=...",
         "tester/here@v9: the repository has no such branch, tag or commit; look at its page",
         "tester/here: has no model.fp16.safetensors; it is not a deblur-hub model, or lacks this variant",
-        "tester/here: has no model.safetensors in deep; it is not a deblur-hub model, or lacks this variant",
+        "tester/here: has no config.json in deep; it is not a deblur-hub model, or lacks this variant",
         results[4],
     ]
     assert results[4].startswith("tester/na--me: ") and results[4].endswith("; check the name")

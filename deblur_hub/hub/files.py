@@ -25,6 +25,16 @@ def weights_file(variant: str | None) -> str:
     return f"model.{variant}.safetensors" if variant else "model.safetensors"
 
 
+def index_file(variant: str | None) -> str:
+    """The list of the files over which weights are spread, where one would be too large."""
+    return f"{weights_file(variant)}.index.json"
+
+
+def golden_file(variant: str | None) -> str:
+    """`golden.safetensors`, or `golden.<variant>.safetensors`: rounded weights give an output of their own."""
+    return f"golden.{variant}.safetensors" if variant else GOLDEN
+
+
 def finite(tensor: Tensor) -> bool:
     """Whether every value is a finite number; counts always are."""
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())

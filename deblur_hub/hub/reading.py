@@ -5,9 +5,11 @@ from torch import Tensor
 
 from ..config import GeneratorConfig
 from ..errors import ModelError, did_you_mean
+from .cache import dropping_what_is_damaged
 from .files import CONFIG, FLOATS, Source, checksum, finite, first_line, weights_file
 
 
+@dropping_what_is_damaged
 def read_config(source: Source) -> GeneratorConfig:
     """The configuration of a found model; `ModelError` if it is not one that this version knows."""
     try:
@@ -19,6 +21,7 @@ def read_config(source: Source) -> GeneratorConfig:
     return GeneratorConfig.from_json(text, source=f"{source.name}: {CONFIG}")
 
 
+@dropping_what_is_damaged
 def read_tensors(source: Source, variant: str | None, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a found model, exactly those that are expected.
 
