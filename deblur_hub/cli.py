@@ -305,7 +305,15 @@ def run_publish(options: argparse.Namespace) -> int:
 
     if doubt := require_access(options.repo):
         raise UsageError(f"{doubt.partition(';')[0]}; try again later")
-    address = publish(options.model, options.repo, private=options.private or None, tag=options.tag)
+    address = publish(
+        options.model,
+        options.repo,
+        revision=options.revision,
+        private=options.private or None,
+        create_pr=options.create_pr,
+        commit_message=options.message,
+        tag=options.tag,
+    )
     print(f"{address}{f', tagged {options.tag}' if options.tag else ''}")
     return OK
 
@@ -433,6 +441,9 @@ def parser() -> argparse.ArgumentParser:
     public.add_argument("repo", metavar="owner/name", help="the repository, which is made if need be")
     public.add_argument("--tag", default="", help="a name for this version, such as step-1000")
     public.add_argument("--private", action="store_true", help="make the repository private, if it is made")
+    public.add_argument("--revision", help="the branch, which is made if need be (default: the main one)")
+    public.add_argument("--create-pr", action="store_true", help="propose the commit in a pull request")
+    public.add_argument("--message", default="", help="of the commit")
 
     demo = command("demo", run_demo, "Opens the page in the browser.")
     demo.add_argument("--host", default="127.0.0.1", help="to listen on (%(default)s)")

@@ -1,5 +1,6 @@
 """DeblurGenerator: a network with its configuration, from where it is stored to a restored picture."""
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -14,16 +15,18 @@ from torch import Tensor, nn
 from . import hub, images
 from .config import GeneratorConfig
 from .errors import ModelError
-from .model_card import plain_card
+from .model_card import CARD_BEGIN, plain_card
 from .networks import NETWORKS, build_network
 from .networks.base import Generator
 from .networks.description import Description
-from .restoration import Precision, restore
+from .restoration import DTYPES, Precision, restore
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray)
 Progress = Callable[[int, int], None]
 
 GOLDEN_SIDE = 48
+GOLDEN_MARGIN = 4  # between what rounding is measured to change and what it may
+GOLDEN_FLOORS = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1.6e-2}  # differences that no network is too good for
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -190,6 +193,7 @@ class DeblurGenerator(nn.Module):
         *,
         variant: str | None = None,
         dtype: torch.dtype = torch.float32,
+        max_shard_size: int | str = hub.LARGEST_FILE,
         card: str | None = None,
     ) -> Path:
         """Writes config.json, model.safetensors, README.md and golden.safetensors, which `from_pretrained` reads.
@@ -197,7 +201,9 @@ class DeblurGenerator(nn.Module):
         Args:
             variant: writes `model.<variant>.safetensors`.
             dtype: of the stored weights; float16 halves the file.
-            card: the README's text; None writes a plain one.
+            max_shard_size: of a file, in bytes or as "5GB"; larger weights are spread over several, with an index.
+            card: the README's text; None writes a plain one. Of a README that is there already what people wrote
+                outside of the generated block stays, unless this text has no such block.
 
         Returns:
             The folder.
@@ -207,12 +213,15 @@ class DeblurGenerator(nn.Module):
         """
         require_weight_dtype(dtype)
         tensors = in_type(self.network.state_dict(), dtype)
+        golden, tolerances = self.golden(tensors)
         hub.write_model(
             Path(folder),
             self.config,
             tensors,
             variant=variant,
-            golden=self.golden(tensors),
+            max_shard_size=max_shard_size,
+            golden=golden,
+            golden_notes={f"tolerance.{precision}": f"{tolerances[precision]:.6f}" for precision in tolerances},
             card=card if card is not None else plain_card(self.config),
         )
         return Path(folder)
@@ -227,21 +236,37 @@ class DeblurGenerator(nn.Module):
         commit_message: str = "Upload a deblur-hub model",
         variant: str | None = None,
         dtype: torch.dtype = torch.float32,
+        max_shard_size: int | str = hub.LARGEST_FILE,
         card: str | None = None,
+        tags: list[str] | tuple[str, ...] = (),
+        tag: str = "",
         token: str | bool | None = None,
     ) -> str:
         """Saves the model and uploads it to a hub repository in one commit; creates the repository if need be.
+
+        Can be repeated: what is there already makes no commit, and of an edited README only the generated block is
+        renewed.
+
+        Args:
+            revision: the branch, which is made if need be; None for the main one.
+            private: of a repository that is created; None leaves it to the owner's settings.
+            create_pr: proposes the commit in a pull request.
+            variant, dtype, max_shard_size: as `save_pretrained` takes them.
+            card: the README's text; one without a generated block takes the place of whatever is there.
+            tags: further words for the card, by which the hub's pages are searched.
+            tag: of the commit, such as "v1"; one that is there already is never moved.
 
         Returns:
             The address of the commit or pull request.
 
         Raises:
-            ModelError: if the hub refuses or cannot be reached.
+            ModelError: if the hub refuses or cannot be reached, or the tag stands for another commit.
         """
         import tempfile
 
+        text = hub.with_tags(card if card is not None else plain_card(self.config), list(tags))
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, variant=variant, dtype=dtype, card=card)
+            self.save_pretrained(folder, variant=variant, dtype=dtype, max_shard_size=max_shard_size, card=text)
             return hub.push(
                 Path(folder),
                 repo_id,
@@ -250,17 +275,28 @@ class DeblurGenerator(nn.Module):
                 create_pr=create_pr,
                 commit_message=commit_message,
                 token=token,
+                tag=tag,
+                card=text if CARD_BEGIN not in text else None,
             )
 
-    def golden(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A small input and the output that weights give for it in float32 on a CPU, to check loaded models against."""
+    def golden(self, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """A small input and the output that weights give for it in float32 on a CPU, to check loaded models against.
+
+        Returns:
+            `input` and `output`; and by how much the output may differ elsewhere, for each precision.
+        """
         wave = torch.linspace(0, 12, GOLDEN_SIDE)
         picture = torch.stack([torch.sin(wave[:, None] * (1 + k) + wave[None] ** 1.5) for k in range(3)])[None] * 0.9
         with torch.device("meta"):
-            network = build(self.config, "golden")
+            network = build(self.config, "golden").eval()
         tensors = {key: tensor.cpu() for key, tensor in in_type(tensors, torch.float32).items()}
         network.load_state_dict(tensors, assign=True)
-        return {"input": picture, "output": restore(network.eval(), picture, precision="float32")}
+        output = restore(network, picture, precision="float32")
+        return {"input": picture, "output": output}, {
+            precision: max(GOLDEN_FLOORS[precision], GOLDEN_MARGIN * change)
+            for precision in GOLDEN_FLOORS
+            if math.isfinite(change := change_by_rounding(network, tensors, picture, output, DTYPES[precision]))
+        }
 
     def __repr__(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.parameters()) / 1e6
@@ -283,6 +319,31 @@ def build(config: GeneratorConfig, source: str) -> Generator:
 def in_type(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """The floats in another type; counts, such as batch normalisation's number of batches, as they are."""
     return {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+
+
+def change_by_rounding(
+    network: Generator, tensors: dict[str, Tensor], picture: Tensor, output: Tensor, dtype: torch.dtype
+) -> float:
+    """The largest change of an output if all weights and results within are off by as much as a type rounds them.
+
+    It is computed in float32: arithmetic in half precision is slow on a CPU, or not to be had.
+    """
+    draw, error = torch.Generator().manual_seed(0), torch.finfo(dtype).eps / 2
+
+    def rounded(value):
+        if not (isinstance(value, Tensor) and value.is_floating_point()):
+            return value
+        return value * (1 + error * (2 * torch.rand(value.shape, generator=draw) - 1))
+
+    network.load_state_dict({key: rounded(tensor) for key, tensor in tensors.items()}, assign=True)
+    leaves = [part for part in network.modules() if not any(part.children())]
+    hooks = [leaf.register_forward_hook(lambda _, __, result: rounded(result)) for leaf in leaves]
+    try:
+        return float((restore(network, picture, precision="float32") - output).abs().max())
+    finally:
+        for hook in hooks:
+            hook.remove()
+        network.load_state_dict(tensors, assign=True)
 
 
 def require_weight_dtype(dtype: torch.dtype) -> None:

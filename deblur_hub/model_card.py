@@ -5,6 +5,11 @@ from typing import Any
 
 from .config import GeneratorConfig
 
+CARD_BEGIN = "<!-- deblur-hub: generated from here on; edits in here are replaced -->"
+CARD_END = "<!-- deblur-hub: end of what is generated; what you write below stays -->"
+SHEET = "triptychs.jpg"  # beside the card
+HERE = "path/to/this/folder"  # until the model has a name or an address
+
 FRONT_MATTER = """---
 library_name: deblur-hub
 pipeline_tag: image-to-image

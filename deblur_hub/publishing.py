@@ -7,47 +7,58 @@ from pathlib import Path
 from . import hub
 from .errors import ModelError
 from .generator import DeblurGenerator
-from .hub import CARD, CONFIG, GOLDEN, REPO_ID, weights_file
-
-HERE = "path/to/this/folder"  # what a card's example names until the model has an address
+from .hub import CARD, CONFIG, REPO_ID, golden_file, variants_among, weights_among
+from .model_card import SHEET
 
 
 def publish(
-    folder: Path, repo: str, *, private: bool | None = None, tag: str = "", token: str | bool | None = None
+    folder: Path,
+    repo: str,
+    *,
+    revision: str | None = None,
+    private: bool | None = None,
+    create_pr: bool = False,
+    commit_message: str = "",
+    tag: str = "",
+    token: str | bool | None = None,
 ) -> str:
-    """Uploads a model folder, and nothing else that lies in it, in one commit.
+    """Uploads a model folder with all its variants, and nothing else that lies in it, in one commit.
 
     Where the tag holds these weights already nothing is done, and what was edited there since stays.
 
     Args:
         repo: `owner/name`, which is created if need be and takes the folder's place in the card's example.
-        private: of a repository that is created; None leaves it to the owner's settings.
+        revision, private, create_pr: as `DeblurGenerator.push_to_hub` takes them.
+        commit_message: '' for one that names the tag.
         tag: of the commit, such as `step-1000`.
 
     Returns:
-        The address of the commit.
+        The address of the commit or pull request.
 
     Raises:
         ModelError: if the folder holds no whole model, the hub refuses or cannot be reached, or the tag stands for
             another commit.
     """
-    DeblurGenerator.from_pretrained(Path(folder), device="cpu")  # strict: what cannot be loaded is not published
-    if tag and (found := hub.commit_holding(repo, tag, folder / weights_file(None), token=token)):
+    names = [path.name for path in sorted(folder.glob("*")) if path.is_file()]
+    variants = variants_among(names) or [None]
+    for variant in variants:  # strict: what cannot be loaded is not published
+        DeblurGenerator.from_pretrained(Path(folder), variant=variant, device="cpu")
+    weights = [folder / name for variant in variants for name in weights_among(names, variant)]
+    tensors = [path for path in weights if path.suffix == ".safetensors"]
+    if tag and (found := hub.commit_holding(repo, tag, tensors, token=token)):
         return found
     with tempfile.TemporaryDirectory() as staged:
-        for name in (CONFIG, weights_file(None), GOLDEN, CARD):
-            if (folder / name).is_file():
-                shutil.copy(folder / name, staged)
-        card = Path(staged) / CARD
-        if card.is_file():
-            card.write_text(card.read_text(encoding="utf-8").replace(HERE, repo), encoding="utf-8")
+        goldens = [folder / golden_file(variant) for variant in variants]
+        for path in (folder / CONFIG, folder / CARD, folder / SHEET, *goldens, *weights):
+            if path.is_file():
+                shutil.copy(path, staged)
         return hub.push(
             Path(staged),
             repo,
-            revision=None,
+            revision=revision,
             private=private,
-            create_pr=False,
-            commit_message=f"Upload a deblur-hub model ({tag})" if tag else "Upload a deblur-hub model",
+            create_pr=create_pr,
+            commit_message=commit_message or f"Upload a deblur-hub model{f' ({tag})' if tag else ''}",
             token=token,
             tag=tag,
         )

@@ -11,6 +11,7 @@ from tests.hub_server import READ_TOKEN
 
 WEIGHTS = "model.safetensors"
 OVERLOADED = status(503)
+AWAY = "is not in the local cache, and the hub cannot be reached ("
 
 
 @pytest.fixture(scope="module")
@@ -72,21 +73,21 @@ def test_a_line_that_stalls_is_left_and_the_rest_fetched(hub, published, home):
             "config.json",
             [status(503)] * 9,
             "HEAD",
-            "is not in the local cache, and the hub cannot be reached (",
+            AWAY,
         ),
         (
             "tester/stays-busy",
             "config.json",
             [status(429, retry_after="3600")],
             "HEAD",
-            "is not in the local cache, and the hub cannot be",
+            AWAY,
         ),
         (
             "tester/stays-damaged",
             WEIGHTS,
             [damaged()] * 2,
             "GET",
-            "cannot be downloaded (model.safetensors arrives damaged: its checksum is",
+            "cannot be downloaded (model.safetensors arrives damaged",
         ),
         ("tester/stays-shut", WEIGHTS, [status(403)], "GET", "cannot be downloaded ("),
     ],

@@ -5,15 +5,32 @@ A model is a folder, or the same files in a hub repository:
     config.json         the configuration, see `config.py`
     model.safetensors   the tensors, with the SHA-256 of their bytes in the file's metadata
     README.md           the model card
-    golden.safetensors  a small input and the output that these weights give for it
+    golden.safetensors  a small input, the output that these weights give for it, and by how much it may differ
+
+A variant, such as `fp16`, has `model.fp16.safetensors` and `golden.fp16.safetensors`. Weights above `max_shard_size`
+are spread over `model-00001-of-00002.safetensors` and so on, each with a SHA-256 of its own, and listed in
+`model.safetensors.index.json`.
 """
 
 from .bundled import BUNDLED, DEFAULT_MODEL, list_models
-from .files import CARD, CONFIG, GOLDEN, Source, checksum, first_line, weights_file
+from .cards import with_tags
+from .files import (
+    CARD,
+    CONFIG,
+    GOLDEN,
+    Source,
+    checksum,
+    first_line,
+    golden_file,
+    index_file,
+    variants_among,
+    weights_among,
+    weights_file,
+)
 from .finding import REPO_ID, find
 from .reading import read_config, read_tensors
 from .uploading import commit_holding, push
-from .writing import write_model
+from .writing import LARGEST_FILE, write_model
 
 __all__ = [
     "BUNDLED",
@@ -21,16 +38,22 @@ __all__ = [
     "CONFIG",
     "DEFAULT_MODEL",
     "GOLDEN",
+    "LARGEST_FILE",
     "REPO_ID",
     "Source",
     "checksum",
     "commit_holding",
     "find",
     "first_line",
+    "golden_file",
+    "index_file",
     "list_models",
     "push",
     "read_config",
     "read_tensors",
+    "variants_among",
+    "weights_among",
     "weights_file",
+    "with_tags",
     "write_model",
 ]

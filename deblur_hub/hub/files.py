@@ -1,13 +1,19 @@
 """What a model's files are called, where it came from, and what is computed of its tensors."""
 
 import hashlib
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..errors import ModelError
+
 CONFIG, CARD, GOLDEN = "config.json", "README.md", "golden.safetensors"
+VARIANT = re.compile(r"[\w-]+", re.ASCII)
+WHOLE = re.compile(r"model(\.(?P<variant>[\w-]+?))?\.safetensors(\.index\.json)?", re.ASCII)  # one file, or the index
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -22,6 +28,8 @@ class Source:
 
 def weights_file(variant: str | None) -> str:
     """`model.safetensors`, or `model.<variant>.safetensors`."""
+    if variant and not VARIANT.fullmatch(variant):
+        raise ModelError(f"variant '{variant:.60}': is a part of a file's name, of letters, digits, '-' and '_'")
     return f"model.{variant}.safetensors" if variant else "model.safetensors"
 
 
@@ -33,6 +41,19 @@ def index_file(variant: str | None) -> str:
 def golden_file(variant: str | None) -> str:
     """`golden.safetensors`, or `golden.<variant>.safetensors`: rounded weights give an output of their own."""
     return f"golden.{variant}.safetensors" if variant else GOLDEN
+
+
+def weights_among(names: Iterable[str], variant: str | None) -> list[str]:
+    """Those files that hold a variant's weights in any form: one file, or several and their index."""
+    stem = re.escape(weights_file(variant).removesuffix(".safetensors"))
+    form = re.compile(stem + r"(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+    return sorted(name for name in names if form.fullmatch(name))
+
+
+def variants_among(names: Iterable[str]) -> list[str | None]:
+    """The variants of which there are weights, None for the plain ones, which come first."""
+    whole = (WHOLE.fullmatch(name) for name in names)
+    return sorted({match["variant"] for match in whole if match}, key=lambda variant: variant or "")
 
 
 def finite(tensor: Tensor) -> bool:

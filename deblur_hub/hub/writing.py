@@ -1,5 +1,6 @@
 """A model's files into a folder: all of them or none."""
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +11,11 @@ from torch import Tensor
 
 from ..config import GeneratorConfig
 from ..errors import ModelError
-from .files import CARD, CONFIG, GOLDEN, checksum, finite, weights_file
+from ..model_card import CARD_BEGIN
+from .cards import merge
+from .files import CARD, CONFIG, checksum, finite, golden_file, index_file, weights_among, weights_file
+
+LARGEST_FILE = "5GB"
 
 
 def write_model(
@@ -19,10 +24,18 @@ def write_model(
     tensors: dict[str, Tensor],
     *,
     variant: str | None = None,
+    max_shard_size: int | str = LARGEST_FILE,
     card: str = "",
     golden: dict[str, Tensor] | None = None,
+    golden_notes: dict[str, str] | None = None,
 ) -> None:
     """Writes a model's files aside and then puts them in place, so that a failure leaves what was there.
+
+    What the folder held of the same variant in another form, one file or several, is removed. A generated card renews
+    the generated part of one that is there already; any other takes its place.
+
+    Args:
+        golden_notes: the metadata of the golden tensors' file.
 
     Raises:
         ModelError: if the folder cannot be written, or a value is not finite: such weights could not be read back.
@@ -34,6 +47,7 @@ def write_model(
                 f"{folder}: not written, as tensor '{key}' holds values that are not finite in "
                 f"{str(tensor.dtype)[6:]}; save it in float32, or take an earlier checkpoint"
             )
+    shards = spread(tensors, variant, max_shard_size)
     fresh = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,13 +55,16 @@ def write_model(
     except OSError as reason:
         raise ModelError(f"{folder}: cannot be written ({reason.strerror}); name another folder") from None
     try:
-        # One entry alone: safetensors writes several in random order, and equal models are to be equal files.
-        save_file(tensors, aside / weights_file(variant), {"sha256": checksum(tensors)})
+        for name, keys in shards.items():
+            write_weights(aside / name, {key: tensors[key] for key in keys})
+        if len(shards) > 1:
+            (aside / index_file(variant)).write_text(index(tensors, shards), encoding="utf-8")
         (aside / CONFIG).write_text(config.to_json(), encoding="utf-8")
         if card:
-            (aside / CARD).write_text(card, encoding="utf-8")
+            (aside / CARD).write_text(renewed(folder / CARD, card), encoding="utf-8", newline="")
         if golden:
-            save_file(golden, aside / GOLDEN)
+            save_file(golden, path := aside / golden_file(variant), golden_notes)
+            path.write_bytes(in_order(path.read_bytes()))
         mode, files = (aside / CONFIG).stat().st_mode, sorted(aside.iterdir())
         for file in files:
             if (folder / file.name).is_dir():
@@ -55,9 +72,61 @@ def write_model(
             file.chmod(mode)  # safetensors writes for the owner's eyes alone
         for file in files:
             file.replace(folder / file.name)
+        held = {path.name for path in folder.iterdir()}
+        for stale in set(weights_among(held, variant)) - {file.name for file in files}:
+            (folder / stale).unlink()
     except (OSError, SafetensorError) as reason:
         raise ModelError(f"{folder}: cannot be written ({reason}); free some space or name another folder") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         if fresh and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def spread(tensors: dict[str, Tensor], variant: str | None, max_shard_size: int | str) -> dict[str, list[str]]:
+    """The files of the weights, and which tensors each is to hold; one alone bears the name of the whole."""
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    pattern = weights_file(variant).replace(".safetensors", "{suffix}.safetensors")
+    try:
+        if isinstance(max_shard_size, int) and max_shard_size < 1:
+            raise ValueError
+        split = split_torch_state_dict_into_shards(tensors, filename_pattern=pattern, max_shard_size=max_shard_size)
+    except ValueError:
+        raise ModelError(
+            f"max_shard_size {max_shard_size!r}: is no size of a file; give bytes, or a text such as '5GB'"
+        ) from None
+    return split.filename_to_tensors
+
+
+def write_weights(path: Path, tensors: dict[str, Tensor]) -> None:
+    # One entry alone: safetensors writes several in random order, and equal models are to be equal files.
+    save_file(tensors, path, {"sha256": checksum(tensors)})
+
+
+def index(tensors: dict[str, Tensor], shards: dict[str, list[str]]) -> str:
+    """Which file holds which tensor, as others write and read it."""
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    places = {key: name for name, keys in shards.items() for key in keys}
+    return json.dumps({"metadata": {"total_size": size}, "weight_map": places}, indent=2, sort_keys=True) + "\n"
+
+
+def in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: equal models are to be equal files."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+def renewed(path: Path, card: str) -> str:
+    """A generated card with what people wrote into the one that is there; any other card as it is."""
+    if CARD_BEGIN not in card or not path.is_file():
+        return card
+    try:
+        return merge(path.read_bytes().decode("utf-8"), card, source=str(path))
+    except UnicodeDecodeError:
+        return card
