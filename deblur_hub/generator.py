@@ -293,7 +293,7 @@ class DeblurGenerator(nn.Module):
         network.load_state_dict(tensors, assign=True)
         output = restore(network, picture, precision="float32")
         return {"input": picture, "output": output}, {
-            precision: max(GOLDEN_FLOORS[precision], GOLDEN_MARGIN * change)
+            precision: min(2.0, max(GOLDEN_FLOORS[precision], GOLDEN_MARGIN * change))
             for precision in GOLDEN_FLOORS
             if math.isfinite(change := change_by_rounding(network, tensors, picture, output, DTYPES[precision]))
         }

@@ -50,9 +50,20 @@ Step = tuple[object, float]  # what a step came to (a sentence, an address, a lo
 class Client:
     """A Python in which scenes are played, one after the other."""
 
-    def __init__(self, home: Path, endpoint: str, **environment: str) -> None:
+    def __init__(self, home: Path, endpoint: str, **settings: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PLAYER],
+            cwd=home,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self.environment(home, endpoint) | settings,
+        )
+
+    @staticmethod
+    def environment(home: Path, endpoint: str) -> dict[str, str]:
         settings = {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "HF_HOME": str(home),
             "HF_ENDPOINT": endpoint,
             "HF_TOKEN": TOKEN,
@@ -62,15 +73,7 @@ class Client:
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "NO_PROXY": "127.0.0.1",
         }
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PLAYER],
-            cwd=home,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=inherited | settings | environment,
-        )
+        return {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | settings
 
     def play(self, scene: str) -> list[Step]:
         watchdog = threading.Timer(SCENE_SECONDS, self.process.kill)
