@@ -56,15 +56,15 @@ def write_model(
         raise ModelError(f"{folder}: cannot be written ({reason.strerror}); name another folder") from None
     try:
         for name, keys in shards.items():
-            write_weights(aside / name, {key: tensors[key] for key in keys})
+            part = {key: tensors[key] for key in keys}
+            write_tensors(aside / name, part, {"format": "pt", "sha256": checksum(part)})
         if len(shards) > 1:
             (aside / index_file(variant)).write_text(index(tensors, shards), encoding="utf-8")
         (aside / CONFIG).write_text(config.to_json(), encoding="utf-8")
         if card:
             (aside / CARD).write_text(renewed(folder / CARD, card), encoding="utf-8", newline="")
         if golden:
-            save_file(golden, path := aside / golden_file(variant), golden_notes)
-            path.write_bytes(in_order(path.read_bytes()))
+            write_tensors(aside / golden_file(variant), golden, golden_notes or {})
         mode, files = (aside / CONFIG).stat().st_mode, sorted(aside.iterdir())
         for file in files:
             if (folder / file.name).is_dir():
@@ -99,9 +99,19 @@ def spread(tensors: dict[str, Tensor], variant: str | None, max_shard_size: int 
     return split.filename_to_tensors
 
 
-def write_weights(path: Path, tensors: dict[str, Tensor]) -> None:
-    # One entry alone: safetensors writes several in random order, and equal models are to be equal files.
-    save_file(tensors, path, {"sha256": checksum(tensors)})
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes a safetensors file with its metadata in order; the library's is random, and equal models are to be equal
+    files."""
+    save_file(tensors, path, metadata)
+    if len(metadata) < 2:
+        return
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(metadata.items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def index(tensors: dict[str, Tensor], shards: dict[str, list[str]]) -> str:
@@ -109,17 +119,6 @@ def index(tensors: dict[str, Tensor], shards: dict[str, list[str]]) -> str:
     size = sum(tensor.nbytes for tensor in tensors.values())
     places = {key: name for name, keys in shards.items() for key in keys}
     return json.dumps({"metadata": {"total_size": size}, "weight_map": places}, indent=2, sort_keys=True) + "\n"
-
-
-def in_order(content: bytes) -> bytes:
-    """A safetensors file with its metadata sorted: equal models are to be equal files."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    if "__metadata__" in header:
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight bytes
-    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def renewed(path: Path, card: str) -> str:
