@@ -14,6 +14,7 @@ from ..errors import ModelError
 CONFIG, CARD, GOLDEN = "config.json", "README.md", "golden.safetensors"
 VARIANT = re.compile(r"[\w-]+", re.ASCII)
 WHOLE = re.compile(r"model(\.(?P<variant>[\w-]+?))?\.safetensors(\.index\.json)?", re.ASCII)  # one file, or the index
+PART = re.compile(r"-\d{5}-of-\d{5}\.safetensors")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -46,13 +47,13 @@ def golden_file(variant: str | None) -> str:
 def weights_among(names: Iterable[str], variant: str | None) -> list[str]:
     """Those files that hold a variant's weights in any form: one file, or several and their index."""
     stem = re.escape(weights_file(variant).removesuffix(".safetensors"))
-    form = re.compile(stem + r"(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+    form = re.compile(stem + rf"({PART.pattern}|\.safetensors(\.index\.json)?)")
     return sorted(name for name in names if form.fullmatch(name))
 
 
 def variants_among(names: Iterable[str]) -> list[str | None]:
     """The variants of which there are weights, None for the plain ones, which come first."""
-    whole = (WHOLE.fullmatch(name) for name in names)
+    whole = (WHOLE.fullmatch(name) for name in names if not PART.search(name))
     return sorted({match["variant"] for match in whole if match}, key=lambda variant: variant or "")
 
 
