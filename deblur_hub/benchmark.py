@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
 
 from .config import GeneratorConfig
 from .errors import DeblurHubError
 from .generator import DeblurGenerator
-from .hub import list_models
-from .networks import PRESETS
+from .hub import CONFIG, find, list_models, weights_file
+from .networks import PRESETS, build_network
 from .restoration import dtype_for
 
 REFERENCE = "deblurgan"  # ResNet-9 in float32, what everything else is measured against
@@ -42,6 +44,16 @@ class Memory:
     peak: float
     seconds: float
     difference: int
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Of one saved model: median seconds of loading, of reading and building alone, and the median of their ratios."""
+
+    model: str
+    seconds: float
+    bare: float
+    ratio: float
 
 
 class BenchmarkError(DeblurHubError):
@@ -88,6 +100,47 @@ def load(name: str, device: str) -> DeblurGenerator:
             .eval()
         )
     return DeblurGenerator.from_pretrained(name, device=device)
+
+
+def measure_loading(model: str, *, loads: int) -> Loading:
+    """Times `from_pretrained` of a saved model, and reading its file and building its module alone, in turn.
+
+    Args:
+        model: a bundled one, a folder, or one that is in the hub's cache, which is not asked anew.
+    """
+    folder = find(model, local_files_only=True).folder
+    if not (folder / weights_file(None)).is_file():
+        raise BenchmarkError(f"{model}: its weights are spread over several files; name a model with one")
+    times: list[tuple[float, float]] = []
+    for _ in range(loads + 1):
+        started = time.perf_counter()
+        DeblurGenerator.from_pretrained(model, device="cpu", local_files_only=True)
+        loaded = time.perf_counter()
+        read_and_build(folder)
+        times.append((loaded - started, time.perf_counter() - loaded))
+    seconds, bare = np.transpose(times[1:])  # the first warms up
+    return Loading(model, float(np.median(seconds)), float(np.median(bare)), float(np.median(seconds / bare)))
+
+
+def read_and_build(folder: Path) -> nn.Module:
+    """What no loading can do without, in the plain way of PyTorch and safetensors, and nothing checked."""
+    config = GeneratorConfig.from_json((folder / CONFIG).read_text(encoding="utf-8"))
+    network = build_network(config.architecture, **config.options)
+    network.load_state_dict(load_file(folder / weights_file(None)))
+    return network.eval()
+
+
+def loading_table(loadings: list[Loading]) -> str:
+    lines = [
+        "| model        | loading    | reading, building | ratio |",
+        "|--------------|------------|-------------------|-------|",
+    ]
+    for loading in loadings:
+        lines.append(
+            f"| {loading.model:<12} | {loading.seconds * 1e3:7.1f} ms | {loading.bare * 1e3:14.1f} ms | "
+            f"{loading.ratio:5.2f} |"
+        )
+    return "\n".join(lines)
 
 
 def measure_memory(

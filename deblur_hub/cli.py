@@ -204,13 +204,24 @@ def run_release(options: argparse.Namespace) -> int:
     return OK
 
 
+LOADS_PER_RUN = 10  # a load takes a tenth of a second, and one alone says little
+
+
 def run_benchmark(options: argparse.Namespace) -> int:
-    from .benchmark import measure_memory, measure_speed, speed_table
+    from .benchmark import loading_table, measure_loading, measure_memory, measure_speed, speed_table
     from .hub import DEFAULT_MODEL
 
     if options.train:
         return run_training_benchmark(options)
     models = options.models or [DEFAULT_MODEL]
+    if options.load:
+        loads = LOADS_PER_RUN * options.runs
+        print(
+            f"loading on the CPU, with every check, against reading the file and building the module with none; median "
+            f"of {loads} interleaved loads\n"
+        )
+        print(loading_table([measure_loading(model, loads=loads) for model in models]))
+        return OK
     if options.photo:
         for model in models:
             runs = measure_memory(
@@ -318,6 +329,21 @@ def run_publish(options: argparse.Namespace) -> int:
     return OK
 
 
+def run_verify(options: argparse.Namespace) -> int:
+    from . import hub
+    from .generator import DeblurGenerator
+
+    source = hub.find(options.model, revision=options.revision, variant=options.variant, golden=True)
+    generator = DeblurGenerator.from_source(source, variant=options.variant, device=options.device)
+    match = generator.verify(hub.read_golden(source, options.variant), precision=options.precision)
+    device = next(generator.parameters()).device
+    print(
+        f"{source.name}: gives its golden output in {match.precision} on {device}; the largest difference is "
+        f"{match.difference:.2g}, allowed are {match.tolerance:g}"
+    )
+    return OK
+
+
 def run_demo(options: argparse.Namespace) -> int:
     import importlib.util
 
@@ -403,6 +429,10 @@ def parser() -> argparse.ArgumentParser:
     )
     speed.add_argument("--data", type=Path, help="with --train: a data folder (default: made-up pictures)")
 
+    speed.add_argument(
+        "--load", action="store_true", help="measure loading against reading the file and building the module instead"
+    )
+
     for made in (deblur, speed):
         made.add_argument(
             "--precision",
@@ -444,6 +474,18 @@ def parser() -> argparse.ArgumentParser:
     public.add_argument("--revision", help="the branch, which is made if need be (default: the main one)")
     public.add_argument("--create-pr", action="store_true", help="propose the commit in a pull request")
     public.add_argument("--message", default="", help="of the commit")
+
+    check = command("verify", run_verify, "Checks that a model gives the output that it gave when it was saved.")
+    check.add_argument("model", nargs="?", help="a bundled model, a folder, or owner/name (default: compact)")
+    check.add_argument("--revision", help="branch, tag or commit of a hub repository")
+    check.add_argument("--variant", help="of the weights, such as fp16")
+    check.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+    check.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="float32",
+        help="of the arithmetic (%(default)s)",
+    )
 
     demo = command("demo", run_demo, "Opens the page in the browser.")
     demo.add_argument("--host", default="127.0.0.1", help="to listen on (%(default)s)")

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import __version__
-from .errors import ModelError, did_you_mean
+from .errors import ModelError, did_you_mean, shown
 
 SCHEMA_VERSION = 1
 HEADER = ("schema_version", "library_name", "library_version", "architecture", "name")
+LONGEST_FILE = 2**20  # bytes; ours have a few hundred
+LONGEST_NAME = 100  # characters
 Option = bool | int | float | str | list[int] | list[float]
 
 
@@ -19,12 +21,21 @@ class GeneratorConfig:
     Args:
         architecture: a key of `deblur_hub.networks.NETWORKS`.
         options: keyword arguments of that class; what is absent has the class's default.
-        name: what the model is called in a repr, a page, a table.
+        name: what the model is called in a repr, a page, a table; one line.
+
+    Raises:
+        ModelError: for a name that is none.
     """
 
     architecture: str
     options: dict[str, Option] = field(default_factory=dict)
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.name) > LONGEST_NAME or not self.name.isprintable():
+            raise ModelError(
+                f"'name' must be one line of at most {LONGEST_NAME} printable characters, not {shown(self.name)}"
+            )
 
     def to_json(self) -> str:
         header = {
@@ -44,6 +55,8 @@ class GeneratorConfig:
         Raises:
             ModelError: naming `source`, if this is no such JSON object or comes from a newer schema.
         """
+        if len(text) > LONGEST_FILE:
+            raise ModelError(f"{source}: is longer than any of ours ({LONGEST_FILE} bytes); it is no configuration")
         try:
             content: Any = json.loads(text)
         except (ValueError, RecursionError) as reason:
@@ -60,11 +73,11 @@ class GeneratorConfig:
             )
         for key in ("architecture", "name"):
             if not isinstance(content.get(key, ""), str):
-                raise ModelError(f"{source}: '{key}' must be a text, not {content[key]!r:.60}")
+                raise ModelError(f"{source}: '{key}' must be a text, not {shown(content[key])}")
         if "architecture" not in content:
             raise ModelError(f"{source}: names no 'architecture'{did_you_mean('architecture', content)}")
-        return cls(
-            content["architecture"],
-            {key: value for key, value in content.items() if key not in HEADER},
-            content.get("name", ""),
-        )
+        options = {key: value for key, value in content.items() if key not in HEADER}
+        try:
+            return cls(content["architecture"], options, content.get("name", ""))
+        except ModelError as reason:
+            raise ModelError(f"{source}: {reason}") from None

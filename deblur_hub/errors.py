@@ -24,7 +24,20 @@ class DatasetError(DeblurHubError):
     """A dataset that is empty, unpaired or unreadable."""
 
 
+LONGEST_SHOWN = 60  # characters
+LONGEST_WORD = 200  # characters: nothing that anybody mistyped is longer, and comparing takes their square
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' (did you mean 'lr'?)' for the known word nearest to `word`, else '' : to be put behind an error about it."""
-    near = get_close_matches(word, list(known), n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    near = get_close_matches(word, list(known), n=1) if len(word) <= LONGEST_WORD else []
+    return f" (did you mean {shown(near[0])}?)" if near else ""
+
+
+def shown(value: object) -> str:
+    """Anything that a stranger wrote, as Python writes it, on one line and short: fit for a sentence."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} in itself without end"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

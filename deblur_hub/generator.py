@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from . import hub, images
 from .config import GeneratorConfig
-from .errors import ModelError
+from .errors import ModelError, shown
 from .model_card import CARD_BEGIN, plain_card
 from .networks import NETWORKS, build_network
 from .networks.base import Generator
 from .networks.description import Description
-from .restoration import DTYPES, Precision, restore
+from .restoration import DTYPES, Precision, dtype_for, restore
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray)
 Progress = Callable[[int, int], None]
@@ -139,6 +139,7 @@ class DeblurGenerator(nn.Module):
         local_files_only: bool = False,
         token: str | bool | None = None,
         force_download: bool = False,
+        verify: bool = False,
     ) -> "DeblurGenerator":
         """Loads a released model by name, a local folder, or a hub repository.
 
@@ -157,12 +158,13 @@ class DeblurGenerator(nn.Module):
             dtype: of the weights; None for float32, in which half-precision files are stored no worse than they are.
             device: None for the GPU if there is one, else the CPU.
             cache_dir, local_files_only, token, force_download: as huggingface_hub takes them.
+            verify: restores the model's golden input, in float32, and compares the output with the golden one.
 
         Returns:
             The generator, in evaluation mode.
 
         Raises:
-            ModelError: if it cannot be found or reached, or is not what its configuration says.
+            ModelError: if it cannot be found or reached, is not what its configuration says, or fails verification.
         """
         require_weight_dtype(dtype or torch.float32)
         source = hub.find(
@@ -174,18 +176,51 @@ class DeblurGenerator(nn.Module):
             local_files_only=local_files_only,
             token=token,
             force_download=force_download,
+            golden=verify,
         )
+        generator = cls.from_source(source, variant=variant, dtype=dtype, device=device)
+        if verify:
+            generator.verify(hub.read_golden(source, variant))
+        return generator
+
+    @classmethod
+    def from_source(
+        cls,
+        source: hub.Source,
+        *,
+        variant: str | None = None,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device | None = None,
+    ) -> "DeblurGenerator":
+        """Loads what `hub.find` found; arguments and errors as in `from_pretrained`."""
         config = hub.read_config(source)
         with torch.device("meta"):  # no memory is taken, and no random numbers drawn, before all is known to fit
             network = build(config, f"{source.name}: {hub.CONFIG}")
         tensors = hub.read_tensors(source, variant, network.state_dict())
-        network.load_state_dict(in_type(tensors, dtype or torch.float32), strict=True, assign=True)
+        network.load_state_dict(tensors, strict=True, assign=True)
         network.requires_grad_(True)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            return cls(config, network).to(device, memory_format=torch.channels_last).eval()
+            return cls(config, network).to(device, dtype or torch.float32, memory_format=torch.channels_last).eval()
         except (RuntimeError, AssertionError) as reason:
-            raise ModelError(f"device '{device}' cannot be used ({str(reason).splitlines()[0]}); take 'cpu'") from None
+            raise ModelError(f"device '{device}' cannot be used ({hub.first_line(reason)}); take 'cpu'") from None
+
+    def verify(self, golden: hub.Golden, *, precision: Precision = "float32") -> hub.Match:
+        """Restores a golden input and compares the output with the golden one.
+
+        Args:
+            precision: of the arithmetic; weights that are not in float32 compute in their own type.
+
+        Raises:
+            ModelError: if they differ by more than the golden tensors allow; says by how much, and which of the weights
+                have another norm.
+            RestorationError: if the precision is not to be had.
+        """
+        weights = next(self.parameters())
+        own = weights.dtype != torch.float32
+        computed = weights.dtype if own else dtype_for(precision, weights.device)
+        output = self.restore(golden.input, precision="auto" if own else precision)
+        return hub.check_golden(golden, output, str(computed)[6:], self.network.state_dict())
 
     def save_pretrained(
         self,
@@ -221,7 +256,7 @@ class DeblurGenerator(nn.Module):
             variant=variant,
             max_shard_size=max_shard_size,
             golden=golden,
-            golden_notes={f"tolerance.{precision}": f"{tolerances[precision]:.6f}" for precision in tolerances},
+            golden_notes=hub.golden_metadata(tensors, tolerances),
             card=card if card is not None else plain_card(self.config),
         )
         return Path(folder)
@@ -307,7 +342,7 @@ def build(config: GeneratorConfig, source: str) -> Generator:
     """The network of a configuration; errors name where it came from."""
     if config.architecture not in NETWORKS:
         raise ModelError(
-            f"{source} asks for architecture '{config.architecture:.60}', which this version does not "
+            f"{source} asks for architecture {shown(config.architecture)}, which this version does not "
             f"know (it knows: {', '.join(NETWORKS)})"
         )
     try:

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblur_hub import GeneratorConfig, ModelError
-from deblur_hub.config import HEADER, SCHEMA_VERSION
+from deblur_hub.config import HEADER, LONGEST_FILE, LONGEST_NAME, SCHEMA_VERSION
 
 NUMBERS = st.integers(-(2**40), 2**40) | st.floats(allow_nan=False, allow_infinity=False)
+NAMES = st.text().map(lambda text: "".join(filter(str.isprintable, text))[:LONGEST_NAME])
 OPTIONS = st.dictionaries(
     st.text().filter(lambda key: key not in HEADER), st.booleans() | NUMBERS | st.text() | st.lists(st.integers())
 )
@@ -27,7 +28,7 @@ def text(**changes) -> str:
     return json.dumps({"schema_version": SCHEMA_VERSION, "architecture": "compact", "name": "tiny"} | changes)
 
 
-@given(st.text(), OPTIONS, st.text())
+@given(st.text(), OPTIONS, NAMES)
 def test_every_configuration_survives_the_trip_through_json(architecture, options, name):
     config = GeneratorConfig(architecture, options, name)
     assert GeneratorConfig.from_json(config.to_json()) == config
@@ -77,3 +78,14 @@ def test_a_file_that_names_no_architecture_is_refused_with_the_nearest_key():
     assert refusal('{"schema_version": 1, "architechture": "compact"}').endswith(
         "names no 'architecture' (did you mean 'architechture'?)"
     )
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "a bell \a", "half a letter \ud800", "\u202egnp.exe", "x" * 101])
+def test_a_name_that_could_not_be_shown_is_refused(name):
+    assert "'name' must be one line of at most 100 printable characters, not " in refusal(text(name=name))
+    with pytest.raises(ModelError):
+        GeneratorConfig("compact", {}, name)
+
+
+def test_a_file_of_megabytes_is_refused_unread():
+    assert "longer than any of ours" in refusal(text(name="x" * LONGEST_FILE))

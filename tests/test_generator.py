@@ -543,8 +543,8 @@ def test_an_unknown_option_is_refused_with_the_nearest(saved):
 def test_a_configuration_that_asks_for_terabytes_is_refused_before_they_are_taken(saved):
     edit(saved, widths=[10**9, 10**9])
     assert "out of range" in refusal(saved)
-    edit(saved, widths=[8192] * 16, blocks=[64] * 16)
-    assert "lacks" in refusal(saved)
+    edit(saved, widths=[8192] * 4, blocks=[64] * 4)
+    assert "billion parameters, out of all proportion" in refusal(saved)
 
 
 def test_lists_that_do_not_belong_together_are_refused(saved):

@@ -237,9 +237,30 @@ def test_a_list_of_a_million_widths_is_refused_in_a_short_sentence():
 def test_the_largest_options_that_pass_are_laid_out_in_seconds():
     started = time.process_time()
     with torch.device("meta"):
-        build_network("compact", widths=[8192] * 16, blocks=[64] * 16)
-        build_network("resnet", width=8192, blocks=64)
+        build_network("compact", widths=[32] * 8, blocks=[32] * 8)
+        build_network("nafnet", width=2, encoder_blocks=[16] * 8, middle_blocks=64, decoder_blocks=[16] * 8)
+        for options in ({"width": 8192, "blocks": 64}, {"width": 8192}):
+            with pytest.raises(ModelError, match=r"make \d+\.\d billion parameters, out of all proportion"):
+                build_network("resnet", **options)
     assert time.process_time() - started < 10
+
+
+def test_blocks_without_number_are_refused_before_they_are_laid_out():
+    started = time.process_time()
+    with torch.device("meta"), pytest.raises(ModelError, match=r"compact: 1024 blocks in all are out of range"):
+        build_network("compact", widths=[8192] * 16, blocks=[64] * 16)
+    assert time.process_time() - started < 0.1
+
+
+def test_options_that_pad_each_picture_to_a_poster_are_refused():
+    with torch.device("meta"), pytest.raises(ModelError, match="compact: these options pad every picture to 32768"):
+        build_network("compact", widths=[1] * 16, blocks=[1] * 16, unshuffle=1)
+
+
+@pytest.mark.parametrize("scales", [True, 1.0, 5, [1], {}])
+def test_a_choice_is_one_of_its_own_values_and_type(scales):
+    with pytest.raises(ModelError, match=r"srn: option 'scales' must be one of 1, 2, 3, 4, not "):
+        build_network("srn", scales=scales)
 
 
 def test_a_whole_number_passes_for_a_fraction():

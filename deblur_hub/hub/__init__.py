@@ -5,7 +5,7 @@ A model is a folder, or the same files in a hub repository:
     config.json         the configuration, see `config.py`
     model.safetensors   the tensors, with the SHA-256 of their bytes in the file's metadata
     README.md           the model card
-    golden.safetensors  a small input, the output that these weights give for it, and by how much it may differ
+    golden.safetensors  a small input, the output that these weights give for it, see `golden.py`
 
 A variant, such as `fp16`, has `model.fp16.safetensors` and `golden.fp16.safetensors`. Weights above `max_shard_size`
 are spread over `model-00001-of-00002.safetensors` and so on, each with a SHA-256 of its own, and listed in
@@ -28,6 +28,7 @@ from .files import (
     weights_file,
 )
 from .finding import REPO_ID, find
+from .golden import Golden, Match, check_golden, golden_metadata, norms_of, read_golden
 from .reading import read_config, read_tensors
 from .uploading import commit_holding, push
 from .writing import LARGEST_FILE, write_model
@@ -40,16 +41,22 @@ __all__ = [
     "GOLDEN",
     "LARGEST_FILE",
     "REPO_ID",
+    "Golden",
+    "Match",
     "Source",
+    "check_golden",
     "checksum",
     "commit_holding",
     "find",
     "first_line",
     "golden_file",
+    "golden_metadata",
     "index_file",
     "list_models",
+    "norms_of",
     "push",
     "read_config",
+    "read_golden",
     "read_tensors",
     "variants_among",
     "weights_among",

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import ModelError
 from .bundled import list_models
 from .cache import drop, is_damaged
-from .files import CONFIG, Source, first_line, index_file, weights_file
+from .files import CONFIG, Source, first_line, golden_file, index_file, weights_file
 from .patience import OVERLOADED, patiently
 
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -25,6 +25,7 @@ def fetch(
     local_files_only: bool,
     token: str | bool | None,
     force_download: bool,
+    golden: bool = False,
 ) -> Source:
     """Downloads a repository's files, all from the commit that `revision` stands for at this moment.
 
@@ -59,6 +60,8 @@ def fetch(
                 raise missing from None
             for part in parts:
                 shelf.get(part, commit)
+        if golden:
+            with_golden(shelf, variant, commit)
     except GatedRepoError:
         raise ModelError(f"{called}: is gated; ask for access on its page and log in with 'hf auth login'") from None
     except RepositoryNotFoundError:
@@ -86,6 +89,18 @@ def fetch(
             f"model ({', '.join(list_models())})"
         ) from None
     return Source(called, folder, commit)
+
+
+def with_golden(shelf: "Shelf", variant: str | None, commit: str) -> None:
+    """Fetches the golden tensors as well, if the repository has any."""
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        shelf.get(golden_file(variant), commit)
+    except LocalEntryNotFoundError:
+        raise
+    except EntryNotFoundError:
+        return
 
 
 @dataclass

@@ -15,7 +15,14 @@ CONFIG, CARD, GOLDEN = "config.json", "README.md", "golden.safetensors"
 VARIANT = re.compile(r"[\w-]+", re.ASCII)
 WHOLE = re.compile(r"model(\.(?P<variant>[\w-]+?))?\.safetensors(\.index\.json)?", re.ASCII)  # one file, or the index
 PART = re.compile(r"-\d{5}-of-\d{5}\.safetensors")
-FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+EXPONENTS = {  # of each type of floats: integers of its size, and the exponent's bits among theirs
+    torch.float16: (torch.int16, 0x7C00),
+    torch.bfloat16: (torch.int16, 0x7F80),
+    torch.float32: (torch.int32, 0x7F800000),
+    torch.float64: (torch.int64, 0x7FF0000000000000),
+}
+FLOATS = tuple(EXPONENTS)
+LONGEST_REASON = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,15 @@ def variants_among(names: Iterable[str]) -> list[str | None]:
 
 
 def finite(tensor: Tensor) -> bool:
-    """Whether every value is a finite number; counts always are."""
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+    """Whether every value is a finite number; counts always are.
+
+    One that is not has all bits of its exponent set. To look at the bits takes a tenth of the time of `torch.isfinite`,
+    and no threads, for which a load of many small tensors would wait again and again.
+    """
+    if tensor.dtype not in EXPONENTS or not tensor.numel():
+        return True
+    bits, exponent = EXPONENTS[tensor.dtype]
+    return (tensor.detach().cpu().contiguous().view(bits).numpy() & exponent).max() != exponent
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:
@@ -73,5 +87,7 @@ def checksum(tensors: dict[str, Tensor]) -> str:
 
 
 def first_line(reason: Exception) -> str:
-    """What an error of a library says, short enough for a sentence of ours."""
-    return (str(reason).strip().splitlines() or [type(reason).__name__])[0].rstrip(".")
+    """What an error of a library says, fit for a sentence of ours, whatever it may repeat of a stranger's file."""
+    line = (str(reason).strip().splitlines() or [type(reason).__name__])[0].rstrip(".")
+    line = "".join(letter if letter.isprintable() else "?" for letter in line[: LONGEST_REASON + 1])
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import ModelError, did_you_mean
 from .bundled import DEFAULT_MODEL, bundled_folder, list_models
 from .downloading import fetch
-from .files import CONFIG, Source, weights_file
+from .files import CONFIG, Source, index_file, weights_file
 
 REPO_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".h5")
@@ -23,8 +23,12 @@ def find(
     local_files_only: bool = False,
     token: str | bool | None = None,
     force_download: bool = False,
+    golden: bool = False,
 ) -> Source:
     """Finds a bundled model by name, a folder, or a hub repository `owner/name`, in this order; fetches the last.
+
+    Args:
+        golden: whether the golden tensors are fetched as well, if there are any.
 
     Raises:
         ModelError: if there is no such thing, or it cannot be reached.
@@ -47,6 +51,7 @@ def find(
             local_files_only=local_files_only,
             token=token,
             force_download=force_download,
+            golden=golden,
         )
     else:
         raise ModelError(
@@ -59,7 +64,8 @@ def find(
         )
     folder = folder / (subfolder or "")
     for file in (CONFIG, weights_file(variant)):
-        if not (folder / file).is_file():
+        held = (file,) if file == CONFIG else (file, index_file(variant))
+        if not any((folder / name).is_file() for name in held):
             pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
             extra = f" (it holds {pickles[0]}, which is never opened: only safetensors are)" if pickles else ""
             raise ModelError(f"{folder}: has no {file}{extra}; a model folder is what save_pretrained() writes")

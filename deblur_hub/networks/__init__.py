@@ -5,11 +5,12 @@ Each class is a `Generator`: (N, 3, H, W) in [-1, 1] to the same, for any H and 
 """
 
 import inspect
+import math
 import types
 import typing
 from typing import Any
 
-from ..errors import ModelError, did_you_mean
+from ..errors import ModelError, did_you_mean, shown
 from .autoencoder import AutoencoderGenerator
 from .base import Generator
 from .compact import CompactGenerator
@@ -70,8 +71,12 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "pss-nsc": ("pss_nsc", {}),
 }
 
-MOST_CHANNELS, MOST_REPEATS = 8192, 64  # far above any network here: what exceeds them is a mistake or an attack
-REPEATS = ("blocks", "iterations", "dilations")  # options whose names hold one of these are bound by the latter
+# Far above any network here: what exceeds them is a mistake or an attack.
+MOST_CHANNELS, MOST_REPEATS, MOST_LEVELS = 8192, 64, 16
+MOST_BLOCKS = 256  # of all levels together: building takes as long as there are layers, whatever their size
+MOST_PARAMETERS = 10**9
+LARGEST_MULTIPLE = 512  # pixels: the smallest picture is padded to it, which costs memory whatever the weights' size
+REPEATS = ("blocks", "iterations", "dilations")  # options whose names hold one of these are bound by MOST_REPEATS
 
 
 def build_network(name: str, **options: Any) -> Generator:
@@ -81,18 +86,30 @@ def build_network(name: str, **options: Any) -> Generator:
         options: of its class, over the preset's and the class's own.
 
     Raises:
-        ModelError: for an unknown name or option, or a value of the wrong type or out of all proportion; before
-            anything is allocated.
+        ModelError: for an unknown name or option, or a value of the wrong type or out of all proportion, before
+            anything is allocated; or, on the meta device also before, if all values together make a network that is.
     """
     architecture, preset = PRESETS.get(name, (name, {}))
     if architecture not in NETWORKS:
         known = sorted(NETWORKS.keys() | PRESETS.keys())
         raise ModelError(
-            f"architecture '{name}' is not known to this version (it knows: {', '.join(known)})"
+            f"architecture {shown(name)} is not known to this version (it knows: {', '.join(known)})"
             f"{did_you_mean(name, known)}"
         )
     network = NETWORKS[architecture]
-    return network(**check_options(architecture, network, preset | options))
+    built = network(**check_options(architecture, network, preset | options))
+    parameters = sum(parameter.numel() for parameter in built.parameters())
+    if parameters > MOST_PARAMETERS:
+        raise ModelError(
+            f"{architecture}: these options make {parameters / 1e9:.1f} billion parameters, out of all proportion (at "
+            f"most {MOST_PARAMETERS / 1e9:.0f} billion)"
+        )
+    if max(built.size_multiple, built.smallest_side) > LARGEST_MULTIPLE:
+        raise ModelError(
+            f"{architecture}: these options pad every picture to {max(built.size_multiple, built.smallest_side)} "
+            f"pixels, out of all proportion (at most {LARGEST_MULTIPLE})"
+        )
+    return built
 
 
 def check_options(architecture: str, network: type[Generator], options: dict[str, Any]) -> dict[str, Any]:
@@ -102,31 +119,35 @@ def check_options(architecture: str, network: type[Generator], options: dict[str
     for key, value in options.items():
         if key not in expected:
             raise ModelError(
-                f"{architecture}: unknown option '{key}'{did_you_mean(key, expected)}; it has: {', '.join(expected)}"
+                f"{architecture}: unknown option {shown(key)}{did_you_mean(key, expected)}; "
+                f"it has: {', '.join(expected)}"
             )
         checked[key] = check_value(f"{architecture}: option '{key}'", value, expected[key])
+    lists = (value for key, value in checked.items() if "blocks" in key and isinstance(value, tuple))
+    if (blocks := sum(map(sum, lists))) > MOST_BLOCKS:
+        raise ModelError(f"{architecture}: {blocks} blocks in all are out of range (1 to {MOST_BLOCKS})")
     return checked
 
 
 def check_value(what: str, value: Any, kind: Any) -> Any:
     """`value` as its annotation wants it: bool, int, float, str, Literal or tuple[int, ...], within sane bounds."""
     if typing.get_origin(kind) is tuple:
-        if not isinstance(value, list | tuple) or not 1 <= len(value) <= 16:
-            raise ModelError(f"{what} must be a list of 1 to 16 numbers, not {value!r:.60}")
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_LEVELS:
+            raise ModelError(f"{what} must be a list of 1 to {MOST_LEVELS} numbers, not {shown(value)}")
         return tuple(check_value(what, entry, typing.get_args(kind)[0]) for entry in value)
     if typing.get_origin(kind) is typing.Literal:
-        if value not in typing.get_args(kind):
-            raise ModelError(f"{what} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {value!r:.60}")
+        if not any(type(value) is type(one) and value == one for one in typing.get_args(kind)):  # True is not 1
+            raise ModelError(f"{what} must be one of {', '.join(map(str, typing.get_args(kind)))}, not {shown(value)}")
         return value
     if isinstance(kind, types.UnionType):
         raise TypeError(f"{what}: options have one type each")
     if kind is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) <= 1 else math.inf  # which may have more digits than a float can hold
     if type(value) is not kind:
-        raise ModelError(f"{what} must be of type {kind.__name__}, not {value!r:.60}")
+        raise ModelError(f"{what} must be of type {kind.__name__}, not {shown(value)}")
     most = MOST_REPEATS if any(word in what for word in REPEATS) else MOST_CHANNELS
     if kind is int and not 1 <= value <= most:
-        raise ModelError(f"{what} is {value}, which is out of range (1 to {most})")
+        raise ModelError(f"{what} is {shown(value)}, which is out of range (1 to {most})")
     if kind is float and not 0 <= value <= 1:
         raise ModelError(f"{what} is {value}, which is out of range (0 to 1)")
     return value
