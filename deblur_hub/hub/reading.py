@@ -75,7 +75,7 @@ def check_header(called: str, path: Path, expected: dict[str, Tensor]) -> str:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
             shapes = {key: tuple(found.get_shape()) for key, found in slices.items()}
             types = {key: str(found.get_dtype()) for key, found in slices.items()}
-    except (SafetensorError, OSError, ValueError, OverflowError) as reason:
+    except (SafetensorError, OSError, ValueError, OverflowError, RuntimeError) as reason:
         raise ModelError(
             f"{what} is not a safetensors file, or is cut short ({first_line(reason)}); download or save it again"
         ) from None
