@@ -14,7 +14,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from ..errors import ModelError
 from .files import Source
 
-Given, Result = ParamSpec("Given"), TypeVar("Result")
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 SHA256, SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 
@@ -39,7 +40,7 @@ def dropping_what_is_damaged(
     be the hub's own, so that the next load fetches them anew. To fetch the hub's own again would change nothing."""
 
     @functools.wraps(read)
-    def reading(source: Source, *arguments: Given.args, **options: Given.kwargs) -> Result:
+    def reading(source: Source, /, *arguments: Given.args, **options: Given.kwargs) -> Result:
         try:
             return read(source, *arguments, **options)
         except ModelError:

@@ -21,7 +21,7 @@ def fetch(
     revision: str | None,
     subfolder: str | None,
     variant: str | None,
-    cache_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike[str] | None,
     local_files_only: bool,
     token: str | bool | None,
     force_download: bool,
@@ -43,7 +43,8 @@ def fetch(
     )
 
     called = f"{repo}@{revision}" if revision else repo
-    shelf = Shelf(repo, subfolder, cache_dir, token, force_download, local_files_only)
+    cache = None if cache_dir is None else os.fspath(cache_dir)
+    shelf = Shelf(repo, subfolder, cache, token, force_download, local_files_only)
     try:
         if not local_files_only:
             shelf.require_answer(revision)
@@ -109,7 +110,7 @@ class Shelf:
 
     repo: str
     subfolder: str | None
-    cache_dir: str | os.PathLike | None
+    cache_dir: str | None
     token: str | bool | None
     force_download: bool
     cache_alone: bool
