@@ -5,11 +5,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import DeblurHubError
+
+if TYPE_CHECKING:
+    from .model_card import About
 
 OK, SOME_FAILED, FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -195,13 +199,37 @@ def run_release(options: argparse.Namespace) -> int:
 
     if not options.name.isidentifier() and not options.name.replace("-", "_").isidentifier():
         raise UsageError(f"'{options.name}': a model's name is letters, digits and hyphens; choose another")
+    about = about_of(options)
     with counting("release", "picture", options.quiet) as show:
         evaluation = release(
-            options.models, options.name, options.pairs, options.to, training=options.training, progress=show
+            options.models,
+            options.name,
+            options.pairs,
+            options.to,
+            about=replace(about, training=options.training) if options.training else about,
+            pictures=options.pictures,
+            progress=show,
         )
     print(table(evaluation))
     print(f"\nreleased as {options.to / options.name}")
     return OK
+
+
+def run_card(options: argparse.Namespace) -> int:
+    from .release import renew_card
+
+    renew_card(options.model, options.results, about=about_of(options), pictures=options.pictures)
+    print(f"written: {options.model / 'README.md'}")
+    return OK
+
+
+def about_of(options: argparse.Namespace) -> "About":
+    """What the card is to say that cannot be measured."""
+    from .model_card import NOTHING_KNOWN, read_about
+
+    if options.pictures and not options.about:
+        raise UsageError("--pictures shows those that --about names, with their credits; give --about as well")
+    return read_about(options.about) if options.about else NOTHING_KNOWN
 
 
 LOADS_PER_RUN = 10  # a load takes a tenth of a second, and one alone says little
@@ -465,6 +493,14 @@ def parser() -> argparse.ArgumentParser:
         "--to", type=Path, default=Path("deblur_hub/weights"), help="folder of released models (%(default)s)"
     )
     made.add_argument("--training", default="", help="how it was trained, for its card")
+    add_about(made)
+
+    again = command("card", run_card, "Writes the card of a model folder again, from an evaluation of it.")
+    again.add_argument("model", type=Path, metavar="folder", help="a model folder, such as runs/compact/model")
+    again.add_argument(
+        "--results", type=Path, required=True, help="what 'evaluate --output' wrote: results.json, or its folder"
+    )
+    add_about(again)
 
     public = command("publish", run_publish, "Uploads a model folder to a hub repository; can be repeated.")
     public.add_argument("model", type=Path, metavar="folder", help="a model folder, such as runs/compact/model")
@@ -495,6 +531,21 @@ def parser() -> argparse.ArgumentParser:
     for quiet in (deblur, scores, others, made):
         quiet.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     return top
+
+
+def add_about(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--about",
+        type=Path,
+        metavar="FILE.toml",
+        help="what cannot be measured: training, data, where it fails; such as docs/cards/compact.toml",
+    )
+    made.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="pairs that may be published; the card shows those that --about names",
+    )
 
 
 def add_model(made: argparse.ArgumentParser) -> None:

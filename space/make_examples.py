@@ -30,11 +30,16 @@ def main() -> None:
     """Writes every example into the folder given on the command line, or into `examples/` beside this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent / "examples")
-    folder = parser.parse_args().folder
+    parser.add_argument("--sharp", type=Path, metavar="FOLDER", help="write the photographs as they were there, as PNG")
+    options = parser.parse_args()
+    folder = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     for number, recipe in enumerate(RECIPES):
         photo = blurred(recipe, np.random.default_rng(1000 + number))
         photo.save(folder / recipe.name, quality=JPEG_QUALITY, subsampling=0, optimize=True)
+        if options.sharp:
+            options.sharp.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(within_margin(recipe.load())).save(options.sharp / Path(recipe.name).with_suffix(".png"))
         print(f"{recipe.name}: {photo.width} x {photo.height}, {(folder / recipe.name).stat().st_size / 1024:.0f} kB")
 
 
@@ -54,11 +59,16 @@ def blurred(recipe: Recipe, random: np.random.Generator) -> Image.Image:
     if sharp.ndim == 2:
         sharp = sharp[..., None]
     light = torch.from_numpy(srgb_to_linear(sharp / 255.0)).float().permute(2, 0, 1)
-    light = recipe.blur(light, random).clamp(0, 1)[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
-    values = linear_to_srgb(light.permute(1, 2, 0).numpy())
+    light = recipe.blur(light, random).clamp(0, 1)
+    values = linear_to_srgb(within_margin(light.permute(1, 2, 0).numpy()))
     values = values + random.normal(0, recipe.noise, values.shape)
     picture = np.round(values.clip(0, 1) * 255).astype(np.uint8)
     return Image.fromarray(picture.squeeze())
+
+
+def within_margin(picture: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, C) without its edges."""
+    return np.ascontiguousarray(picture[MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
 def srgb_to_linear(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,124 @@
+"""What a card says that cannot be measured: a TOML file, written by whoever releases the model.
+
+    license = "apache-2.0"
+    training = "On two cores for two hours ..."
+    recipe = "accelerate launch train/ --recipe compact --data pictures/ --output runs/compact"
+    fails = "On strong defocus ..."
+
+    [pairs]                                 # what the set is called that it was scored on
+    folder = "eval/gopro"
+    title = "5 of GoPro's test pairs"
+    dataset = "snah/GOPRO_Large"
+
+    [[data]]                                # what it was trained on
+    name = "GoPro"
+    by = "Nah, Kim and Lee, CVPR 2017"
+    licence = "CC BY 4.0"
+    dataset = "snah/GOPRO_Large"            # its name on the hub, if it is there
+
+    [[pictures]]                            # to be shown: their files are given when the card is made
+    name = "coffee.jpg"
+    corner = [140, 40]
+    credit = "by Rachel Michetti, CC0"
+
+Prose is Markdown, and stands in the card as it is written.
+"""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError, did_you_mean
+
+
+@dataclass(frozen=True)
+class PairsTold:
+    """What a set of pairs is called: in commands, for people, and on the hub."""
+
+    folder: str = ""
+    title: str = ""
+    dataset: str = ""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A set that the model was trained on."""
+
+    name: str
+    by: str = ""
+    licence: str = ""
+    dataset: str = ""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture that may be published: its name in its set, the corner (left, top) of what is shown, and the credit."""
+
+    name: str
+    credit: str
+    corner: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class About:
+    """The file's content; what is empty is left out of the card."""
+
+    license: str = "apache-2.0"
+    training: str = ""
+    recipe: str = ""
+    fails: str = ""
+    citation: str = ""
+    pairs: PairsTold = PairsTold()
+    data: tuple[Data, ...] = ()
+    pictures: tuple[Shown, ...] = ()
+
+
+NOTHING_KNOWN = About()
+
+
+def read_about(path: Path) -> About:
+    """Reads such a file.
+
+    Raises:
+        ModelError: if it cannot be read, or holds what it should not.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as reason:
+        raise ModelError(f"{path}: cannot be read ({reason}); correct it, or leave it away") from None
+    pairs, data, pictures = (content.pop(key, empty) for key, empty in (("pairs", {}), ("data", []), ("pictures", [])))
+    for key, kind in (("data", data), ("pictures", pictures)):
+        if not isinstance(kind, list):
+            raise ModelError(f"{path}: '{key}' is a list of tables; write [[{key}]] above each")
+    return About(
+        **texts(path, About, content, besides={"pairs", "data", "pictures"}),
+        pairs=PairsTold(**texts(path, PairsTold, pairs)),
+        data=tuple(Data(**texts(path, Data, entry)) for entry in data),
+        pictures=tuple(shown(path, entry) for entry in pictures),
+    )
+
+
+def shown(path: Path, entry: Any) -> Shown:
+    corner = entry.pop("corner", [0, 0]) if isinstance(entry, dict) else [0, 0]
+    if not (
+        isinstance(corner, list) and len(corner) == 2 and all(type(value) is int and value >= 0 for value in corner)
+    ):
+        raise ModelError(f"{path}: 'corner' is {corner!r:.60}, not two whole numbers such as [140, 40]")
+    return Shown(**texts(path, Shown, entry, besides={"corner"}), corner=(corner[0], corner[1]))
+
+
+def texts(path: Path, kind: type, entry: Any, *, besides: set[str] = frozenset()) -> dict[str, str]:
+    """A table whose keys are those of a dataclass and whose values are texts; none that is needed is away."""
+    if not isinstance(entry, dict):
+        raise ModelError(f"{path}: holds {entry!r:.60} where a table belongs; see 'deblur-hub card --help'")
+    known = [item.name for item in fields(kind) if item.name not in besides]
+    for key, value in entry.items():
+        if key not in known:
+            raise ModelError(f"{path}: unknown key '{key:.60}'{did_you_mean(key, known)}; it may be {', '.join(known)}")
+        if not isinstance(value, str):
+            raise ModelError(f"{path}: '{key}' must be a text, not {value!r:.60}")
+    for needed in ("name", "credit"):
+        if needed in known and not entry.get(needed):
+            raise ModelError(f"{path}: an entry has no '{needed}'; add it")
+    return dict(entry)
