@@ -11,10 +11,11 @@ __version__ = "0.1.0"
 from .config import GeneratorConfig
 from .errors import DatasetError, DeblurHubError, ModelError, PictureError, RestorationError
 from .generator import DeblurGenerator
-from .hub import DEFAULT_MODEL, list_models
+from .hub import DEFAULT_MODEL, BundledModel, list_models
 
 __all__ = [
     "DEFAULT_MODEL",
+    "BundledModel",
     "DatasetError",
     "DeblurGenerator",
     "DeblurHubError",

@@ -12,7 +12,7 @@ are spread over `model-00001-of-00002.safetensors` and so on, each with a SHA-25
 `model.safetensors.index.json`.
 """
 
-from .bundled import BUNDLED, DEFAULT_MODEL, list_models
+from .bundled import BUNDLED, DEFAULT_MODEL, BundledModel, list_models
 from .cards import with_tags
 from .files import (
     CARD,
@@ -41,6 +41,7 @@ __all__ = [
     "GOLDEN",
     "LARGEST_FILE",
     "REPO_ID",
+    "BundledModel",
     "Golden",
     "Match",
     "Source",
