@@ -336,8 +336,11 @@ class DeblurGenerator(nn.Module):
         }
 
     def __repr__(self) -> str:
-        parameters = sum(parameter.numel() for parameter in self.parameters()) / 1e6
-        return f"DeblurGenerator({self.config.name or self.config.architecture}, {parameters:.2f} M parameters)"
+        parameters = list(self.parameters())
+        count = sum(parameter.numel() for parameter in parameters) / 1e6
+        kinds = sorted({f"{str(parameter.dtype)[6:]} on {parameter.device}" for parameter in parameters})
+        described = [self.config.name or self.config.architecture, f"{count:.2f} M parameters", *kinds]
+        return f"DeblurGenerator({', '.join(described)})"
 
 
 def build(config: GeneratorConfig, source: str) -> Generator:

@@ -192,7 +192,9 @@ def test_it_is_a_module_like_any_other(generator):
 
 def test_the_representation_names_model_and_size(generator):
     count = sum(parameter.numel() for parameter in generator.parameters()) / 1e6
-    assert repr(generator) == f"DeblurGenerator(tiny, {count:.2f} M parameters)"
+    assert repr(generator) == f"DeblurGenerator(tiny, {count:.2f} M parameters, float32 on cpu)"
+    assert repr(generator.half()).endswith(", float16 on cpu)")
+    assert repr(generator.to("meta")).endswith(", float16 on meta)")
     assert repr(DeblurGenerator(GeneratorConfig("compact", TINY))).startswith("DeblurGenerator(compact, ")
 
 
