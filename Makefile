@@ -13,6 +13,7 @@ test: .venv/dev
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -69,7 +69,7 @@ def restore(
     if margin is None:
         tile = 0
     elif tile is None:
-        tile = choose_tile(network, blurred.shape[-2:], device, dtype)
+        tile = choose_tile(network, (blurred.shape[-2], blurred.shape[-1]), device, dtype)
     restored = torch.empty_like(blurred)
     while True:
         try:
@@ -106,8 +106,9 @@ def shifted(progress: Progress | None, number: int, count: int) -> Progress | No
 
 def margin_of(network: Generator) -> int | None:
     """How far the stages of a network see, at the most; None if it cannot be tiled."""
-    reaches = [stage.reach for stage in network.stages()]
-    return None if None in reaches else max(reaches)
+    stages = network.stages()
+    reaches = [stage.reach for stage in stages if stage.reach is not None]
+    return max(reaches) if len(reaches) == len(stages) else None
 
 
 def choose_tile(network: Generator, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> int:

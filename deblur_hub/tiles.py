@@ -1,7 +1,7 @@
 """A frame in tiles: how it is cut, and how a network goes through it stage by stage, leaving no trace of the cuts."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -89,9 +89,9 @@ def compute_frame(
         dtype: to compute in, where it is not that of the weights.
     """
     stored = next(network.parameters()).dtype
-    size = tuple(picture.shape[-2:])
+    size = (picture.shape[-2], picture.shape[-1])
 
-    def precise():
+    def precise() -> AbstractContextManager[object]:
         return nullcontext() if dtype == stored else torch.autocast(device.type, dtype)
 
     def read(name: str, part: Tile) -> Tensor:

@@ -61,6 +61,8 @@ def test_the_wheel_holds_the_weights_and_the_page_and_nothing_of_the_workshop(wh
         "deblur_hub/weights/compact/config.json",
         "deblur_hub/weights/compact/golden.safetensors",
         "deblur_hub/weights/compact/README.md",
+        "deblur_hub/weights/compact/triptychs.jpg",
+        "deblur_hub/py.typed",
         "deblur_hub/space/app.py",
         "deblur_hub/space/style.css",
         "deblur_hub/space/examples/pagoda.jpg",

@@ -46,8 +46,9 @@ def camera_path(
     lens = np.diag([focal, focal, 1.0])
     seen = lens @ turn_y @ turn_x @ turn_z @ np.linalg.inv(lens) @ scale
     middle = np.array([[1, 0, place[0]], [0, 1, place[1]], [0, 0, 1.0]])
-    sampled = np.linalg.inv(middle) @ np.linalg.inv(seen) @ middle
-    return sampled / sampled[:, 2:, 2:]
+    sampled: np.ndarray = np.linalg.inv(middle) @ np.linalg.inv(seen) @ middle
+    sampled /= sampled[:, 2:, 2:]
+    return sampled
 
 
 def shift_path(path: np.ndarray) -> np.ndarray:
@@ -62,7 +63,8 @@ def corner_offsets(homographies: np.ndarray, side: int) -> np.ndarray:
     half = (side - 1) / 2
     corners = np.array([[x, y, 1.0] for x in (-half, half) for y in (-half, half)])
     at = corners @ homographies.transpose(0, 2, 1)
-    return at[..., :2] / at[..., 2:] - corners[:, :2]
+    offsets: np.ndarray = at[..., :2] / at[..., 2:] - corners[:, :2]
+    return offsets
 
 
 def reach(homographies: np.ndarray, side: int) -> float:

@@ -65,7 +65,8 @@ def convolve(light: Tensor, kernel: Tensor) -> Tensor:
     size = kernel.shape[-1]
     room = fast_length(height), fast_length(width)  # what wraps around the ends falls outside of what is returned
     spectrum = torch.fft.rfft2(light, s=room) * torch.fft.rfft2(kernel, s=room)
-    return torch.fft.irfft2(spectrum, s=room)[..., size - 1 : height, size - 1 : width]
+    whole: Tensor = torch.fft.irfft2(spectrum, s=room)
+    return whole[..., size - 1 : height, size - 1 : width]
 
 
 def fast_length(least: int) -> int:

@@ -1,5 +1,7 @@
 """Between the values of a picture and the light that made them: the camera's curve, and lights that outshine it."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,12 @@ def to_display(light: Tensor, gamma: float | Tensor = DISPLAY_GAMMA) -> Tensor:
     return by_curve(light.clamp(0, 1), gamma, lambda value, power: value ** (1 / power), srgb_to_display)
 
 
-def by_curve(values: Tensor, gamma: float | Tensor, power_curve, srgb_curve) -> Tensor:
+def by_curve(
+    values: Tensor,
+    gamma: float | Tensor,
+    power_curve: Callable[[Tensor, float | Tensor], Tensor],
+    srgb_curve: Callable[[Tensor], Tensor],
+) -> Tensor:
     """Applies to each picture the curve that it asks for; asks on the host, so that a GPU is not waited for."""
     if not isinstance(gamma, Tensor):
         return srgb_curve(values) if gamma == SRGB else power_curve(values, gamma)

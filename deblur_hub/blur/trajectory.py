@@ -49,5 +49,6 @@ def object_path(rng: np.random.Generator, *, length: float, samples: int = 512) 
     heading, bend = rng.uniform(0, 2 * np.pi), rng.uniform(-np.pi / 3, np.pi / 3)
     directions = heading + bend * np.linspace(-0.5, 0.5, samples - 1)
     steps = length / (samples - 1) * np.stack([np.cos(directions), np.sin(directions)], axis=1)
-    path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
-    return path - path.mean(axis=0)
+    path: np.ndarray = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
+    path -= path.mean(axis=0)
+    return path

@@ -78,17 +78,16 @@ def usual_range(pictures: Pictures) -> float:
     Raises:
         ValueError: for truth values and complex numbers, which are no pictures.
     """
-    dtype = pictures.dtype
     if isinstance(pictures, Tensor):
-        if dtype.is_floating_point:
+        if pictures.dtype.is_floating_point:
             return 1.0
-        if dtype is not torch.bool and not dtype.is_complex:
-            return float(torch.iinfo(dtype).max)
-    elif dtype.kind == "f":
+        if pictures.dtype is not torch.bool and not pictures.dtype.is_complex:
+            return float(torch.iinfo(pictures.dtype).max)
+    elif pictures.dtype.kind == "f":
         return 1.0
-    elif dtype.kind in "iu":
-        return float(np.iinfo(dtype).max)
-    raise ValueError(f"pictures of whole numbers or floats are needed, not {dtype}")
+    elif pictures.dtype.kind in "iu":
+        return float(np.iinfo(pictures.dtype).max)
+    raise ValueError(f"pictures of whole numbers or floats are needed, not {pictures.dtype}")
 
 
 def luma(pictures: Tensor, data_range: float) -> Tensor:

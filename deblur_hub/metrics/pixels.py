@@ -38,4 +38,4 @@ def psnr_y(restored: Pictures, sharp: Pictures, *, data_range: float | None = No
     Arguments, result and errors as of `psnr`, of three channels.
     """
     x, y, data_range, answer = taken(restored, sharp, data_range)
-    return answer(psnr(luma(x, data_range), luma(y, data_range), data_range=255))
+    return answer(torch.as_tensor(psnr(luma(x, data_range), luma(y, data_range), data_range=255)))

@@ -60,7 +60,7 @@ def ssim_y(restored: Pictures, sharp: Pictures, *, data_range: float | None = No
     Arguments, result and errors as of `ssim`, of three channels.
     """
     x, y, data_range, answer = taken(restored, sharp, data_range)
-    return answer(ssim(luma(x, data_range), luma(y, data_range), data_range=255))
+    return answer(torch.as_tensor(ssim(luma(x, data_range), luma(y, data_range), data_range=255)))
 
 
 def ssim_matlab(restored: Pictures, sharp: Pictures, *, data_range: float | None = None) -> Scores:

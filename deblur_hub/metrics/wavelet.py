@@ -40,7 +40,7 @@ def cw_ssim(restored: Pictures, sharp: Pictures, *, data_range: float | None = N
     x, y, data_range, answer = taken(restored, sharp, data_range)
     spectra = [blocks(signal(picture, data_range)) for picture in (x, y)]
     length = x.shape[-2] * x.shape[-1]
-    signed = product = energies = 0
+    signed = product = energies = torch.zeros_like(x[:, 0].flatten(1))
     for width in WIDTHS:
         a, b = (convolved(spectrum, width, length) for spectrum in spectra)
         signed = signed + a * b
@@ -65,14 +65,15 @@ def blocks(signals: Tensor) -> Tensor:
     """(N, L) as the spectra of overlapping blocks, (N, blocks, BLOCK // 2 + 1): short transforms fit into the cache."""
     count = -(-signals.shape[1] // STEP)
     padded = F.pad(signals, (LONGEST - 1, count * STEP + BLOCK - STEP - LONGEST + 1 - signals.shape[1]))
-    return torch.fft.rfft(padded.unfold(1, BLOCK, STEP))
+    spectra: Tensor = torch.fft.rfft(padded.unfold(1, BLOCK, STEP))
+    return spectra
 
 
 def convolved(spectra: Tensor, width: int, length: int) -> Tensor:
     """A signal's blocks with a Ricker wavelet, (N, length): the full convolution's middle, zeros beyond the ends."""
     points = min(SUPPORT * width, length)
     wavelet = ricker(points, width, spectra.real)
-    found = torch.fft.irfft(spectra * torch.fft.rfft(wavelet, BLOCK), BLOCK)
+    found: Tensor = torch.fft.irfft(spectra * torch.fft.rfft(wavelet, BLOCK), BLOCK)
     first = LONGEST - 1 + (points - 1) // 2
     return found[..., first : first + STEP].flatten(1)[:, :length]
 
@@ -81,4 +82,5 @@ def ricker(points: int, width: int, like: Tensor) -> Tensor:
     """The negative second derivative of a Gaussian, of unit energy, around the middle of `points` samples."""
     at = (torch.arange(points, dtype=like.dtype, device=like.device) - (points - 1) / 2) / width
     height = 2 / (math.sqrt(3 * width) * math.pi**0.25)
-    return height * (1 - at**2) * torch.exp(-(at**2) / 2)
+    wavelet: Tensor = height * (1 - at**2) * torch.exp(-(at**2) / 2)
+    return wavelet

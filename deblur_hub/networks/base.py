@@ -1,12 +1,14 @@
 """What every generator shares: any size in and out, what it says of itself, and its way through a frame in stages."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from .description import Description, multiply_adds
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class Stage(NamedTuple):
@@ -66,7 +68,8 @@ class Generator(nn.Module):
     def stages(self) -> list[Stage]:
         """The way through a frame in evaluation; here, all of it in one."""
         reach = self.reach if self.receptive_field is None else self.receptive_field
-        return [Stage(self.compute, ("blurred",), "restored", reach)]
+        whole = cast(Callable[[Tensor], Tensor], self.compute)  # in evaluation there is one result
+        return [Stage(whole, ("blurred",), "restored", reach)]
 
     def describe(self, size: tuple[int, int] = (1280, 720)) -> Description:
         """What this network is and costs for a picture of (width, height); nothing is computed but shapes."""
@@ -118,3 +121,14 @@ def reflect(picture: Tensor, rows: range, columns: range) -> Tensor:
         at = torch.arange(wanted.start, wanted.stop, device=picture.device).remainder(period)
         picture = picture.index_select(axis, torch.minimum(at, period - at).clamp_(max=length - 1))
     return picture
+
+
+def of_kind(kind: type[Layer], layers: Iterable[nn.Module]) -> list[Layer]:
+    """The layers of a list or a sequence, all of one class, which PyTorch does not tell a type checker."""
+    return cast(list[Layer], list(layers))
+
+
+def zero_bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    """Starts a convolution without a bias, where it has one."""
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from .base import Generator
+from .base import Generator, zero_bias
 
 
 class CompactGenerator(Generator):
@@ -51,7 +51,7 @@ class CompactGenerator(Generator):
         # block's input, middle and output.
         self.values_per_pixel = 9 + 4 * widths[0] // unshuffle**2
         nn.init.zeros_(self.head.weight)  # starts as the identity: the worst that an untrained one does is nothing
-        nn.init.zeros_(self.head.bias)
+        zero_bias(self.head)
 
     def compute(self, blurred: Tensor) -> Tensor:
         features = self.stem(self.fold(blurred))

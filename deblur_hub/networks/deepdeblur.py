@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,7 @@ def halved(picture: Tensor, taps: Sequence[float]) -> Tensor:
         side = picture.shape[-1]
         left, right = picture[..., :margin], picture[..., side - margin :]
         framed = torch.cat([left.flip(-1), picture, right.flip(-1)], dim=-1)
-        picture = sum(tap * framed[..., at : at + side : 2] for at, tap in enumerate(taps)).mT
+        picture = cast(Tensor, sum(tap * framed[..., at : at + side : 2] for at, tap in enumerate(taps))).mT
     return picture
 
 

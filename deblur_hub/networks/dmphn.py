@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .base import Generator
+from .base import Generator, zero_bias
 from .compact import residual_blocks
 
 Patches = Literal["1-2-4-8", "1-2-4"]
@@ -46,7 +46,7 @@ class DmphnGenerator(Generator):
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
                 nn.init.normal_(module.weight, std=0.5 * (2 / fan_out) ** 0.5)  # authors' code
-                nn.init.zeros_(module.bias)
+                zero_bias(module)
 
     def compute(self, blurred: Tensor) -> Tensor:
         picture = blurred / 2  # the authors' range: [0, 1] minus 0.5

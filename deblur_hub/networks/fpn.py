@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .backbones import Backbone, InceptionResnetV2, MobileNetV2, Statistics
 from .backbones.base import unvoid
-from .base import Generator, Stage, follow
+from .base import Generator, Stage, follow, of_kind
 from .frame import FrameBatchNorm, FrameNorm
 
 BackboneName = Literal["mobilenetv2", "inception-resnet-v2", "mobilenet-dsc"]
@@ -105,7 +105,7 @@ class FpnGenerator(Generator):
         void = self.backbone.void
         top = 32 * (void[4] + 1)  # reflecting takes two cells that are not void, even at the frame's end
         way = [*self.backbone.stages(), Stage(partial(self.lateral, 4), ("tap4",), "map4", top)]
-        for level, merge in zip((3, 2, 1), self.merges, strict=True):
+        for level, merge in zip((3, 2, 1), of_kind(NormedConvolution, self.merges), strict=True):
             run = partial(self.descend, level, merge)
             reach = 2 ** (level + 1) * (void[level] + 1)
             way += [

@@ -69,10 +69,17 @@ class Tiles:
 class Part(Protocol):
     """Rows and columns of the frame: what a tile reads, and what of it counts, the rest being margin."""
 
-    rows: range
-    columns: range
-    own_rows: range
-    own_columns: range
+    @property
+    def rows(self) -> range: ...
+
+    @property
+    def columns(self) -> range: ...
+
+    @property
+    def own_rows(self) -> range: ...
+
+    @property
+    def own_columns(self) -> range: ...
 
 
 CURRENT: ContextVar[Tiles | None] = ContextVar("tiles of the frame being computed", default=None)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Generator, Stage
+from .base import Generator, Stage, of_kind
 from .frame import FramePool
 
 
@@ -59,7 +59,9 @@ class NafnetGenerator(Generator):
         self.ending = nn.Conv2d(width, 3, 3, padding=1)
 
         self.size_multiple = 2 ** len(encoder_blocks)
-        self.reach = sum(stage.reach for stage in self.stages()) + self.size_multiple  # the grid of the coarsest level
+        self.reach = (
+            sum(stage.reach or 0 for stage in self.stages()) + self.size_multiple
+        )  # the grid of the coarsest level
         # At full resolution, in the last block: the skip, the features from below (a quarter of twice as many), the
         # block's input, its gated half, its middle, that normalised and expanded to twice the width, 7.5 widths in
         # all; and some to spare, as under autocast the sums along the residuals stay in float32.
@@ -71,11 +73,14 @@ class NafnetGenerator(Generator):
         At full resolution one: there the first half of a block is cheaper to compute again than to keep. The ways
         down and up need no margin: tiles lie on the grid of the coarsest level.
         """
-        first, *others = self.encoder[0]
+        encoder = [of_kind(NafBlock, blocks) for blocks in of_kind(nn.Sequential, self.encoder)]
+        decoder = [of_kind(NafBlock, blocks) for blocks in of_kind(nn.Sequential, self.decoder)]
+        first, *others = encoder[0]
+        below = [*encoder[1:], of_kind(NafBlock, self.middle)]
         way = [Stage(lambda blurred: first(self.enter(blurred)), ("blurred",), "level 0", 2), *in_one(others)]
-        for level, (down, blocks) in enumerate(zip(self.down, [*self.encoder[1:], self.middle], strict=True), 1):
+        for level, (down, blocks) in enumerate(zip(self.down, below, strict=True), 1):
             way += [Stage(down, (f"level {level - 1}",), f"level {level}", 0), *in_two(blocks, level)]
-        *coarser, finest = zip(self.up, self.decoder, strict=True)
+        *coarser, finest = zip(of_kind(Up, self.up), decoder, strict=True)
         for level, (up, blocks) in zip(range(len(coarser), 0, -1), coarser, strict=True):
             way += [climb(up, level), *in_two(blocks, level)]
         up, (*others, last) = finest

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .base import Generator
+from .base import Generator, of_kind
 from .compact import ResidualBlock, residual_blocks
 from .srn import bilinear_pyramid, doubled, recurrent_radius, start_plainly
 
@@ -61,8 +61,9 @@ class PssNscGenerator(Generator):
     def compute(self, blurred: Tensor) -> Tensor | list[Tensor]:
         colours = (blurred + 1) / 2
         pyramid = bilinear_pyramid(colours.reshape(-1, 1, *colours.shape[-2:]), len(self.own))
-        guess, results = pyramid[0], []
-        for picture, own in zip(pyramid, self.own, strict=True):
+        guess = pyramid[0]
+        results: list[Tensor] = []
+        for picture, own in zip(pyramid, of_kind(OwnLayers, self.own), strict=True):
             if results:
                 guess = doubled(results[-1].detach() if self.training else results[-1])
             results.append(picture + self.restore(torch.cat([picture, guess], dim=1), own))

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from .base import Generator, Stage, follow
+from .base import Generator, Stage, follow, of_kind, zero_bias
 from .frame import FrameNorm
 
 Norm = Literal["instance", "batch", "none"]
@@ -72,7 +72,7 @@ class ResnetGenerator(Generator):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(module.weight, std=0.02)  # authors' options; the paper does not say
-                nn.init.zeros_(module.bias)
+                zero_bias(module)
 
     def compute(self, blurred: Tensor) -> Tensor:
         return follow(self.way(), blurred)
@@ -87,7 +87,7 @@ class ResnetGenerator(Generator):
             Stage(self.down, ("half",), "quarter", 8),
             Stage(self.bridge, ("quarter",), "features", 0),
         ]
-        for block in self.blocks:
+        for block in of_kind(ResnetBlock, self.blocks):
             way += [
                 Stage(block.first, ("features",), "inside", 8),
                 Stage(block.second, ("inside",), "inside", 8),

@@ -1,12 +1,12 @@
 """SRN-DeblurNet: one encoder-decoder that goes over the picture at every scale, coarse to fine."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Generator
+from .base import Generator, zero_bias
 from .deepdeblur import ResidualBlock, halved
 
 BILINEAR = (1 / 8, 3 / 8, 3 / 8, 1 / 8)  # a bilinear resize to half the side that smooths, as Pillow's does
@@ -99,7 +99,8 @@ class SrnGenerator(Generator):
     def compute(self, blurred: Tensor) -> Tensor | list[Tensor]:
         pyramid = self.pyramid(blurred)
         guess = pyramid[0] if self.variant.guess == "blurred" else torch.zeros_like(pyramid[0])
-        state, results = None, []
+        state: Tensor | None = None
+        results: list[Tensor] = []
         for picture in pyramid:
             if results:
                 guess = doubled(results[-1].detach() if self.training else results[-1])
@@ -153,9 +154,9 @@ class ConvLstm(nn.Module):
     def start(self) -> None:
         """As the authors' code does: small weights, and a bias that keeps the memory, which they add as a constant."""
         nn.init.normal_(self.gates.weight, std=1e-3)
-        nn.init.zeros_(self.gates.bias)
+        zero_bias(self.gates)
         with torch.no_grad():
-            self.gates.bias.view(4, -1)[2] += 1
+            cast(Tensor, self.gates.bias).view(4, -1)[2] += 1
 
 
 def encoder(channels: int, width: int, blocks: int, *, stride: int) -> nn.Sequential:
@@ -178,7 +179,7 @@ def start_plainly(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+            zero_bias(module)
 
 
 def bilinear_pyramid(picture: Tensor, scales: int) -> list[Tensor]:

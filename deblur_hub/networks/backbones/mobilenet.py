@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..base import Stage
+from ..base import Stage, of_kind
 from ..frame import FrameBatchNorm
 from .base import Backbone, Statistics
 
@@ -40,7 +40,7 @@ class MobileNetV2(Backbone):
     def stages(self) -> list[Stage]:
         """A block a stage."""
         stages, name, scale = [Stage(self.stem, ("blurred",), "features", 2)], "features", 2
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(of_kind(InvertedResidual, self.blocks)):
             scale *= block.stride
             stages.append(Stage(block, (name,), TAPS.get(number, "features"), scale))
             name = stages[-1].writes
