@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from types import ModuleType
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin
@@ -70,7 +71,7 @@ class Metadata:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
 
-    def info(self) -> dict:
+    def info(self) -> dict[str, Any]:
         """As Pillow keeps it in `Image.info`."""
         fields = {"icc_profile": self.icc_profile, "exif": self.exif, "xmp": self.xmp, "dpi": self.dpi}
         return {key: value for key, value in fields.items() if value}
@@ -100,7 +101,7 @@ def check_size(size: tuple[int, int], name: str, *, max_megapixels: float) -> No
 
 
 @contextmanager
-def opened(source: str | os.PathLike | bytes | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
+def opened(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
     """The source as a seekable binary file that is not empty, and its name for messages.
 
     Raises:
@@ -109,7 +110,7 @@ def opened(source: str | os.PathLike | bytes | BinaryIO) -> Iterator[tuple[Binar
     if isinstance(source, str | os.PathLike):
         path = Path(os.fsdecode(source))
         try:
-            file = path.open("rb")
+            file: BinaryIO = path.open("rb")
         except FileNotFoundError:
             raise PictureError(f"{path}: no such file") from None
         except IsADirectoryError:
@@ -121,8 +122,8 @@ def opened(source: str | os.PathLike | bytes | BinaryIO) -> Iterator[tuple[Binar
         if isinstance(source, bytes | bytearray | memoryview):
             file, name, ours = io.BytesIO(source), "the picture", True
         elif hasattr(source, "read"):
-            name = getattr(source, "name", None)
-            name = Path(name).name if isinstance(name, str) else "the picture"
+            called = getattr(source, "name", None)
+            name = Path(called).name if isinstance(called, str) else "the picture"
             file, ours = source, False
         else:
             raise TypeError(f"a picture is a path, bytes, a binary file, a PIL image or an array, not {type(source)}")
@@ -179,7 +180,8 @@ def load(picture: Image.Image, name: str) -> None:
     except Exception as error:
         if isinstance(error, EOFError) or "truncated" in str(error).lower():
             # Rows not reached are still zero in the half-filled picture.
-            filled = picture._im.getbbox() if getattr(picture, "_im", None) is not None else None
+            half_filled = getattr(picture, "_im", None)
+            filled = half_filled.getbbox() if half_filled is not None else None
             if filled and filled[3] < picture.height:
                 share = 100 * filled[3] // picture.height
                 raise PictureError(f"{name}: truncated after {share}% of its rows; nothing was written") from error
@@ -220,7 +222,7 @@ def metadata(picture: Image.Image, size: tuple[int, int]) -> Metadata:
         xmp = xmp.encode()
     if isinstance(xmp, bytes):
         xmp = re.sub(rb'(tiff:Orientation(?:="|>))[0-9]', rb"\g<1>1", xmp)
-    dpi = info.get("dpi")
+    dpi: Any = info.get("dpi")
     with suppress(Exception):
         dpi = (float(dpi[0]), float(dpi[1]))
     exif = None
@@ -282,7 +284,8 @@ def deep_header(file: BinaryIO, name: str) -> DeepHeader | None:
         channels = {(1, 2): "LA", (2, 3): "RGB", (2, 4): "RGBA", (5, 4): "CMYK"}.get((tags[PHOTOMETRIC_TAG], count))
         size, turned = (tags[256], tags[257]), tags.get(274, 1)
         icc = tags.get(34675)
-        offsets, lengths = (tags.get(273) or tags.get(324), tags.get(279) or tags.get(325))
+        offsets: Any = tags.get(273) or tags.get(324)
+        lengths: Any = tags.get(279) or tags.get(325)
         end = max(a + b for a, b in zip(offsets, lengths, strict=True))
     except Exception:  # a damaged directory: Pillow's own reader words the complaint
         return None
@@ -311,7 +314,7 @@ def read_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
     width, height = header.size
     if samples.shape != (height, width, len(header.channels)) or samples.dtype.itemsize != 2:
         raise PictureError(f"{name}: its samples are not what its header says; nothing was written")
-    return samples.astype(np.uint16, copy=False)
+    return np.asarray(samples, np.uint16)
 
 
 def save_deep(samples: np.ndarray, channels: str, facts: Metadata, target: Path, *, name: str) -> Path:
@@ -335,7 +338,7 @@ def save_deep(samples: np.ndarray, channels: str, facts: Metadata, target: Path,
     return target
 
 
-def _write_deep_tiff(tifffile, samples: np.ndarray, channels: str, facts: Metadata, part: Path) -> None:
+def _write_deep_tiff(tifffile: ModuleType, samples: np.ndarray, channels: str, facts: Metadata, part: Path) -> None:
     flat, directories = _tiff_parts(facts)
     description, software, date = (flat.pop(tag, None) for tag in (270, 305, 306))
     extra = [
@@ -365,17 +368,17 @@ def _write_deep_tiff(tifffile, samples: np.ndarray, channels: str, facts: Metada
         _append_directories(part, directories)
 
 
-def _tiff_parts(facts: Metadata) -> tuple[dict[int, str | bytes], dict[int, dict]]:
+def _tiff_parts(facts: Metadata) -> tuple[dict[int, str | bytes], dict[int, dict[int, Any]]]:
     """What of EXIF and XMP goes into a TIFF's main directory, and the EXIF and GPS directories beside it."""
     exif = Image.Exif()
     if facts.exif:
         exif.load(facts.exif)
-    directories = {tag: exif.get_ifd(tag) for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) if tag in exif}
+    directories = {int(tag): exif.get_ifd(tag) for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) if tag in exif}
     flat = {tag: value for tag, value in exif.items() if tag in DESCRIPTIVE_TAGS and isinstance(value, str)}
     return flat | ({XMP_TAG: facts.xmp} if facts.xmp else {}), directories
 
 
-def _append_directories(part: Path, directories: dict[int, dict]) -> None:
+def _append_directories(part: Path, directories: dict[int, dict[int, Any]]) -> None:
     """Adds to a TIFF what its writers leave out: EXIF and GPS directories, and a main one that names them."""
     with part.open("r+b") as file:
         start = file.read(8)
@@ -393,7 +396,8 @@ def _append_directories(part: Path, directories: dict[int, dict]) -> None:
             entries.append(struct.pack(order + "HHII", tag, 4, 1, offset))
         offset = _even_end(file)
         file.write(struct.pack(order + "H", len(entries)))
-        file.write(b"".join(sorted(entries, key=lambda entry: struct.unpack(order + "H", entry[:2]))) + b"\0" * 4)
+        entries.sort(key=lambda entry: struct.unpack(order + "H", entry[:2]))
+        file.write(b"".join(entries) + b"\0" * 4)
         file.seek(4)
         file.write(struct.pack(order + "I", offset))
 
@@ -421,7 +425,7 @@ def _png_chunks(facts: Metadata) -> bytes:
     )
 
 
-def _deep_codecs(name: str):
+def _deep_codecs(name: str) -> tuple[ModuleType, ModuleType]:
     try:
         import imagecodecs
         import tifffile
@@ -446,7 +450,7 @@ def save(picture: Image.Image, facts: Metadata, target: Path, *, name: str, qual
         options["icc_profile"] = None  # or Pillow takes it from `info`
     if facts.xmp and format_name in ("JPEG", "WEBP", "AVIF"):
         options["xmp"] = facts.xmp
-    directories = {}
+    directories: dict[int, dict[int, Any]] = {}
     match format_name:
         case "JPEG":
             options |= {"quality": quality, "subsampling": "4:4:4", "progressive": progressive}
@@ -477,7 +481,7 @@ def _held(picture: Image.Image, format_name: str, target: Path, name: str) -> Im
     see_through, key = picture.has_transparency_data, picture.info.get("transparency")
     wanted = [mode, *WIDER.get(mode, ())]
     if mode == "I" and format_name != "TIFF":
-        low, high = picture.getextrema()
+        low, high = extrema(picture)
         wanted = ["I;16"] if low >= 0 and high < 65536 else []
     elif see_through and mode in ("1", "L", "P", "RGB", "I;16"):  # its transparency is not in its samples
         one_index = format_name == "GIF" and mode in ("L", "P") and isinstance(key, int)
@@ -501,8 +505,13 @@ def converted(picture: Image.Image, mode: str) -> Image.Image:
     if "LAB" in (picture.mode, mode):
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         pair = (lab, srgb) if picture.mode == "LAB" else (srgb, lab)
-        return ImageCms.profileToProfile(picture, *pair, outputMode=mode)
+        return cast(Image.Image, ImageCms.profileToProfile(picture, *pair, outputMode=mode))  # None if done in place
     return picture.convert(mode, dither=Image.Dither.NONE)
+
+
+def extrema(picture: Image.Image) -> tuple[float, float]:
+    """The least and the greatest sample of a picture of one channel."""
+    return cast(tuple[float, float], picture.getextrema())
 
 
 def _fits(profile: bytes, mode: str) -> bool:

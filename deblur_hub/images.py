@@ -13,11 +13,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImagePalette
 from torch import Tensor
 
 from deblur_hub import image_files
@@ -80,7 +80,7 @@ class Original:
 
 
 def read(
-    source: str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray, *, max_megapixels: float = 100
+    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray, *, max_megapixels: float = 100
 ) -> tuple[Tensor, Original]:
     """Reads a picture, upright, with its header checked before its pixels are decoded.
 
@@ -130,14 +130,16 @@ def to_image(restored: Tensor, original: Original) -> Image.Image:
     plain = converted(source, _working_mode(source)) if source is not None else None
     mode = plain.mode if plain is not None else original.mode
     picture = Image.new(mode, original.size)
+    samples: dict[str, np.dtype] = {"F": np.dtype("<f4"), "I;16": np.dtype("<u2")}
     for top, band in _bands(restored, original, plain if plain is not None else original.kept):
         rows = band[..., 0] if band.shape[2] == 1 else band
-        rows = rows.astype({"F": np.float32, "I;16": "<u2"}.get(mode, rows.dtype))
+        rows = rows.astype(samples.get(mode, rows.dtype))
         part = Image.frombytes(mode, (original.size[0], len(rows)), rows.tobytes())
         picture.paste(part, (0, top))
-    if source is not None:
+    if source is not None and plain is not None:
         picture = _in_its_mode(picture, source, plain)
-    picture.info |= original.metadata.info()
+    for key, value in original.metadata.info().items():
+        picture.info[key] = value
     return picture
 
 
@@ -212,7 +214,7 @@ def _read_pillow(picture: Image.Image, kind: str, name: str) -> tuple[Tensor, Or
     )
     hidden = False
     if channels in ("LA", "RGBA"):
-        low, high = plain.getextrema()[-1]
+        low, high = map(int, image_files.extrema(plain.getchannel("A")))
         original, hidden = replace(original, alpha=low if low == high else None), low == 0
     if hidden or "transparency" in source.info or mode != plain.mode:
         original = replace(original, kept=_bare_copy(source))
@@ -321,7 +323,7 @@ def _span(plain: Image.Image, name: str) -> tuple[float, float]:
     usual = 1 if plain.mode == "F" else 65535
     if plain.mode == "F" and not np.isfinite(np.asarray(plain)).all():
         raise PictureError(f"{name}: holds NaN or infinite samples; fill those pixels first")
-    low, high = plain.getextrema()
+    low, high = image_files.extrema(plain)
     if low >= 0 and high <= usual:
         return (0, usual)
     return (low, high if high > low else low + 1)
@@ -400,21 +402,21 @@ def _with_palette(picture: Image.Image, source: Image.Image) -> Image.Image:
     index = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
     if (known[index] == wanted).all():
         back = Image.frombytes("P", source.size, index.astype(np.uint8).tobytes())
-        back.putpalette(source.palette)
+        back.putpalette(cast(ImagePalette.ImagePalette, source.palette))
     elif not see_through:
         back = picture.convert("RGB").quantize(256)
     elif hard_edged:
         back = Image.fromarray(pixels[..., :3].copy()).quantize(255)
-        palette = [*back.getpalette(), *[0] * 768][:765]
+        palette = [*(back.getpalette() or []), *[0] * 768][:765]
         back = Image.fromarray(np.where(hidden, 255, np.asarray(back)).astype(np.uint8))
         back.putpalette([*palette, 0, 0, 0])
         back.info["transparency"] = 255
     else:
         back = picture.quantize(256, method=Image.Quantize.FASTOCTREE)
     if source.mode == "PA":
-        palette = back.palette
+        found = back.palette
         back = Image.merge("PA", (Image.frombytes("L", back.size, back.tobytes()), picture.getchannel("A")))
-        back.putpalette(palette)
+        back.putpalette(cast(ImagePalette.ImagePalette, found))
     return back
 
 
