@@ -19,7 +19,7 @@ from .errors import DeblurHubError
 from .generator import DeblurGenerator
 from .hub import CONFIG, find, list_models, weights_file
 from .networks import PRESETS, build_network
-from .restoration import dtype_for
+from .restoration import Precision, dtype_for
 
 REFERENCE = "deblurgan"  # ResNet-9 in float32, what everything else is measured against
 
@@ -61,7 +61,7 @@ class BenchmarkError(DeblurHubError):
 
 
 def measure_speed(
-    models: list[str], *, width: int, height: int, runs: int, device: str, precision: str = "auto"
+    models: list[str], *, width: int, height: int, runs: int, device: str, precision: Precision = "auto"
 ) -> list[Speed]:
     """Times `restore` of one picture with each model, in turn, run after run, so that drift hits all alike.
 
@@ -94,11 +94,8 @@ def load(name: str, device: str) -> DeblurGenerator:
     """A saved model, or a preset with fresh weights, which are no slower."""
     if name in PRESETS and name not in list_models():
         architecture, options = PRESETS[name]
-        return (
-            DeblurGenerator(GeneratorConfig(architecture, dict(options), name))
-            .to(device, memory_format=torch.channels_last)
-            .eval()
-        )
+        made = DeblurGenerator(GeneratorConfig(architecture, dict(options), name)).to(torch.device(device))
+        return made.to(memory_format=torch.channels_last).eval()
     return DeblurGenerator.from_pretrained(name, device=device)
 
 

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 if all is well, 1 if some files of a batch failed, 2 if nothing was done."""
     options = parser().parse_args(arguments)
     try:
-        return options.run(options)
+        return int(options.run(options))
     except DeblurHubError as mistake:
         return complain(mistake)
     except KeyboardInterrupt:
@@ -123,7 +123,8 @@ def plan(
     to_file = output is not None and output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()
     if to_file and (len(inputs) > 1 or inputs[0].is_dir()):
         raise UsageError(f"{output}: is the name of one picture, but there are several to write; name a folder")
-    found, mistakes = [], []
+    found: list[tuple[Path, Path]] = []
+    mistakes: list[DeblurHubError] = []
     for given in inputs:
         if given.is_dir():
             inside = [
@@ -151,12 +152,10 @@ def plan(
     taken: dict[Path, Path] = {}
     for source, relative in found:
         name = relative.with_suffix(f".{suffix}") if suffix else relative
-        if to_file:
-            target = output
-        elif output is None:
+        if output is None:
             target = source.with_name(f"{source.stem}{RESULT}{name.suffix}")
         else:
-            target = output / name
+            target = output if to_file else output / name
         if target.resolve() == source.resolve():
             raise UsageError(f"{source}: would be written over itself; name another folder with -o")
         if target.resolve() in taken:
@@ -385,6 +384,8 @@ def run_demo(options: argparse.Namespace) -> int:
     else:
         raise UsageError(f"the page is missing from {package}; install deblur-hub again")
     spec = importlib.util.spec_from_file_location("deblur_hub_page", folder / "app.py")
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{folder / 'app.py'}: cannot be imported; install deblur-hub again")
     page = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = page
     spec.loader.exec_module(page)
@@ -408,8 +409,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"deblur-hub {__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, run, summary: str, **extra) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=summary, description=summary, **extra)
+    def command(name: str, run: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=summary, description=summary)
         made.set_defaults(run=run)
         return made
 

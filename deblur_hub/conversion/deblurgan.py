@@ -8,6 +8,7 @@ import re
 
 from torch import Tensor
 
+from ..config import Option
 from ..errors import ModelError
 from .layout import Converted
 
@@ -68,7 +69,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
             dropped[key] = RUNNING
         else:
             raise ModelError(f"looks like DeblurGAN's generator, but '{key:.80}' has no place in it")
-    options: dict[str, object] = {"blocks": blocks} if blocks != 9 else {}
+    options: dict[str, Option] = {"blocks": blocks} if blocks != 9 else {}
     if width != 64:
         options["width"] = width
     if places == [1, 6]:

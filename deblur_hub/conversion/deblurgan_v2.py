@@ -9,6 +9,7 @@ import re
 import torch
 from torch import Tensor
 
+from ..config import Option
 from ..errors import ModelError
 from ..networks import build_network
 from ..networks.backbones.mobilenet import PLAN
@@ -68,7 +69,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
             f"{LAYOUT}: has no 'fpn.td1', the convolutions on the way down the pyramid; networks without them, such as "
             "fpn_inception_simple, are not offered"
         )
-    options: dict[str, object] = {"backbone": backbone} if backbone != "mobilenetv2" else {}
+    options: dict[str, Option] = {"backbone": backbone} if backbone != "mobilenetv2" else {}
     width = tensors["fpn.lateral4.weight"].shape[0]
     if not 4 <= width <= 8192 or width % 4:
         raise ModelError(f"{LAYOUT}: a pyramid of {width} channels, which is no multiple of 4, cannot be built here")

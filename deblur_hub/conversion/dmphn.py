@@ -9,6 +9,7 @@ import re
 
 from torch import Tensor
 
+from ..config import Option
 from ..errors import ModelError
 from .layout import Converted
 
@@ -65,7 +66,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
             f"this DMPHN {'lacks the' if misfits[0] in wanted else 'has an unknown'} tensor '{misfits[0]:.60}'; "
             "give the folder as the authors published it"
         )
-    options: dict[str, object] = {} if levels == 4 else {"patches": PATCHES[levels]}
+    options: dict[str, Option] = {} if levels == 4 else {"patches": PATCHES[levels]}
     width = tensors["encoder_lv1.layer1.bias"].numel()
     if width != WIDTH:
         options["width"] = width

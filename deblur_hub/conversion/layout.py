@@ -1,8 +1,11 @@
 """What one reader of an author's key layout hands back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from ..config import Option
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,6 @@ class Converted:
 
     layout: str
     architecture: str
-    options: dict[str, object]
+    options: Mapping[str, Option]
     tensors: dict[str, Tensor]
     dropped: dict[str, str] = field(default_factory=dict)

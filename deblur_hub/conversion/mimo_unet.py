@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..config import Option
 from ..errors import ModelError
 from .layout import Converted
 
@@ -88,7 +89,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
         for level, part in enumerate(torch.split(weight, [width, 2 * width, 4 * width], dim=1)):
             converted[f"{ours}.parts.{level}.weight"] = part
         converted[f"{ours}.parts.{own}.bias"] = tensors[f"{theirs}.main.0.bias"]
-    options: dict[str, object] = {}
+    options: dict[str, Option] = {}
     if width != 32:
         options["width"] = width
     if blocks != 8:

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from ..config import Option
 from ..errors import ModelError
 from .layout import Converted
 
@@ -34,13 +35,14 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
         part: [count(tensors, f"{part}.{level}") for level in range(count(tensors, part))]
         for part in ("encoders", "decoders")
     }
-    options = {
+    middle = count(tensors, "middle_blks")
+    options: dict[str, Option] = {
         "width": tensors["intro.weight"].shape[0],
         "encoder_blocks": blocks["encoders"],
-        "middle_blocks": count(tensors, "middle_blks"),
+        "middle_blocks": middle,
         "decoder_blocks": blocks["decoders"],
     }
-    wanted = names(options["encoder_blocks"], options["middle_blocks"], options["decoder_blocks"])
+    wanted = names(blocks["encoders"], middle, blocks["decoders"])
     if not tensors.keys() <= wanted.keys():
         return None
     absent = [key for key in wanted if key not in tensors]

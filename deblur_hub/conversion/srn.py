@@ -10,6 +10,7 @@ import re
 import torch
 from torch import Tensor
 
+from ..config import Option
 from ..errors import ModelError
 from .layout import Converted
 
@@ -42,10 +43,12 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
     if tensors["convlstm.conv.bias"].shape != cell.shape[:1]:
         raise ModelError(f"is SRN as iwtw/SRN-DeblurNet has it, but 'convlstm.conv.bias' is not {list(cell.shape[:1])}")
     found, published = {"width": width, "blocks": blocks}, {"width": 32, "blocks": 3}
+    options: dict[str, Option] = {"variant": "lstm-color"}
+    options |= {key: value for key, value in found.items() if value != published[key]}
     return Converted(
         LAYOUT,
         "srn",
-        {"variant": "lstm-color"} | {key: value for key, value in found.items() if value != published[key]},
+        options,
         {
             ours: reordered(tensors[theirs]) if theirs.startswith("convlstm.") else tensors[theirs]
             for theirs, ours in wanted.items()

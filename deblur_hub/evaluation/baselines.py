@@ -166,7 +166,7 @@ def motion_kernel(motion: Motion) -> np.ndarray:
     angle = math.radians(motion.angle)
     half = motion.length / 2
     reach_y, reach_x = (math.ceil(abs(part) * half) + 1 for part in (math.sin(angle), math.cos(angle)))
-    kernel = np.zeros((2 * reach_y + 1, 2 * reach_x + 1))
+    kernel: np.ndarray = np.zeros((2 * reach_y + 1, 2 * reach_x + 1))
     steps = np.linspace(-half, half, 16 * math.ceil(motion.length) + 1)
     rows, columns = reach_y - steps * math.sin(angle), reach_x + steps * math.cos(angle)
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
@@ -175,7 +175,8 @@ def motion_kernel(motion: Motion) -> np.ndarray:
     np.add.at(kernel, (top, left + 1), (1 - down) * right)
     np.add.at(kernel, (top + 1, left), down * (1 - right))
     np.add.at(kernel, (top + 1, left + 1), down * right)
-    return kernel / kernel.sum()
+    kernel /= kernel.sum()
+    return kernel
 
 
 BASELINES: dict[str, Baseline] = {

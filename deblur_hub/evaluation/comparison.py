@@ -77,10 +77,9 @@ def compare(a: Evaluation, b: Evaluation, *, by: str = "psnr", force: bool = Fal
     for metric in metrics:
         one, two = ([of[name][metric] for name in names] for of in (of_a, of_b))
         gaps = [minus(x, y) for x, y in zip(one, two, strict=True)]
-        means = (mean(values) for values in (one, two, gaps))
-        differences.append(Difference(metric, *means, bootstrap_interval(gaps)))
-    labels = (f"{one.model}, {one.precision}" for one in (a, b))
-    return Comparison(*labels, tuple(differences), tuple(rows), warning)
+        differences.append(Difference(metric, mean(one), mean(two), mean(gaps), bootstrap_interval(gaps)))
+    label_a, label_b = (f"{one.model}, {one.precision}" for one in (a, b))
+    return Comparison(label_a, label_b, tuple(differences), tuple(rows), warning)
 
 
 def mean(values: list[float]) -> float:

@@ -27,7 +27,7 @@ class Measure:
     """
 
     label: str
-    function: Callable
+    function: Callable[..., Tensor | np.ndarray | float]
     unit: str = ""
     digits: int = 4
     kept: int = 8

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import distributed
@@ -45,20 +45,21 @@ class Processes:
         """
         if self.count == 1:
             return decide()
-        told: list = [None, None]
+        told: list[Result | None] = [None]
+        mistake: DeblurHubError | None = None
         if self.rank == 0:
             try:
                 told[0] = decide()
-            except DeblurHubError as mistake:
-                told[1] = mistake
-        mistake = told[1]
-        told[1] = mistake is not None
-        distributed.broadcast_object_list(told)
+            except DeblurHubError as reason:
+                mistake = reason
+        stopped = [mistake is not None]
+        distributed.broadcast_object_list(stopped)
         if mistake is not None:
             raise mistake
-        if told[1]:
+        if stopped[0]:
             raise ToldElsewhere("stopped; the first process says why")
-        return told[0]
+        distributed.broadcast_object_list(told)
+        return cast(Result, told[0])
 
     def mine(self, items: Sequence[Result]) -> list[Result]:
         """This process's part; every item is some process's, and of no two."""
@@ -68,9 +69,9 @@ class Processes:
         """Every process's part, in all of them."""
         if self.count == 1:
             return [part]
-        parts: list = [None] * self.count
+        parts: list[Result | None] = [None] * self.count
         distributed.all_gather_object(parts, part)
-        return parts
+        return cast(list[Result], parts)
 
     def device(self, asked: str | None) -> str:
         """The device of this process: of several GPUs its own."""

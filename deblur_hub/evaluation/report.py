@@ -259,8 +259,14 @@ def histogram(evaluation: Evaluation) -> str:
     left, right, top, bottom, bar = 46, 430, 12, 186, 384 / len(counted)
     most = max(count for _, count in counted)
     decimals = max(0, -math.floor(math.log10(width)))
-    edge = lambda value: number(Measure("", measure.function, digits=decimals), value + 0.0, plus=True)  # noqa: E731
-    at = lambda value: left + (value - counted[0][0]) / width * bar  # noqa: E731
+    rounded = Measure("", measure.function, digits=decimals)
+
+    def edge(value: float) -> str:
+        return number(rounded, value + 0.0, plus=True)
+
+    def at(value: float) -> float:
+        return left + (value - counted[0][0]) / width * bar
+
     shapes = []
     for value in grid(most):
         y = bottom - (bottom - top) * value / most
@@ -291,10 +297,10 @@ def histogram(evaluation: Evaluation) -> str:
     rest = len(gains) - len(finite)
     left_out = f"<p>{rest} not shown: restored or blurred without any error.</p>" if rest else ""
     worse = sum(gain < 0 for gain in gains)
-    count = f"<p>{worse} of {len(gains)} became worse.</p>" if worse else f"<p>None of {len(gains)} became worse.</p>"
+    told = f"<p>{worse} of {len(gains)} became worse.</p>" if worse else f"<p>None of {len(gains)} became worse.</p>"
     return (
         f'<svg class="histogram" viewBox="0 0 460 240" role="img" aria-label="{text(label)}">{"".join(shapes)}</svg>'
-        f"{count}{left_out}"
+        f"{told}{left_out}"
     )
 
 
@@ -322,7 +328,7 @@ class Shown:
 def gallery(evaluation: Evaluation, pictures: Callable[[str], Triple]) -> str:
     """The worst and the best, or all where there are few."""
     compared = evaluation.has_blurred
-    value = (lambda row: row.gain("psnr")) if compared else (lambda row: row.scores["psnr"])
+    value = gain_of("psnr") if compared else score_of("psnr")
     order = sorted(evaluation.rows, key=lambda row: (value(row), row.name))
     by = "gain in PSNR" if compared else "PSNR"
     if len(order) <= 2 * SHOWN:
@@ -442,7 +448,8 @@ def encoded(inputs: Sequence[np.ndarray], sharp: np.ndarray, budget: int) -> Sho
 def error_map(picture: np.ndarray, sharp: np.ndarray) -> np.ndarray:
     """uint8 (H, W): the root of the channels' mean squared error, where 255 stands for `MAP_LEVELS` and more."""
     error = np.sqrt(np.square(picture.astype(np.float32) - sharp).mean(axis=2))
-    return (error * (255 / MAP_LEVELS)).round().clip(0, 255).astype(np.uint8)
+    levels: np.ndarray = (error * (255 / MAP_LEVELS)).round().clip(0, 255).astype(np.uint8)
+    return levels
 
 
 def scaled(size: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -480,6 +487,14 @@ def map_filter() -> str:
 # All rows -------------------------------------------------------------------------------------------------------------
 
 
+def score_of(column: str) -> Callable[[Row], float]:
+    return lambda row: row.scores[column]
+
+
+def gain_of(metric: str) -> Callable[[Row], float]:
+    return lambda row: row.gain(metric)
+
+
 def rows_section(evaluation: Evaluation) -> str:
     """Every picture and every measure, to be sorted by any of them."""
     columns: list[tuple[str, Measure, Callable[[Row], float], bool]] = []
@@ -487,10 +502,10 @@ def rows_section(evaluation: Evaluation) -> str:
         measure = measure_of(name)
         label = measure.label + (", not aligned" if measure is not METRICS.get(name) else "")
         if evaluation.has_blurred:
-            columns.append((f"{label} blurred", measure, lambda row, name=name: row.scores[BLURRED + name], False))
-        columns.append((f"{label} restored", measure, lambda row, name=name: row.scores[name], False))
+            columns.append((f"{label} blurred", measure, score_of(BLURRED + name), False))
+        columns.append((f"{label} restored", measure, score_of(name), False))
         if evaluation.has_blurred:
-            columns.append((f"{label} gain", measure, lambda row, name=name: row.gain(name), True))
+            columns.append((f"{label} gain", measure, gain_of(name), True))
     timed = any(evaluation.values("seconds"))
     labels = ["picture", *(label for label, *_ in columns), *(["seconds"] if timed else [])]
     head = "".join(

@@ -113,7 +113,7 @@ def evaluate(
         try:
             for sample in processes.mine(open_samples):
                 row, pixels = scored(model, material, sample, settings, device, precision)
-                if save:
+                if save and output is not None:
                     save_png(pixels, saved_as(output, sample.name))
                 if log:
                     log.add(row)
@@ -125,7 +125,6 @@ def evaluate(
             if log:
                 log.close()
         parts = processes.gathered((own, time.perf_counter() - started, peak_memory(), peak_cuda(device)))
-        seconds, memory, cuda = (max(part[place] for part in parts) for place in (1, 2, 3))
         rows = sorted([*rows, *(row for part in parts for row in part[0])], key=lambda row: row.name)
         evaluation = Evaluation(
             settings,
@@ -136,9 +135,9 @@ def evaluate(
             commit=commit(),
             threads=threads,
             processes=processes.count,
-            seconds=seconds,
-            peak_memory=memory,
-            peak_cuda=cuda,
+            seconds=max(seconds for _, seconds, _, _ in parts),
+            peak_memory=max(memory for _, _, memory, _ in parts),
+            peak_cuda=max(cuda for _, _, _, cuda in parts),
             command=command,
             date=now(),
         )
@@ -204,12 +203,10 @@ def score_pictures(
     rows = []
     with enough_threads() as threads:
         for number, sample in enumerate(material.samples, start=1):
-            pixels, target, before = (
-                None if path is None else to_pixels(images.read(path)[0][:1])
-                for path in (results[sample.name], sample.sharp, sample.blurred)
-            )
+            pixels, target = (to_pixels(images.read(path)[0][:1]) for path in (results[sample.name], sample.sharp))
             scores = score(material.protocol, names, pixels, target)
-            if before is not None:
+            if sample.blurred is not None:
+                before = to_pixels(images.read(sample.blurred)[0][:1])
                 own = score(material.protocol, names, before, target)
                 scores |= {BLURRED + name: value for name, value in own.items()}
             rows.append(Row(sample.name, scores))
@@ -305,7 +302,7 @@ def commit() -> str:
     if not (package.parent / ".git").exists():
         return ""
 
-    def git(*arguments: str) -> subprocess.CompletedProcess:
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", "-C", str(package), *arguments], capture_output=True, text=True, timeout=60)
 
     try:

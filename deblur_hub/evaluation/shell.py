@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..errors import DatasetError
 from .comparison import compare, comparison_text
@@ -25,13 +26,19 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 class InPlaceOf(argparse.Action):
     """An option that makes positional arguments unnecessary, without which argparse must know them all beforehand."""
 
-    def __init__(self, *names, spares: tuple[argparse.Action, ...], constant: object = None, **settings) -> None:
+    def __init__(self, *, spares: tuple[argparse.Action, ...], constant: object = None, **settings: Any) -> None:
         if constant is not None:
             settings |= {"nargs": 0}
-        super().__init__(*names, **settings)
+        super().__init__(**settings)
         self.spares, self.constant = spares, constant
 
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
         setattr(namespace, self.dest, values if self.constant is None else self.constant)
         for spared in self.spares:
             spared.required = False

@@ -1,6 +1,6 @@
 """Evaluations as text that reads well in a terminal, and is Markdown."""
 
-from .measures import BLURRED, UNALIGNED, measure_of
+from .measures import BLURRED, UNALIGNED, Measure, measure_of
 from .protocols import PROTOCOLS
 from .results import Evaluation, Row, Spread
 from .sets import SHARP_INPUT
@@ -71,7 +71,7 @@ def spread_table(evaluation: Evaluation) -> str:
     return markdown([f"over {len(evaluation.rows)} pictures", "mean", "std", "min", "max"], lines)
 
 
-def spread_line(label: str, spread: Spread, measure, *, signed: bool = False) -> list[str]:
+def spread_line(label: str, spread: Spread, measure: Measure, *, signed: bool = False) -> list[str]:
     def written(value: float) -> str:
         return measure.written(value, signed=signed)
 
