@@ -45,10 +45,10 @@ def restore_elsewhere(generator: DeblurGenerator, blurred: torch.Tensor, answers
 @pytest.mark.slow
 def test_a_spawned_process_gets_the_same_generator(generator):
     context = torch.multiprocessing.get_context("spawn")
-    answers = context.SimpleQueue()
+    answers = context.Queue()
     process = context.Process(target=restore_elsewhere, args=(generator, picture(), answers))
     process.start()
-    described, config, training, restored = answers.get()
+    described, config, training, restored = answers.get(timeout=240)
     process.join(60)
     assert process.exitcode == 0
     assert (described, config, training) == (repr(generator), generator.config, False)

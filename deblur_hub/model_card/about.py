@@ -25,6 +25,7 @@ Prose is Markdown, and stands in the card as it is written.
 """
 
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def shown(path: Path, entry: Any) -> Shown:
     return Shown(**texts(path, Shown, entry, besides={"corner"}), corner=(corner[0], corner[1]))
 
 
-def texts(path: Path, kind: type, entry: Any, *, besides: set[str] = frozenset()) -> dict[str, str]:
+def texts(path: Path, kind: type, entry: Any, *, besides: Collection[str] = ()) -> dict[str, str]:
     """A table whose keys are those of a dataclass and whose values are texts; none that is needed is away."""
     if not isinstance(entry, dict):
         raise ModelError(f"{path}: holds {entry!r:.60} where a table belongs; see 'deblur-hub card --help'")

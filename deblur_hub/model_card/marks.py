@@ -4,7 +4,7 @@ import re
 
 OURS = "<!-- deblur-hub:"
 CARD_BEGIN = f"{OURS} generated from here on; edits in here are replaced -->"
-CARD_END = f"{OURS} end of what is generated; what is written below stays -->"
+CARD_END = f"{OURS} end of what is generated; what you write below stays -->"
 FRONT_MATTER = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
 
 
