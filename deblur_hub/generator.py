@@ -2,10 +2,10 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, cast, overload
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from .networks.base import Generator
 from .networks.description import Description
 from .restoration import DTYPES, Precision, dtype_for, restore
 
-Picture = TypeVar("Picture", Image.Image, np.ndarray)
 Progress = Callable[[int, int], None]
 
 GOLDEN_SIDE = 48
@@ -56,17 +55,39 @@ class DeblurGenerator(nn.Module):
         have no gradient; and a network of several scales returns the list of its outputs, coarse to fine.
         """
         restored = self.network(blurred)
-        return restored if self.training else restored.clamp(-1, 1)
+        return cast(Tensor | list[Tensor], restored if self.training else restored.clamp(-1, 1))
 
+    @overload
     def deblur(
         self,
-        image: Picture | str | os.PathLike | bytes | BinaryIO,
+        image: np.ndarray,
         *,
         tile: int | None = None,
         precision: Precision = "auto",
         progress: Progress | None = None,
         max_megapixels: float = 100,
-    ) -> Picture | Image.Image:
+    ) -> np.ndarray: ...
+
+    @overload
+    def deblur(
+        self,
+        image: Image.Image | str | os.PathLike[str] | bytes | BinaryIO,
+        *,
+        tile: int | None = None,
+        precision: Precision = "auto",
+        progress: Progress | None = None,
+        max_megapixels: float = 100,
+    ) -> Image.Image: ...
+
+    def deblur(
+        self,
+        image: np.ndarray | Image.Image | str | os.PathLike[str] | bytes | BinaryIO,
+        *,
+        tile: int | None = None,
+        precision: Precision = "auto",
+        progress: Progress | None = None,
+        max_megapixels: float = 100,
+    ) -> np.ndarray | Image.Image:
         """Restores a picture, which keeps its size, mode, alpha, bit depth and colour profile.
 
             generator.deblur(Image.open("photo.jpg")).save("sharp.png")
@@ -92,8 +113,8 @@ class DeblurGenerator(nn.Module):
 
     def deblur_file(
         self,
-        source: str | os.PathLike,
-        target: str | os.PathLike,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
         *,
         tile: int | None = None,
         precision: Precision = "auto",
@@ -128,14 +149,14 @@ class DeblurGenerator(nn.Module):
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike | None = None,
+        name_or_path: str | os.PathLike[str] | None = None,
         *,
         revision: str | None = None,
         subfolder: str | None = None,
         variant: str | None = None,
         dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
-        cache_dir: str | os.PathLike | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
         force_download: bool = False,
@@ -201,7 +222,8 @@ class DeblurGenerator(nn.Module):
         network.requires_grad_(True)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            return cls(config, network).to(device, dtype or torch.float32, memory_format=torch.channels_last).eval()
+            made = cls(config, network).to(torch.device(device), dtype or torch.float32)
+            return made.to(memory_format=torch.channels_last).eval()
         except (RuntimeError, AssertionError) as reason:
             raise ModelError(f"device '{device}' cannot be used ({hub.first_line(reason)}); take 'cpu'") from None
 
@@ -226,7 +248,7 @@ class DeblurGenerator(nn.Module):
 
     def save_pretrained(
         self,
-        folder: str | os.PathLike,
+        folder: str | os.PathLike[str],
         *,
         variant: str | None = None,
         dtype: torch.dtype = torch.float32,
@@ -395,7 +417,7 @@ def require_weight_dtype(dtype: torch.dtype) -> None:
 
 
 @contextmanager
-def evaluating(module: nn.Module):
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode (no dropout) for a while, whatever the mode was."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()

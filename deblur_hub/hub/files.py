@@ -82,7 +82,7 @@ def checksum(tensors: dict[str, Tensor]) -> str:
     for key in sorted(tensors):
         tensor = tensors[key].detach().cpu()
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -14,12 +14,12 @@ PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".h5")
 
 
 def find(
-    name_or_path: str | os.PathLike | None,
+    name_or_path: str | os.PathLike[str] | None,
     *,
     revision: str | None = None,
     subfolder: str | None = None,
     variant: str | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
     token: str | bool | None = None,
     force_download: bool = False,
