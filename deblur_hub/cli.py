@@ -215,7 +215,7 @@ def run_release(options: argparse.Namespace) -> int:
 
 
 def run_card(options: argparse.Namespace) -> int:
-    from .release import renew_card
+    from .measured_card import renew_card
 
     renew_card(options.model, options.results, about=about_of(options), pictures=options.pictures)
     print(f"written: {options.model / 'README.md'}")

@@ -13,8 +13,8 @@ from deblur_hub import DeblurGenerator, GeneratorConfig, hub
 from deblur_hub.cli import main
 from deblur_hub.evaluation import Evaluation
 from deblur_hub.evaluation.protocols import PROTOCOLS
+from deblur_hub.measured_card import command_of, scores_of
 from deblur_hub.model_card import CARD_END, SHEET, read_facts
-from deblur_hub.release import command_of, scores_of
 from deblur_hub.triptychs import GAP, SIDE
 from tests.conftest import TINY, awake
 
@@ -148,6 +148,21 @@ def test_the_command_of_a_card_makes_the_same_settings(results):
     ):
         results.write_text(json.dumps(content | {"precision": "float32"} | change))
         assert command_of(Evaluation.read(results), "m", "a set") == f"deblur-hub evaluate m 'a set' {words}"
+
+
+def test_no_other_set_goes_by_the_name_of_the_one_that_is_described(model, results, about, capsys):
+    found = Evaluation.read(results).settings.fingerprint
+    about.write_text(ABOUT.replace("[pairs]", f"[pairs]\nfingerprint = '{found}'"))
+    assert main(["card", str(model), "--results", str(results), "--about", str(about)]) == 0
+    about.write_text(ABOUT.replace("[pairs]", "[pairs]\nfingerprint = 'of another'"))
+    before = contents(model)
+    told = refused(capsys, "card", model, "--results", results, "--about", about)
+    assert "is not the set that is described as 'Two pairs'" in told and contents(model) == before
+
+
+def test_the_command_of_a_synthetic_set_names_its_seed(results):
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"protocol": "synthetic-shake", "seed": 3}))
+    assert " m --synthetic sharp --seed 3 --precision " in command_of(Evaluation.read(results), "m", "sharp")
 
 
 def test_under_a_published_protocol_a_card_says_what_may_stand_beside_it(results):

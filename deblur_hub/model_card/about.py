@@ -9,6 +9,7 @@
     folder = "eval/gopro"
     title = "5 of GoPro's test pairs"
     dataset = "snah/GOPRO_Large"
+    fingerprint = "0123..."                 # of results.json: so that no other set goes by this name
 
     [[data]]                                # what it was trained on
     name = "GoPro"
@@ -35,11 +36,12 @@ from ..errors import ModelError, did_you_mean
 
 @dataclass(frozen=True)
 class PairsTold:
-    """What a set of pairs is called: in commands, for people, and on the hub."""
+    """What a set of pairs is called: in commands, for people, and on the hub; and its fingerprint in results.json."""
 
     folder: str = ""
     title: str = ""
     dataset: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
