@@ -392,7 +392,7 @@ def change_by_rounding(
     """
     draw, error = torch.Generator().manual_seed(0), torch.finfo(dtype).eps / 2
 
-    def rounded(value):
+    def rounded(value: Tensor) -> Tensor:
         if not (isinstance(value, Tensor) and value.is_floating_point()):
             return value
         return value * (1 + error * (2 * torch.rand(value.shape, generator=draw) - 1))

@@ -73,7 +73,7 @@ def finite(tensor: Tensor) -> bool:
     if tensor.dtype not in EXPONENTS or not tensor.numel():
         return True
     bits, exponent = EXPONENTS[tensor.dtype]
-    return (tensor.detach().cpu().contiguous().view(bits).numpy() & exponent).max() != exponent
+    return bool((tensor.detach().cpu().contiguous().view(bits).numpy() & exponent).max() != exponent)
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:

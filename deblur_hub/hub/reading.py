@@ -92,7 +92,7 @@ def check_header(called: str, path: Path, expected: dict[str, Tensor]) -> str:
         if found not in ((kind,) if counts else FLOATS):
             given, wanted = str(found)[6:] if found else types[key], str(kind)[6:] if counts else "floats"
             raise ModelError(f"{what}: tensor '{key}' is of type {given}, not of {wanted}; save it again")
-    return metadata.get("sha256", "")
+    return str(metadata.get("sha256", ""))
 
 
 def read_file(called: str, path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
