@@ -194,7 +194,7 @@ NASTY = [
 
 def all_cards(text: str) -> dict[str, str]:
     """Every kind of card, with the text wherever text from outside can be."""
-    config = GeneratorConfig("compact", {}, name=text)
+    config = GeneratorConfig("compact", {}, name="".join(filter(str.isprintable, text))[:100])
     rows = [{**row, "name": text} for row in ROWS]
     scores = Scores(text, text, text, text, (PSNR, SSIM), MEAN, rows, (text,), text, text)
     cost = Cost(1.0, 2, text, text)
