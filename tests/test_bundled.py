@@ -32,9 +32,13 @@ def test_a_bundled_model_knows_the_scores_of_its_card_with_the_blurry_inputs_own
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_the_list_shows_the_scores(name):
-    shown = repr([name])
-    assert f"{name}: " in shown and f"PSNR {name.scores['psnr']:.2f} dB" in shown
+def test_a_bundled_model_describes_itself_in_a_line_and_is_quoted_as_a_name(name):
+    shown = name.describe()
+    assert (
+        shown.startswith(f"{name}: ")
+        and repr(name) == repr(str(name))
+        and f"PSNR {name.scores['psnr']:.2f} dB" in shown
+    )
     assert f"blurry input {name.scores['blurred_psnr']:.2f} dB" in shown and name.dataset in shown
 
 
@@ -43,7 +47,7 @@ def test_a_model_whose_card_has_no_scores_is_listed_without(generator, tmp_path,
     generator.save_pretrained(tmp_path / "plain")
     (tmp_path / generator.save_pretrained(tmp_path / "bare") / "README.md").unlink()
     assert list_models() == ["bare", "plain"]
-    assert [model.scores for model in list_models()] == [{}, {}] and "PSNR" not in repr(list_models())
+    assert [model.scores for model in list_models()] == [{}, {}] and "PSNR" not in list_models()[0].describe()
     assert [model.license for model in list_models()] == ["", "apache-2.0"]
 
 

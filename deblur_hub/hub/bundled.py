@@ -17,7 +17,7 @@ class BundledModel(str):
     """The name of a bundled model, which is all that `from_pretrained` wants, and what is known of it beside.
 
         for model in list_models():
-            print(model, model.parameters, model.scores["psnr"], model.scores["blurred_psnr"])
+            print(model, model.scores["psnr"], model.scores["blurred_psnr"], model.describe())
 
     It is a string like any other; the rest is read from the model's card and weights when somebody asks.
 
@@ -51,14 +51,15 @@ class BundledModel(str):
         with safe_open(bundled_folder(self) / weights_file(None), framework="pt") as file:
             return sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - no mapping
 
-    def __repr__(self) -> str:
+    def describe(self) -> str:
+        """Size and scores in one line; `repr` stays that of a text, as messages quote names by it."""
         scores = self.scores
         measured = (
             f", PSNR {scores['psnr']:.2f} dB (blurry input {scores['blurred_psnr']:.2f} dB) on {self.dataset}"
             if {"psnr", "blurred_psnr"} <= scores.keys()
             else ""
         )
-        return f"<{self}: {self.parameters / 1e6:.2f} M parameters{measured}>"
+        return f"{self}: {self.parameters / 1e6:.2f} M parameters{measured}"
 
 
 def list_models() -> list[BundledModel]:
