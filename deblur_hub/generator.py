@@ -241,7 +241,7 @@ class DeblurGenerator(nn.Module):
         weights = next(self.parameters())
         own = weights.dtype != torch.float32
         computed = str(weights.dtype if own else dtype_for(precision, weights.device))[6:]
-        if computed == "float32" and weights.is_cuda and torch.backends.cudnn.conv.fp32_precision != "ieee":
+        if computed == "float32" and weights.is_cuda and torch.backends.cudnn.conv.fp32_precision != "ieee":  # type: ignore[attr-defined]
             computed = "tf32"
         output = self.restore(golden.input, precision="auto" if own else precision)
         return hub.check_golden(golden, output, computed, self.network.state_dict())

@@ -1,6 +1,7 @@
 """The HTML page of an evaluation: complete, closed in itself, and safe to open."""
 
 import base64
+import html
 import io
 import json
 import math
@@ -112,7 +113,7 @@ def test_a_page_says_what_was_measured_and_what_may_stand_beside_it():
     assert "<h1>compact on street</h1>" in source
     assert "<strong>gopro</strong>: pairs of any size" in source
     for what in PROTOCOLS["gopro"].comparable_with:
-        assert f"<li>{what}</li>" in source
+        assert f"<li>{html.escape(what)}</li>" in source
     assert "May stand beside nothing but" in page(evaluation(row("a.png", 24, 25.5)), tiny)
     for fact in ("cpu, float32", "0.1.0", "cdcdcdcd", "abababab", "deblur-hub evaluate x", "0.25 s a picture"):
         assert fact in source
