@@ -24,6 +24,11 @@ def check(recipe: Recipe, network: torch.nn.Module, accelerator: Accelerator) ->
             f"recipe '{recipe.name}': data.crop {recipe.data.crop} must be a multiple of "
             f"{network.size_multiple} for this generator"
         )
+    if recipe.data.pictures == "device" and recipe.data.synthesis == "loader":
+        raise RecipeError(
+            f"recipe '{recipe.name}': data.pictures 'device' leaves the loader no pictures to blur; "
+            "set data.synthesis to 'auto', or data.pictures to 'disk'"
+        )
     if len(recipe.data.resize) not in (0, 2):
         raise RecipeError(f"recipe '{recipe.name}': data.resize must be [width, height], or [] for none")
     if recipe.data.resize and min(recipe.data.resize) < recipe.data.crop:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from deblur_hub.errors import DatasetError
 
+from . import resident
 from .data import PositionSampler, TrainingSet
 from .recipe import Recipe
 from .run import StepError
@@ -25,7 +26,7 @@ from .together import WARNINGS
 def draw_from(
     samples: TrainingSet, recipe: Recipe, accelerator: Accelerator, *, first_batch: int = 0, batches: int = 2**40
 ) -> Iterator[Batch]:
-    """This process's part of the batches, in their order; each is for `synthesis.develop`."""
+    """This process's part of the batches, in their order; each is for `Trainer.step`."""
     sampler = PositionSampler(
         first_batch=first_batch,
         batches=batches,
@@ -40,7 +41,7 @@ def draw_from(
             num_workers=recipe.data.workers,
             pin_memory=accelerator.device.type == "cuda",
             worker_init_fn=functools.partial(leave_interrupts_to_main, ended=the_end()),
-            collate_fn=collate,
+            collate_fn=functools.partial(resident.collate, crop=recipe.data.crop) if samples.numbers else collate,
         )
     )
 

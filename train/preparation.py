@@ -12,10 +12,12 @@ from deblur_hub.generator import DeblurGenerator
 from deblur_hub.networks import PRESETS, build_network
 from deblur_hub.networks.base import Generator
 
+from .cache import PictureCache
 from .checks import check, require_compiler
-from .data import Material, PictureCache, TrainingSet, find_material
+from .data import Material, TrainingSet, find_material
 from .perceptual import PerceptualLoss
 from .recipe import Recipe, RecipeError
+from .resident import Shelf
 from .run import Run
 from .synthesis import made_on_device
 from .trainer import Trainer
@@ -53,13 +55,15 @@ def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
     material = find_material(run.data, recipe.data, recipe.validation)
     cache = PictureCache(run.cache, resize=recipe.data.resize)
     on_device = made_on_device(recipe.data.synthesis, accelerator.device)
-    samples = TrainingSet(material, recipe.data, seed=recipe.seed, cache=cache, on_device=on_device)
+    resident = recipe.data.pictures == "device"
+    samples = TrainingSet(material, recipe.data, seed=recipe.seed, cache=cache, on_device=on_device, resident=resident)
+    shelf = Shelf(samples.paths, cache, accelerator.device) if resident else None
     perceptual = None
     if recipe.loss.perceptual.weight:
         perceptual = PerceptualLoss(recipe.loss.perceptual, run.perceptual_weights)
         recipe = with_hash(recipe, perceptual.sha256)
     frozen_steps = steps_of(recipe.schedule.freeze_backbone, len(samples), recipe)
-    trainer = Trainer(recipe, network, perceptual, accelerator, frozen_steps=frozen_steps)
+    trainer = Trainer(recipe, network, perceptual, accelerator, shelf=shelf, frozen_steps=frozen_steps)
     steps = run.steps or recipe.schedule.steps or steps_of(recipe.schedule.epochs, len(samples), recipe)
     if not steps and not (run.time_budget and recipe.schedule.stretch):
         raise RecipeError(f"recipe '{recipe.name}': sets neither schedule.steps nor schedule.epochs; give --steps")

@@ -74,6 +74,7 @@ class Data:
     blur_folder: str = "blur"
     sharp_folder: str = "sharp"
     synthesis: Literal["auto", "loader", "device"] = "auto"  # where blur is made; auto: on a GPU, else in the loader
+    pictures: Literal["disk", "device"] = "disk"  # where decoded ones are kept; the device's memory saves loading time
     sets: dict[str, Any] = field(default_factory=dict)  # weights of paired sets, by name or folder; none: all alike
     resize: tuple[int, ...] = ()
     mix: Mix = field(default_factory=Mix)

@@ -1,6 +1,6 @@
 """One step of training: the generator, its critic, their optimizers and the moving average, and their state."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deblur_hub.errors import ModelError
 
+from . import resident
 from .adversarial import adversarial_loss
 from .critics import Critic, build_critic
 from .descent import Descent
@@ -18,6 +19,7 @@ from .dropout import draw_by_sample
 from .losses import at_every_scale, frequency_loss, pixel_loss
 from .perceptual import PerceptualLoss
 from .recipe import Recipe, RecipeError
+from .resident import Shelf
 from .schedule import WeightAverage, rate_factor
 from .synthesis import Batch, develop
 
@@ -38,6 +40,7 @@ class Trainer:
             and the critic's own, of the finest alone. Batch normalisation takes its statistics over each process's
             part of the batch.
         perceptual: the perceptual loss if the recipe has one.
+        shelf: the training pictures, if they are kept on the device.
         frozen_steps: how many steps at the start leave the network's `backbone` as it is.
     """
 
@@ -48,8 +51,10 @@ class Trainer:
         perceptual: PerceptualLoss | None,
         accelerator: Accelerator,
         *,
+        shelf: Shelf | None = None,
         frozen_steps: int = 0,
     ) -> None:
+        self.shelf = shelf
         self.recipe, self.accelerator = recipe, accelerator
         self.frozen_steps, self.backbone = frozen_steps, getattr(network, "backbone", None)
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -88,7 +93,7 @@ class Trainer:
 
         Args:
             batches: `batches_per_step` pairs (blurred, sharp), each (N, 3, crop, crop) in [-1, 1], or what the loader
-                left to `synthesis.develop`.
+                left to `develop`.
             step: its number, which seeds whatever is random in it.
             progress: the share of the run that is done, for the learning rate.
 
@@ -103,7 +108,7 @@ class Trainer:
         batches = [
             tuple(
                 picture.to(self.accelerator.device, memory_format=self.layout, non_blocking=True)
-                for picture in develop(batch, self.accelerator.device)
+                for picture in self.develop(batch)
             )
             for batch in batches
         ]
@@ -117,6 +122,10 @@ class Trainer:
         self.share_statistics(before)
         self.averaging.update(self.accelerator.unwrap_model(self.generator), step)
         return log | self.count_skipped(torch.stack(spoilt).any())
+
+    def develop(self, batch: Batch) -> Sequence[Tensor]:
+        """[blurred, sharp] of what the loader drew."""
+        return resident.develop(batch, self.shelf) if self.shelf else develop(batch, self.accelerator.device)
 
     def update_critic(
         self,

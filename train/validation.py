@@ -13,8 +13,9 @@ from deblur_hub.evaluation import to_8_bits
 from deblur_hub.metrics import psnr, ssim
 from deblur_hub.restoration import restore
 
-from .data import as_values, decode
+from .cache import decode
 from .sheets import SampleSheet
+from .sources import as_values
 
 
 @dataclass(frozen=True)

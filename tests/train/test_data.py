@@ -13,8 +13,10 @@ from deblur_hub import blur
 from deblur_hub.errors import DatasetError
 from tests.train.tiny_runs import arguments, make_frames, make_pairs, photograph, save, spawn
 from train.__main__ import main
-from train.data import Material, PictureCache, PositionSampler, SharpSource, TrainingSet, augment, find_material
+from train.cache import PictureCache
+from train.data import Material, PositionSampler, TrainingSet, find_material
 from train.recipe import Blur, Data, Frames, Mix, RecipeError, Validation
+from train.sources import SharpSource, augment
 
 DATA = Data(
     crop=32,
@@ -405,7 +407,7 @@ def test_folders_of_pairs_may_have_other_names(start, tmp_path):
 READER = """
 import sys
 from pathlib import Path
-from train.data import PictureCache
+from train.cache import PictureCache
 cache = PictureCache(Path(sys.argv[1]))
 total = 0
 for path in sorted(Path(sys.argv[2]).glob("*.png")):

@@ -24,8 +24,9 @@ from deblur_hub.networks.base import Generator
 from deblur_hub.networks.resnet import ResnetGenerator
 from tests.train.tiny_runs import BATCH_NORM, HELD_OUT, ROOT, last_of, photograph, same_state, save, tensors_of
 from train import loading, loop, trainer, validation
+from train.cache import PictureCache
 from train.critics import PatchCritic
-from train.data import PictureCache, PositionSampler, TrainingSet, find_material
+from train.data import PositionSampler, TrainingSet, find_material
 from train.recipe import Validation, load_recipe
 from train.sheets import LABEL, SHEET_SIDE, SampleSheet
 

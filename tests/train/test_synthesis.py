@@ -9,8 +9,10 @@ from torch.utils.data import DataLoader
 
 from deblur_hub import blur
 from tests.train.tiny_runs import photograph, save
-from train.data import PictureCache, PositionSampler, SharpSource, TrainingSet, find_material
+from train.cache import PictureCache
+from train.data import PositionSampler, TrainingSet, find_material
 from train.recipe import Blur, Data, Frames, Mix, RecipeError, Validation
+from train.sources import SharpSource
 from train.synthesis import Undeveloped, check_blur, collate, develop, draw_exposure, made_on_device
 
 NOTHING = Blur(none=1.0, noise=0.0)
