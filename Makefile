@@ -1,8 +1,9 @@
 # Nothing here but the commands that README.md shows for people without make.
 PYTHON ?= python3
+DATA ?= eval
 BIN = .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint results
 
 demo: .venv/demo
 	$(BIN)/deblur-hub demo
@@ -14,6 +15,10 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The scores of the bundled weights, and the README's picture, from a folder of evaluation pictures.
+results: .venv/dev
+	$(BIN)/python docs/make_results.py $(DATA)
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

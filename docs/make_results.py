@@ -1,0 +1,200 @@
+"""Makes RESULTS.md again, and the README's picture, from the bundled weights: every number with the command behind it.
+
+python docs/make_results.py DATA
+
+DATA holds `gopro/` with pairs in blur/ and sharp/, and `sharp/` with sharp photographs. Commands are run as they are
+printed, but for the place of DATA, which they call `eval`.
+"""
+
+import argparse
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from before_after import main as make_picture
+
+from deblur_hub import __version__, list_models
+from deblur_hub.errors import DeblurHubError
+from deblur_hub.evaluation import Evaluation
+from deblur_hub.evaluation.baselines import BASELINES
+from deblur_hub.evaluation.results import write_aside
+from deblur_hub.evaluation.tables import markdown
+from deblur_hub.model_card import read_about
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMED = "eval"  # what commands in RESULTS.md call the data folder
+PHOTO = (6000, 4000)
+
+
+class Runs:
+    """The commands that are run, each once, and what came of them."""
+
+    def __init__(self, data: Path, aside: Path) -> None:
+        self.data, self.aside = data, aside
+
+    def said(self, command: str) -> str:
+        """What a command prints; `{data}` in it stands for the data folder."""
+        print(command.format(data=NAMED), file=sys.stderr, flush=True)
+        words = [word.format(data=self.data) for word in shlex.split(command)]
+        program = [sys.executable, "-m", "deblur_hub.cli", *words[1:]]
+        done = subprocess.run(program, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"'{command.format(data=NAMED)}' failed, for the reason above; nothing was written")
+        return done.stdout.strip()
+
+    def evaluation(self, command: str) -> Evaluation:
+        output = Path(tempfile.mkdtemp(dir=self.aside))
+        self.said(f"{command} --quiet --output {shlex.quote(str(output))}")
+        return Evaluation.read(output)
+
+
+def shown(*commands: str) -> str:
+    return "\n".join(f"    {command.format(data=NAMED)}" for command in commands)
+
+
+def pairs_section(runs: Runs) -> str:
+    systems = [*BASELINES, *list_models()]
+    command = "deblur-hub evaluate {model} {{data}}/gopro --precision float32"
+    found = {name: runs.evaluation(command.format(model=name)) for name in systems}
+    first = next(iter(found.values()))
+    told = read_about(ROOT / "docs" / "cards" / f"{list_models()[0]}.toml").pairs
+    same = told.fingerprint == first.settings.fingerprint
+    lines = []
+    for name, evaluation in found.items():
+        gain = evaluation.gain("psnr")
+        lines.append(
+            [
+                "blurry input" if name == "identity" else name,
+                f"{evaluation.mean('psnr'):.2f} dB",
+                f"{gain.mean:+.2f} dB",
+                f"{gain.min:+.2f} dB",
+                f"{evaluation.mean('ssim'):.4f}",
+                f"{evaluation.mean('ssim_matlab'):.4f}",
+                f"{evaluation.seconds_per_picture():.2f}",
+            ]
+        )
+    header = ["", "PSNR", "gain", "least gain", "SSIM", "SSIM (MATLAB)", "seconds"]
+    parts = [
+        "## Pairs",
+        f"{told.title if same else f'{len(first.rows)} pairs'}. Protocol `{first.settings.protocol}`: "
+        f"{first.title}; RGB, rounded to 8 bits, mean of the per-picture values. Fingerprint of the set: "
+        f"`{first.settings.fingerprint[:16]}`. An indication, not a benchmark: these numbers stand beside nothing but "
+        "scores of the same pictures under the same protocol.",
+        markdown(header, lines),
+        shown(*(command.format(model=name) for name in systems)),
+    ]
+    for name in list_models():
+        rows = [
+            [
+                row.name,
+                f"{row.scores['blurred_psnr']:.2f} dB",
+                f"{row.scores['psnr']:.2f} dB",
+                f"{row.gain('psnr'):+.2f} dB",
+                f"{row.scores['blurred_ssim']:.4f}",
+                f"{row.scores['ssim']:.4f}",
+            ]
+            for row in found[name].rows
+        ]
+        columns = ["blurred PSNR", "restored PSNR", "gain", "blurred SSIM", "restored SSIM"]
+        parts += [f"### {name}, picture by picture", markdown(["picture", *columns], rows)]
+    return "\n\n".join(parts)
+
+
+def photographs_section(runs: Runs) -> str:
+    shaken = "deblur-hub evaluate {model} --synthetic {{data}}/sharp --seed 0 --precision float32"
+    left = "deblur-hub evaluate {model} --sharp {{data}}/sharp --precision float32"
+    lines = []
+    for name in list_models():
+        blurred, sharp = (runs.evaluation(command.format(model=name)) for command in (shaken, left))
+        gain, harm = blurred.gain("psnr"), sharp.spread("psnr")
+        lines.append(
+            [
+                name,
+                f"{blurred.mean('blurred_psnr'):.2f} dB",
+                f"{blurred.mean('psnr'):.2f} dB",
+                f"{gain.mean:+.2f} dB",
+                f"{gain.min:+.2f} dB",
+                f"{harm.mean:.2f} dB",
+                f"{harm.min:.2f} dB",
+            ]
+        )
+    settings = blurred.settings
+    return "\n\n".join(
+        [
+            "## Sharp photographs",
+            f"{len(blurred.rows)} of them (fingerprint `{settings.fingerprint[:16]}`): under synthetic camera shake of "
+            "a fixed seed, what a model gains; and as they are, how near to them it stays, for it is to do no harm.",
+            markdown(
+                ["", "shaken", "restored", "gain", "least gain", "sharp: PSNR to the input", "least"],
+                lines,
+            ),
+            shown(*(command.format(model=name) for name in list_models() for command in (shaken, left))),
+        ]
+    )
+
+
+def cost_section(runs: Runs) -> str:
+    models = " ".join(list_models())
+    speed = f"deblur-hub benchmark {models} --size 1280x720"
+    loading = f"deblur-hub benchmark --load {models}"
+    memory = f"deblur-hub benchmark {models} --photo {PHOTO[0]}x{PHOTO[1]}"
+    return "\n\n".join(
+        [
+            "## Speed, loading, memory",
+            "Times are of this machine, and ratios within one run.",
+            *(part for command in (speed, loading, memory) for part in (shown(command), runs.said(command))),
+        ]
+    )
+
+
+def heading() -> str:
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return "\n\n".join(
+        [
+            "# Results",
+            "Made by `make results DATA=eval` from the weights in `deblur_hub/weights`; what is `eval`, and how to "
+            "read the numbers, is said in the [README](README.md).",
+            f"{datetime.now(UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}, deblur-hub {__version__}, "
+            f"torch {torch.__version__}, Python {platform.python_version()}; {processor()}, "
+            f"{torch.get_num_threads()} threads.",
+        ]
+    )
+
+
+def processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{name or platform.processor() or platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the folder with gopro/ and sharp/")
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "RESULTS.md", help="the file to write")
+    options = parser.parse_args()
+    for needed in ("gopro/blur", "gopro/sharp", "sharp"):
+        if not (options.data / needed).is_dir():
+            raise SystemExit(
+                f"{options.data}: has no folder '{needed}'; name the folder that has, as in make results DATA=eval"
+            )
+    with tempfile.TemporaryDirectory() as aside:
+        runs = Runs(options.data.resolve(), Path(aside))
+        try:
+            sections = [heading(), pairs_section(runs), photographs_section(runs), cost_section(runs)]
+        except DeblurHubError as mistake:
+            raise SystemExit(str(mistake)) from None
+    write_aside(options.output, "\n\n".join(sections) + "\n")
+    make_picture()
+    print(f"written: {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""RESULTS.md: its sections say what the commands in them measure."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deblur_hub import list_models
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture
+def page(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    spec = importlib.util.spec_from_file_location("make_results", DOCS / "make_results.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Two pairs, of which one is not blurred at all."""
+    root = tmp_path / "data"
+    draw = np.random.default_rng(0)
+    for number in range(2):
+        sharp = np.kron(draw.integers(0, 256, (12, 16, 3)), np.ones((6, 6, 1))).astype(np.uint8)
+        blurred = sharp if number else ((sharp.astype(int) + np.roll(sharp, 3, axis=1)) // 2).astype(np.uint8)
+        for folder, picture in (("gopro/blur", blurred), ("gopro/sharp", sharp), ("sharp", sharp)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(root / folder / f"{number}.png")
+    return root
+
+
+@pytest.mark.slow
+def test_its_sections_hold_what_was_measured_and_the_commands_that_did(page, data, tmp_path):
+    runs = page.Runs(data, tmp_path)
+    text = page.pairs_section(runs)
+    table = [line for line in text.splitlines() if line.startswith("| blurry input")]
+    assert len(table) == 1 and "+0.00 dB" in table[0]
+    for name in list_models():
+        assert f"    deblur-hub evaluate {name} eval/gopro --precision float32" in text
+        assert f"### {name}, picture by picture" in text
+    assert "GoPro test pairs" not in text  # another set does not go by the name of the one that is described
+    assert str(tmp_path) not in text
+    photographs = page.photographs_section(runs)
+    assert "2 of them" in photographs and "--synthetic eval/sharp --seed 0" in photographs
+    assert str(tmp_path) not in photographs
+
+
+def test_a_folder_without_the_pictures_is_named_before_anything_is_measured(page, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["make_results.py", str(tmp_path), "-o", str(tmp_path / "RESULTS.md")])
+    with pytest.raises(SystemExit, match="has no folder 'gopro/blur'"):
+        page.main()
+    assert not (tmp_path / "RESULTS.md").exists()
+
+
+def test_a_command_that_fails_leaves_the_page_as_it_was(page, data, tmp_path, monkeypatch):
+    (data / "gopro" / "blur" / "0.png").write_bytes(b"no picture")
+    output = tmp_path / "RESULTS.md"
+    output.write_text("before")
+    monkeypatch.setattr(sys, "argv", ["make_results.py", str(data), "-o", str(output)])
+    with pytest.raises(SystemExit, match="nothing was written"):
+        page.main()
+    assert output.read_text() == "before"
