@@ -50,13 +50,14 @@ class PictureCache:
                     np.save(file, picture)
                 aside.replace(cached)
             except OSError as reason:
-                if self.folder.is_dir():
-                    aside.unlink(missing_ok=True)
                 raise DatasetError(
                     f"{cached}: the cache of decoded pictures cannot be written "
                     f"({reason.strerror or reason}); free some space or name another folder with "
                     "--cache"
                 ) from reason
+            finally:
+                if self.folder.is_dir():
+                    aside.unlink(missing_ok=True)
         return np.load(cached, mmap_mode="r")
 
 

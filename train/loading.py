@@ -55,6 +55,8 @@ def draw(loader: Iterator[Batch]) -> Batch:
     try:
         return next(loader)
     except DatasetError as reason:
+        # Torch's way of raising it here leaves it in a circle with the loader, which would outlive the run.
+        reason.with_traceback(None)
         raise StepError(str(reason).rpartition("DatasetError: ")[2].strip()) from None
 
 

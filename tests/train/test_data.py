@@ -1,5 +1,6 @@
 """Training samples: a pure function of seed and position; what is wrong with a folder is said before the first step."""
 
+import multiprocessing
 import shutil
 from collections import Counter
 
@@ -286,6 +287,7 @@ def test_a_picture_that_cannot_be_decoded_is_named_in_one_sentence(start, tmp_pa
     assert words.startswith(f"train: {path}: cannot be decoded (")
     assert words.endswith("; replace it or take it out")
     assert len(words.splitlines()) == 1
+    assert multiprocessing.active_children() == []  # gone with the run, and not with the program
     assert not list((tmp_path / "cache").glob("*.part"))
 
 
