@@ -1,0 +1,33 @@
+"""The shell command `deblur-hub`.
+
+`arguments`   every command, its arguments and their help
+`restoring`   deblur
+`measuring`   evaluate, compare, score, benchmark
+`models`      networks, convert, release, card, verify, publish
+`page`        demo
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import DeblurHubError
+from .arguments import parser
+from .outcomes import INTERRUPTED, OK, complain
+
+__all__ = ["main", "parser"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; 0 if all is well, 1 if some files of a batch failed, 2 if nothing was done."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except DeblurHubError as mistake:
+        return complain(mistake)
+    except KeyboardInterrupt:
+        print("deblur-hub: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, which is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK

@@ -1,0 +1,8 @@
+"""`python -m deblur_hub.cli`, which is `deblur-hub`."""
+
+import sys
+
+from . import main
+
+if __name__ == "__main__":
+    sys.exit(main())

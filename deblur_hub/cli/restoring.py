@@ -1,0 +1,134 @@
+"""`deblur-hub deblur`: files and folders of photos."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DeblurHubError
+from .outcomes import FAILED, OK, SOME_FAILED, UsageError, complain
+
+RESULT = "-deblurred"  # what is put behind the name of a photo whose result stands beside it
+
+
+@dataclass(frozen=True)
+class Job:
+    source: Path
+    target: Path
+
+
+def run_deblur(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ..generator import DeblurGenerator
+
+    jobs, mistakes = plan(options.inputs, options.output, options.format, options.overwrite)
+    for mistake in mistakes:
+        complain(mistake)
+    if not jobs:
+        return FAILED
+    generator = DeblurGenerator.from_pretrained(options.model, device=options.device)
+    written = []
+    with tqdm(
+        total=len(jobs),
+        unit="photo",
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
+        disable=options.quiet,
+        dynamic_ncols=True,
+    ) as bar:
+        for number, job in enumerate(jobs):
+            bar.set_description_str(job.source.name)
+
+            def show(done: int, total: int, number: int = number) -> None:
+                bar.update(number + done / total - bar.n)
+
+            fresh = not job.target.parent.exists()
+            try:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+                generator.deblur_file(
+                    job.source,
+                    job.target,
+                    tile=options.tile,
+                    precision=options.precision,
+                    progress=show,
+                    max_megapixels=options.max_megapixels,
+                )
+                written.append(job.target)
+            except OSError as reason:
+                mistakes.append(
+                    UsageError(
+                        f"{job.target.parent}: cannot be written ({reason.strerror}); name another folder with -o"
+                    )
+                )
+                bar.write(f"deblur-hub: {mistakes[-1]}", file=sys.stderr)
+            except DeblurHubError as mistake:
+                mistakes.append(mistake)
+                bar.write(f"deblur-hub: {mistake}", file=sys.stderr)
+            if fresh and job.target.parent.is_dir() and not any(job.target.parent.iterdir()):
+                job.target.parent.rmdir()  # made for a picture that did not come
+            show(1, 1)
+    failed = len(mistakes)
+    where = written[0] if len(written) == 1 else options.output or "beside the originals"
+    print(f"{len(written)} restored{f' ({where})' if written else ''}{f', {failed} failed' if failed else ''}")
+    return OK if not mistakes else SOME_FAILED if written else FAILED
+
+
+def plan(
+    inputs: list[Path], output: Path | None, suffix: str | None, overwrite: bool
+) -> tuple[list[Job], list[DeblurHubError]]:
+    """What to write for each input file, and what is wrong with the inputs for which nothing can be.
+
+    Raises:
+        UsageError: if two inputs would be written to the same file, or one over itself.
+    """
+    from ..datasets import PICTURE_SUFFIXES
+
+    to_file = output is not None and output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()
+    if to_file and (len(inputs) > 1 or inputs[0].is_dir()):
+        raise UsageError(f"{output}: is the name of one picture, but there are several to write; name a folder")
+    found: list[tuple[Path, Path]] = []
+    mistakes: list[DeblurHubError] = []
+    for given in inputs:
+        if given.is_dir():
+            inside = [
+                path
+                for path in sorted(given.rglob("*"))
+                if path.suffix.lower() in PICTURE_SUFFIXES
+                and not any(part.startswith(".") for part in path.relative_to(given).parts)
+                and not (output is None and path.stem.endswith(RESULT))  # of an earlier run
+                and not (
+                    output and output.resolve() != given.resolve() and path.resolve().is_relative_to(output.resolve())
+                )
+            ]
+            if not inside:
+                mistakes.append(
+                    UsageError(
+                        f"{given}: holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); name another folder"
+                    )
+                )
+            found += [(path, path.relative_to(given)) for path in inside]
+        elif given.is_file():
+            found.append((given, Path(given.name)))
+        else:
+            mistakes.append(UsageError(f"{given}: no such file or folder; check the path"))
+    jobs = []
+    taken: dict[Path, Path] = {}
+    for source, relative in found:
+        name = relative.with_suffix(f".{suffix}") if suffix else relative
+        if output is None:
+            target = source.with_name(f"{source.stem}{RESULT}{name.suffix}")
+        else:
+            target = output if to_file else output / name
+        if target.resolve() == source.resolve():
+            raise UsageError(f"{source}: would be written over itself; name another folder with -o")
+        if target.resolve() in taken:
+            raise UsageError(
+                f"{source} and {taken[target.resolve()]} would both be written to {target}; "
+                "restore them one after the other, into two folders"
+            )
+        taken[target.resolve()] = source
+        if target.exists() and not overwrite:
+            mistakes.append(UsageError(f"{target}: exists already; give --overwrite to replace it"))
+        else:
+            jobs.append(Job(source, target))
+    return jobs, mistakes
