@@ -9,6 +9,7 @@
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from ..errors import DeblurHubError
@@ -20,7 +21,8 @@ __all__ = ["main", "parser"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 if all is well, 1 if some files of a batch failed, 2 if nothing was done."""
-    options = parser().parse_args(arguments)
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(typed, Namespace(typed=typed))
     try:
         return int(options.run(options))
     except DeblurHubError as mistake:

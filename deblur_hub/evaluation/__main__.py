@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     evaluate_arguments(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     try:
-        return run_evaluate(parser.parse_args(arguments), program=PROGRAM)
+        typed = list(sys.argv[1:] if arguments is None else arguments)
+        return run_evaluate(parser.parse_args(typed, argparse.Namespace(typed=typed)), program=PROGRAM)
     except DeblurHubError as mistake:
         print(f"deblur-hub: {mistake}", file=sys.stderr)
         return FAILED

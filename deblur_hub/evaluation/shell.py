@@ -160,7 +160,7 @@ def evaluate_on(options: argparse.Namespace, processes: Processes, program: str)
                 output=output,
                 save=save,
                 overwrite=options.overwrite,
-                command=command_line(program),
+                command=command_line(program, options),
                 processes=processes,
                 progress=show,
             )
@@ -219,7 +219,7 @@ def run_score(options: argparse.Namespace) -> int:
             metrics=options.metrics,
             output=options.output,
             overwrite=options.overwrite,
-            command=command_line("deblur-hub"),
+            command=command_line("deblur-hub", options),
             progress=show,
         )
     present(evaluation)
@@ -234,9 +234,9 @@ def present(evaluation: Evaluation) -> None:
         print(f"\n{costs(evaluation)}")
 
 
-def command_line(program: str) -> str:
+def command_line(program: str, options: argparse.Namespace) -> str:
     """What was typed."""
-    return f"{program} {shlex.join(sys.argv[1:])}".strip()
+    return f"{program} {shlex.join(options.typed)}"
 
 
 def seed(text: str) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -106,11 +107,12 @@ def test_a_run_says_how_it_was_made(pairs, generator, tmp_path):
     from deblur_hub import hub
 
     model = generator.save_pretrained(tmp_path / "model")
-    assert main(["evaluate", str(model), str(pairs), "-o", str(tmp_path / "out"), "--tile", "64", "-q"]) == 0
+    typed = ["evaluate", str(model), str(pairs), "-o", str(tmp_path / "out"), "--tile", "64", "-q"]
+    assert main(typed) == 0
     found = content(tmp_path / "out")
     assert found["weights"] == hub.checksum(generator.network.state_dict())
     assert (found["tile"], found["device"], found["model"], found["pictures"]) == (64, "cpu", "tiny", 3)
-    assert found["command"].startswith("deblur-hub ") and found["date"].endswith("+00:00")
+    assert shlex.split(found["command"]) == ["deblur-hub", *typed] and found["date"].endswith("+00:00")
     assert found["peak_memory"] > 0 and found["processes"] == 1 and found["precision"] in ("float32", "bfloat16")
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -45,21 +46,26 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.fixture
-def small_files(tmp_path):
-    """A checkpoint of step 1, and from then on no file that grows beyond 20,000 bytes."""
-    save_checkpoint(tmp_path / "last.pt", {"step": 1})
+@contextmanager
+def small_files():
+    """No file grows beyond 20,000 bytes; that of pytest's own output included, so leave before it writes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    yield tmp_path / "last.pt"
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_what_the_disk_says_is_what_the_user_reads(small_files):
-    with pytest.raises(RecipeError, match=r"the checkpoint cannot be written \(\[Errno 27\] File too large\); free"):
-        save_checkpoint(small_files, {"step": 2, "weights": torch.zeros(50_000)})
-    assert load_checkpoint(small_files)["step"] == 1
-    assert [path.name for path in small_files.parent.iterdir()] == ["last.pt"]
+def test_what_the_disk_says_is_what_the_user_reads(tmp_path):
+    save_checkpoint(tmp_path / "last.pt", {"step": 1})
+    with (
+        pytest.raises(RecipeError, match=r"the checkpoint cannot be written \(\[Errno 27\] File too large\); free"),
+        small_files(),
+    ):
+        save_checkpoint(tmp_path / "last.pt", {"step": 2, "weights": torch.zeros(50_000)})
+    assert load_checkpoint(tmp_path / "last.pt")["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_ctrl_c_in_the_midst_of_a_checkpoint_is_ctrl_c(tmp_path, monkeypatch):
@@ -359,14 +365,11 @@ def test_a_disk_that_fills_up_leaves_a_run_that_goes_on_once_there_is_room(start
     """The limit on a file's size stops the real writer in the midst of a real checkpoint."""
     changes = ("compact", "schedule.steps=6", "checkpoint_every=2", "validation.every=100")
     start(*changes, steps=0, output=tmp_path / "whole")
-    original, (soft, hard) = loop.Checkpoints.save, resource.getrlimit(resource.RLIMIT_FSIZE)
+    original = loop.Checkpoints.save
 
     def save(self, step, state):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if step > 2 else soft, hard))
-        try:
+        with small_files() if step > 2 else nullcontext():
             original(self, step, state)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     monkeypatch.setattr(loop.Checkpoints, "save", save)
     code, words = start(*changes, steps=0)
