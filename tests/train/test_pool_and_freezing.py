@@ -160,9 +160,9 @@ def test_epochs_of_freezing_become_steps(start, tmp_path, monkeypatch):
     seen = []
     original = preparation.Trainer
 
-    def watch(*arguments, frozen_steps):
+    def watch(*arguments, frozen_steps, **options):
         seen.append(frozen_steps)
-        return original(*arguments, frozen_steps=frozen_steps)
+        return original(*arguments, frozen_steps=frozen_steps, **options)
 
     monkeypatch.setattr(preparation, "Trainer", watch)
     changes = ("generator=deblurgan-v2-mobilenet", "network={width = 8}", "data.crop=64", "data.batch_size=2")
