@@ -41,6 +41,40 @@ def test_some_trajectories_bend_and_they_lie_in_all_directions():
     assert len(quarters) == 4
 
 
+@pytest.mark.parametrize("length", [2.0, 13.7, 60.0])
+def test_a_steady_path_is_as_long_as_asked_and_is_at_the_origin_at_half_time(length):
+    for seed in range(20):
+        path = blur.steady_trajectory(generator(seed), length=length)
+        assert path.shape == (512, 2)
+        assert np.linalg.norm(np.diff(path, axis=0), axis=1).sum() == pytest.approx(length)
+        assert np.allclose((path[255] + path[256]) / 2, 0, atol=1e-9)
+
+
+def spread(path):
+    """Standard deviations of a path's points along and across its main direction."""
+    return np.linalg.svd(path - path.mean(axis=0), compute_uv=False) / len(path) ** 0.5
+
+
+def test_a_steady_path_is_long_and_narrow_and_a_random_walk_is_not():
+    """A straight line of length 1 deviates by 1 / sqrt(12) = 0.29 along itself."""
+    steady = np.median([spread(blur.steady_trajectory(generator(seed), length=1.0)) for seed in range(200)], axis=0)
+    walk = np.median([spread(blur.shake_trajectory(generator(seed), length=1.0)) for seed in range(200)], axis=0)
+    assert steady[0] > 0.25
+    assert steady[1] < 0.05
+    assert walk[0] < 0.15
+
+
+def test_steady_paths_bend_change_their_pace_and_lie_in_all_directions():
+    paths = [blur.steady_trajectory(generator(seed), length=20.0) for seed in range(60)]
+    ends = [path[-1] - path[0] for path in paths]
+    assert {(end[0] > 0, end[1] > 0) for end in ends} == {(True, True), (True, False), (False, True), (False, False)}
+    assert min(np.linalg.norm(end) for end in ends) < 18
+    paces = [np.linalg.norm(np.diff(path, axis=0), axis=1) for path in paths]
+    assert max(pace.max() / pace.min() for pace in paces) > 3
+    turns = [np.abs(np.diff(path, n=2, axis=0)).max() for path in paths]
+    assert max(turns) < 0.05 * 20 / 511 * 20  # smooth: no instant turns the path
+
+
 @pytest.mark.parametrize("length", [0.5, 2.0, 25.0, 60.0])
 def test_a_kernel_is_odd_not_negative_and_sums_to_one(length):
     for seed in range(5):

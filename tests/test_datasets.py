@@ -26,6 +26,16 @@ def refusal(root: Path) -> str:
     return str(error.value)
 
 
+def test_linked_folders_are_followed_and_none_is_met_twice(tmp_path):
+    for kind in ("blur", "sharp"):
+        put(tmp_path / "elsewhere" / kind / "a.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scene").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "same").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "circle").symlink_to(tmp_path / "data")
+    assert [pair.blurred for pair in find_pairs(tmp_path / "data")] == [tmp_path / "data" / "same" / "blur" / "a.png"]
+
+
 def test_two_plain_folders_are_a_set(tmp_path):
     for name in ("b.png", "a.png", "c.png"):
         put(tmp_path / "blur" / name), put(tmp_path / "sharp" / name)

@@ -24,6 +24,9 @@ A run leaves metrics.jsonl, tensorboard/ (`tensorboard --logdir runs`), samples/
 --push-to-hub owner/name publishes the model at the end, --push-every-best each best one too, tagged with their steps;
 where that fails the run ends with exit code 3 and says which `deblur-hub publish` makes up for it.
 
+    train/ --output RUN --keep-state STATE                  its newest checkpoint, in half precision, in files below 16 MB
+    train/ --recipe NAME ... --resume-from STATE            goes on from that, in a new OUTPUT
+
 A run can be stopped at any moment and goes on from its newest whole checkpoint with --resume. SIGTERM and SIGUSR1, to
 any process of it, end the step, keep a checkpoint and leave with exit code 75, upon which a job script may queue it
 again; the README has one for Slurm. Other codes: 0 done, 2 a mistake of the user's, 3 not published, 4 another process
@@ -43,6 +46,8 @@ import torch
 
 from deblur_hub.errors import DeblurHubError
 from train.benchmark import benchmark, measure_one, report
+from train.carrying import pack
+from train.checkpoint import Checkpoints
 from train.checks import first_line
 from train.curves import METRICS, compare
 from train.estimate import dry_run
@@ -65,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.compare:
             return show_comparison(options.compare, options.output)
+        if options.keep_state:
+            return keep_state(options.output, options.keep_state)
         recipe = load_recipe(options.recipe, options.set)
         if options.benchmark:
             return show_benchmark(recipe, options)
@@ -82,6 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.resume,
             options.init_from,
             options.perceptual_weights,
+            resume_from=options.resume_from,
         )
         if options.push_to_hub and not options.dry_run:
             run.publisher = Publisher(
@@ -161,6 +169,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="how long processes wait for each other before they give up (10m)",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the output folder's last checkpoint")
+    parser.add_argument(
+        "--resume-from", type=Path, metavar="STATE", help="go on from the state of another run that --keep-state wrote"
+    )
+    parser.add_argument(
+        "--keep-state",
+        type=Path,
+        metavar="STATE",
+        help="write the output folder's newest checkpoint to this one, in small files, and train nothing",
+    )
     parser.add_argument("--init-from", default="", metavar="MODEL", help="start from the weights of a saved model")
     parser.add_argument(
         "--perceptual-weights",
@@ -195,6 +212,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         needed = ["recipe", "data"]
     elif options.benchmark or options.compare:
         needed = ["recipe"] if options.benchmark else []
+    elif options.keep_state:
+        needed = ["output"]
     if missing := [f"--{name}" for name in needed if getattr(options, name) is None]:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
     if (options.push_every_best or options.push_private) and not options.push_to_hub:
@@ -229,6 +248,16 @@ def show_comparison(folders: list[Path], output: Path | None) -> int:
     except ImportError:
         raise RecipeError("--compare: matplotlib is missing; install it with: pip install matplotlib") from None
     print(f"drew {target}")
+    return 0
+
+
+def keep_state(output: Path, folder: Path) -> int:
+    path, state = Checkpoints(output / "checkpoints", keep=1).newest()
+    files = pack(state, folder)
+    size = sum(file.stat().st_size for file in files) / 1e6
+    print(
+        f"kept {path.name} in {len(files)} files of {folder}, {size:.1f} MB; go on from it with --resume-from {folder}"
+    )
     return 0
 
 

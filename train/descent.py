@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from .muon import Muon
 from .recipe import Optimizer
 
 
@@ -98,5 +99,7 @@ def laid_out_like(parameter: Tensor, values: Tensor) -> Tensor:
 
 
 def make_optimizer(network: nn.Module, options: Optimizer, lr: float) -> torch.optim.Optimizer:
+    if options.name == "muon":
+        return Muon(network.parameters(), lr, options.betas, options.weight_decay)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options.name]
     return kind(network.parameters(), lr=lr, betas=options.betas, weight_decay=options.weight_decay, fused=True)

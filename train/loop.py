@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from deblur_hub.generator import DeblurGenerator
 from deblur_hub.model_card import training_card
 
 from .alarms import Alarms
+from .carrying import unpack
 from .checkpoint import Checkpoints
 from .console import Log, describe
 from .curves import draw_run
@@ -51,10 +53,13 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
     if run.publisher:
         run.publisher.check(accelerator)
     progress = Progress()
-    if run.resume:
-        progress = resume(trainer, *by_main(checkpoints.newest, accelerator), recipe)
-    elif by_main(checkpoints.paths, accelerator):
+    if (run.resume_from or not run.resume) and by_main(checkpoints.paths, accelerator):
         raise RecipeError(f"{run.output}: holds a run already; go on with --resume, or name another --output")
+    if run.resume_from:
+        progress = resume(trainer, run.resume_from, by_main(partial(unpack, run.resume_from), accelerator), recipe)
+        progress.forget_best()
+    elif run.resume:
+        progress = resume(trainer, *by_main(checkpoints.newest, accelerator), recipe)
     log = Log(run.output, progress.step) if main else None
     if main:
         (run.output / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=2) + "\n")
@@ -124,7 +129,8 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
 
         try:
             stop = asked_to_stop()
-            if progress.overdue(recipe.validation.every) and not stop:  # what it was stopped before
+            # What it was stopped before; and what was carried here, the best so far in this folder.
+            if (progress.overdue(recipe.validation.every) or (run.resume_from and progress.step)) and not stop:
                 measure()
             while not stop and length.share(progress) < 1:
                 with meter.step():
@@ -217,6 +223,11 @@ def show_curves(output: Path) -> None:
 
 def resume(trainer: Trainer, path: Path, state: dict[str, Any], recipe: Recipe) -> Progress:
     """Puts a checkpoint's state in place; the recipe may differ in schedule and rates, not in the networks."""
+    former = json.loads(state["recipe"]).get("optimizer", {}).get("name", recipe.optimizer.name)
+    if former != recipe.optimizer.name and "muon" in (former, recipe.optimizer.name):
+        raise RecipeError(
+            f"{path}: its optimizer was '{former}', not '{recipe.optimizer.name}'; keep it, or start anew with --init-from"
+        )
     try:
         trainer.load_state(state)
     except (KeyError, RuntimeError, ValueError):

@@ -21,6 +21,7 @@ class Run:
         time_budget: seconds of training, validation included, in all sessions together; the schedule then stretches
             over it instead of over the steps, unless the recipe says otherwise. 0 for none.
         init_from: a model whose weights the generator starts from.
+        resume_from: a folder with the state of another run, which this one goes on from.
     """
 
     data: Path
@@ -32,6 +33,7 @@ class Run:
     init_from: str = ""
     perceptual_weights: Path | None = None
     publisher: Publisher | None = None
+    resume_from: Path | None = None
 
 
 @dataclass
@@ -49,6 +51,10 @@ class Progress:
     def __post_init__(self) -> None:
         if not self.best and self.best_psnr > float("-inf"):  # of a checkpoint from when PSNR alone could choose
             self.best = {"psnr": self.best_psnr}
+
+    def forget_best(self) -> None:
+        """Of a run whose best model is in another folder."""
+        self.best_psnr, self.best_step, self.best, self.measured = float("-inf"), 0, {}, -1
 
     def overdue(self, every: int) -> bool:
         """Whether a validation is due at this step, and was not yet."""

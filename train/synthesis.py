@@ -4,6 +4,7 @@ A draw is a pure function of the generator that it is given, and plain tensors. 
 them, in a loader's worker or on the training device; both give the same but for the rounding of sums.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -44,7 +45,7 @@ def made_on_device(where: str, device: torch.device) -> bool:
 
 def check_blur(options: Blur) -> None:
     """Refuses values that do not fit each other; raises `RecipeError`."""
-    for key in ("none", "projective", "objects", "still", "defocus", "highlights", "srgb", "noise", "jpeg"):
+    for key in ("none", "steady", "projective", "objects", "still", "defocus", "highlights", "srgb", "noise", "jpeg"):
         if getattr(options, key) > 1:
             raise RecipeError(f"data.blur.{key} is a share and at most 1, not {getattr(options, key):g}; set it lower")
     for key, least, most in (("gammas", 1.0, 4.0), ("quality", 1, 100)):
@@ -115,7 +116,10 @@ def draw_blur(
     # A moving object and a moving camera share the room; where both do not fit, the object stays.
     inhabited &= budget / 2 >= options.shortest
     share = budget / 2 if inhabited else budget
-    path = blur.shake_trajectory(rng, length=rng.uniform(options.shortest, min(options.longest, share)))
+    # Nothing is drawn where no share is asked for, so that recipes without it keep their pictures.
+    steady = options.steady and rng.uniform() < options.steady
+    shake = blur.steady_trajectory if steady else blur.shake_trajectory
+    path = shake(rng, length=rng.uniform(options.shortest, min(options.longest, share)))
     if inhabited and not unsteady:
         path, turning = np.zeros_like(path), False
     side = crop + lens.shape[-1] - 1
@@ -125,7 +129,7 @@ def draw_blur(
         return {"kernel": kernel}, kernel.shape[-1] // 2
     camera = blur.shift_path(path)
     if turning:
-        camera = draw_turns(options, rng, path, side=side, room=share, frame=frame, place=place)
+        camera = draw_turns(options, rng, path, shake, side=side, room=share, frame=frame, place=place)
     moves, drawn = np.zeros_like(path), {"kernel": lens}
     if inhabited:
         # Around its mean a path reaches about half its length, and never much more.
@@ -143,6 +147,7 @@ def draw_turns(
     options: Blur,
     rng: np.random.Generator,
     path: np.ndarray,
+    shake: Callable[..., np.ndarray],
     *,
     side: int,
     room: float,
@@ -151,7 +156,7 @@ def draw_turns(
 ) -> np.ndarray:
     """`blur.camera_path` with roll and approach, which have a path of their own; smaller where it would not fit."""
     length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
-    turns = blur.shake_trajectory(rng, length=length * options.most_roll * rng.uniform()) / (np.hypot(*frame) / 2)
+    turns = shake(rng, length=length * options.most_roll * rng.uniform()) / (np.hypot(*frame) / 2)
     part = 1.0
     while True:
         camera = blur.camera_path(

@@ -10,7 +10,7 @@ from .jpeg import jpeg
 from .kernels import convolve, disc_kernel, joined, trajectory_kernel
 from .light import DISPLAY_GAMMA, SRGB, brighten, to_display, to_linear
 from .sensor import add_sensor_noise, standard_normal
-from .trajectory import object_path, shake_trajectory
+from .trajectory import object_path, shake_trajectory, steady_trajectory
 
 __all__ = [
     "DISPLAY_GAMMA",
@@ -33,6 +33,7 @@ __all__ = [
     "shift_path",
     "stack",
     "standard_normal",
+    "steady_trajectory",
     "to_display",
     "to_linear",
     "trajectory_kernel",

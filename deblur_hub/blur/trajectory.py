@@ -4,6 +4,8 @@ import cmath
 
 import numpy as np
 
+KNOTS = 24  # of a velocity that changes smoothly, over the exposure
+
 
 def shake_trajectory(rng: np.random.Generator, *, length: float, samples: int = 512) -> np.ndarray:
     """The path of a point over the sensor while the shutter is open.
@@ -35,6 +37,38 @@ def shake_trajectory(rng: np.random.Generator, *, length: float, samples: int = 
     points = np.array(path)
     points -= points.mean()
     return np.stack([points.real, points.imag], axis=1)
+
+
+def steady_trajectory(rng: np.random.Generator, *, length: float, samples: int = 512) -> np.ndarray:
+    """The path of a hand that drifts while the shutter is open: smooth, faster and slower, mostly one way.
+
+    A hand's tremor is below some 12 Hz (Elble and Koller, "Tremor", 1990), so that in 1/60 to 1/10 s of exposure it
+    turns once at most; a random walk of the same length winds up into a blob of a few pixels. The velocity is a
+    constant plus a Gaussian process whose squared-exponential correlation reaches over 0.3 to 2 exposures and whose
+    deviation is up to 0.8 of the constant; the distributions are ours. Measured over the windows of GoPro's pairs,
+    whose frames come from a hand-held camera, blurs are as long and as narrow.
+
+    Args:
+        length: of the path, in pixels.
+        samples: points on the path, at equal intervals of time.
+
+    Returns:
+        (samples, 2) float64, pixels, the place at half of the exposure at the origin: that is the moment of the sharp
+        partner in GoPro (Nah et al., CVPR 2017).
+    """
+    reach, unrest = np.exp(rng.uniform(np.log(0.3), np.log(2.0))), rng.uniform(0, 0.8)
+    knots = np.linspace(0, 1, KNOTS)
+    correlation = np.exp(-(((knots[:, None] - knots) / reach) ** 2) / 2) + 1e-9 * np.eye(KNOTS)
+    wander = np.linalg.cholesky(correlation) @ rng.standard_normal((KNOTS, 2))
+    heading = rng.uniform(0, 2 * np.pi)
+    velocity = np.array([np.cos(heading), np.sin(heading)]) + unrest * wander
+    times = (np.arange(samples - 1) + 0.5) / (samples - 1)
+    steps = np.stack([np.interp(times, knots, part) for part in velocity.T], axis=1)
+    path: np.ndarray = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
+    path *= length / np.linalg.norm(steps, axis=1).sum()
+    half = (samples - 1) / 2
+    path -= (path[int(np.floor(half))] + path[int(np.ceil(half))]) / 2
+    return path
 
 
 def object_path(rng: np.random.Generator, *, length: float, samples: int = 512) -> np.ndarray:

@@ -12,10 +12,16 @@ PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
 def folders_below(root: Path) -> Iterator[Path]:
-    """`root` and every folder below it, in the order of their names."""
-    for folder, inner, _ in os.walk(root):
+    """`root` and every folder below it, in the order of their names; links are followed, no folder is met twice."""
+    met = set()
+    for folder, inner, _ in os.walk(root, followlinks=True):
         inner.sort()
-        yield Path(folder)
+        place = os.path.realpath(folder)
+        if place in met:
+            inner.clear()
+        else:
+            met.add(place)
+            yield Path(folder)
 
 
 def pictures_in(folder: Path) -> list[Path]:

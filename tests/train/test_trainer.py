@@ -135,9 +135,9 @@ POISONS = {
 
 
 @pytest.mark.parametrize("poison", POISONS)
-@pytest.mark.parametrize("parts", [1, 2])
-def test_an_update_that_is_not_finite_is_not_made_and_the_next_one_is(monkeypatch, poison, parts):
-    run = make("deblurgan", f"optimizer.accumulate={parts}", "optimizer.clip=1.0", "optimizer.name=adamw",
+@pytest.mark.parametrize(("parts", "optimizer"), [(1, "adamw"), (2, "adamw"), (1, "muon")])
+def test_an_update_that_is_not_finite_is_not_made_and_the_next_one_is(monkeypatch, poison, parts, optimizer):
+    run = make("deblurgan", f"optimizer.accumulate={parts}", "optimizer.clip=1.0", f"optimizer.name={optimizer}",
                "optimizer.weight_decay=0.1")  # fmt: skip
     Poisoned(monkeypatch, POISONS[poison], {parts + 1})  # the first part of the second step
     steps(run, 1)
@@ -216,9 +216,11 @@ def test_a_row_of_skipped_steps_stops_the_run_and_a_broken_row_does_not():
         alarms.require_progress(torch.tensor([3.0, 3.0, 3.0]), 41)
 
 
-def test_a_step_reads_nothing_back_from_the_device(monkeypatch):
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_step_reads_nothing_back_from_the_device(monkeypatch, optimizer):
     """Each reading would wait for a GPU to finish; on a CPU it can be counted just as well."""
-    run = make("deblurgan", "optimizer.clip=1.0", "optimizer.accumulate=2", "schedule.ema=0.9")
+    changes = ("optimizer.clip=1.0", "optimizer.accumulate=2", "schedule.ema=0.9", f"optimizer.name={optimizer}")
+    run = make("deblurgan", *changes)
     steps(run, 2)  # what is made once
 
     def caught(*_):
