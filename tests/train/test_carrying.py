@@ -14,12 +14,13 @@ from train.recipe import RecipeError
 
 def some_state():
     generator = torch.Generator().manual_seed(0)
+    squares = torch.rand(64, 48, 3, 3, generator=generator) * 1e-9
     return {
         "recipe": '{"name": "compact"}',
         "progress": {"step": 7, "best_psnr": float("-inf"), "best": {}},
         "generator": {"stem.weight": torch.randn(64, 48, 3, 3, generator=generator), "stem.bias": torch.randn(64)},
         "optimizer": {
-            "state": {0: {"step": torch.tensor(7.0), "exp_avg_sq": torch.rand(64, 48, 3, 3, generator=generator) * 1e-9}},
+            "state": {0: {"step": torch.tensor(7.0), "exp_avg_sq": squares}},
             "param_groups": [{"lr": 1e-4, "betas": [0.9, 0.99], "params": [0]}],
         },
         "count": torch.tensor(3, dtype=torch.int64),
