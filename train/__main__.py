@@ -24,7 +24,7 @@ A run leaves metrics.jsonl, tensorboard/ (`tensorboard --logdir runs`), samples/
 --push-to-hub owner/name publishes the model at the end, --push-every-best each best one too, tagged with their steps;
 where that fails the run ends with exit code 3 and says which `deblur-hub publish` makes up for it.
 
-    train/ --output RUN --keep-state STATE                  its newest checkpoint, in half precision, in files below 16 MB
+    train/ --output RUN --keep-state STATE                  its newest checkpoint, halved, in files below 16 MB
     train/ --recipe NAME ... --resume-from STATE            goes on from that, in a new OUTPUT
 
 A run can be stopped at any moment and goes on from its newest whole checkpoint with --resume. SIGTERM and SIGUSR1, to
@@ -255,9 +255,7 @@ def keep_state(output: Path, folder: Path) -> int:
     path, state = Checkpoints(output / "checkpoints", keep=1).newest()
     files = pack(state, folder)
     size = sum(file.stat().st_size for file in files) / 1e6
-    print(
-        f"kept {path.name} in {len(files)} files of {folder}, {size:.1f} MB; go on from it with --resume-from {folder}"
-    )
+    print(f"kept {path.name} in {len(files)} files of {folder}, {size:.1f} MB; --resume-from {folder} goes on from it")
     return 0
 
 

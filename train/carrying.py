@@ -85,7 +85,8 @@ def unpack(folder: Path) -> dict[str, Any]:
         state: dict[str, Any] = put_together(contents["state"], restored)
     except OSError as reason:
         raise RecipeError(
-            f"{reason.filename}: cannot be read ({reason.strerror}); --resume-from takes a folder that --keep-state wrote"
+            f"{reason.filename}: cannot be read ({reason.strerror}); "
+            "--resume-from takes a folder that --keep-state wrote"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as reason:
         raise RecipeError(

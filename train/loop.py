@@ -226,7 +226,8 @@ def resume(trainer: Trainer, path: Path, state: dict[str, Any], recipe: Recipe) 
     former = json.loads(state["recipe"]).get("optimizer", {}).get("name", recipe.optimizer.name)
     if former != recipe.optimizer.name and "muon" in (former, recipe.optimizer.name):
         raise RecipeError(
-            f"{path}: its optimizer was '{former}', not '{recipe.optimizer.name}'; keep it, or start anew with --init-from"
+            f"{path}: its optimizer was '{former}', not '{recipe.optimizer.name}'; "
+            "keep it, or start anew with --init-from"
         )
     try:
         trainer.load_state(state)

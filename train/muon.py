@@ -25,7 +25,7 @@ class Muon(torch.optim.Optimizer):
         betas: of AdamW's moments; the first is Muon's momentum, too, with Nesterov's look ahead.
         weight_decay: decoupled, as AdamW has it.
 
-    Like torch's fused optimizers it leaves weights and moments alone where `found_inf`, a tensor set from outside, is 1.
+    Like torch's fused optimizers it leaves weights and moments as they are where `found_inf`, set from outside, is 1.
     """
 
     _step_supports_amp_scaling = True  # tells gradient scalers so
