@@ -91,7 +91,7 @@ def test_a_run_goes_on_from_a_state_that_was_carried(start, tmp_path, capfd, opt
     start("compact", change, steps=4)
     state = tmp_path / "state"
     assert main(["--output", str(tmp_path / "run"), "--keep-state", str(state)]) == 0
-    assert f"go on from it with --resume-from {state}" in capfd.readouterr().out
+    assert f"--resume-from {state} goes on from it" in capfd.readouterr().out
     assert start("compact", change, steps=6, output=tmp_path / "more", options=["--resume-from", str(state)]) == (0, "")
     start("compact", change, steps=6, options=["--resume"])
     more, whole = last_of(tmp_path / "more"), last_of(tmp_path / "run")
