@@ -70,7 +70,7 @@ def test_set_changes_nested_values_of_every_type():
         ("data.frames.gammas=['a']", "'data.frames.gammas' must be a number, not 'a'"),
         ("network=3", "'network' must be a table, not 3"),
         ("precision=half", "'precision' must be one of auto, no, bf16, fp16, not 'half'"),
-        ("optimizer.name=sgd", "'optimizer.name' must be one of adam, adamw, not 'sgd'"),
+        ("optimizer.name=sgd", "'optimizer.name' must be one of adam, adamw, muon, not 'sgd'"),
         (
             "loss.adversarial.critic=patchgann",
             "'loss.adversarial.critic' must be one of patchgan, double-scale, keras, bce-patchgan, not 'patchgann' "

@@ -259,7 +259,7 @@ def test_moments_of_a_channels_last_run_serve_one_of_another_layout():
 def test_an_update_is_that_of_the_optimizer_by_itself():
     weights = torch.randn(5, 3, 4, 4)
     network, plain = (nn.Conv2d(3, 5, 4).to(memory_format=torch.channels_last) for _ in range(2))
-    recipe = load_recipe("compact", ["optimizer.clip=0.5"])
+    recipe = load_recipe("compact", ["optimizer.clip=0.5", "optimizer.name=adamw"])
     descent = Descent(network, recipe.optimizer, 1.0, Accelerator())
     own = torch.optim.AdamW(plain.parameters(), lr=1e-2, betas=recipe.optimizer.betas, weight_decay=1e-4)
     for each in (network, plain):
