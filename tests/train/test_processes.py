@@ -289,7 +289,7 @@ sys.exit(main(sys.argv[2:]))
 SMOOTH = (
     "optimizer.name=adamw", "optimizer.lr=5e-4", "optimizer.betas=[0.9,0.99]", "data.mix.pairs=0.45",
     "data.mix.frames=0.35", "data.mix.sharp=0.2", "data.blur.none=0.15", "data.blur.steady=0", "data.blur.projective=0",
-    "data.blur.objects=0", "data.blur.defocus=0", "data.blur.highlights=0", "data.blur.jpeg=0", "data.blur.gammas=[2.2,2.2]",
+    "data.blur.objects=0", "data.blur.defocus=0", "data.blur.highlights=0", "data.blur.jpeg=0",
 )  # fmt: skip
 
 
