@@ -4,7 +4,7 @@
     accelerate launch train/ --recipe compact --data DATA --output runs/more --resume-from state/
 
 Weights, also those of the critic and the moving average, are kept as float16, the moments of optimizers, whose squares
-float16 cannot tell from zero, as bfloat16, counts and what is small as they are: about a third of a checkpoint's size.
+float16 cannot tell from zero, as bfloat16, counts and what is small as they are: half of a checkpoint's size.
 """
 
 import hashlib

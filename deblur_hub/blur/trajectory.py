@@ -42,11 +42,10 @@ def shake_trajectory(rng: np.random.Generator, *, length: float, samples: int = 
 def steady_trajectory(rng: np.random.Generator, *, length: float, samples: int = 512) -> np.ndarray:
     """The path of a hand that drifts while the shutter is open: smooth, faster and slower, mostly one way.
 
-    A hand's tremor is below some 12 Hz (Elble and Koller, "Tremor", 1990), so that in 1/60 to 1/10 s of exposure it
-    turns once at most; a random walk of the same length winds up into a blob of a few pixels. The velocity is a
+    In the 1/60 to 1/10 s of a usual exposure a hand hardly turns; a random walk of the same length winds up into a blob of a few pixels. The velocity is a
     constant plus a Gaussian process whose squared-exponential correlation reaches over 0.3 to 2 exposures and whose
-    deviation is up to 0.8 of the constant; the distributions are ours. Measured over the windows of GoPro's pairs,
-    whose frames come from a hand-held camera, blurs are as long and as narrow.
+    deviation is up to 0.8 of the constant; the distributions are ours, drawn
+    to be as narrow as the blur between GoPro's pairs, whose frames come from a hand-held camera.
 
     Args:
         length: of the path, in pixels.
