@@ -42,9 +42,9 @@ def shake_trajectory(rng: np.random.Generator, *, length: float, samples: int = 
 def steady_trajectory(rng: np.random.Generator, *, length: float, samples: int = 512) -> np.ndarray:
     """The path of a hand that drifts while the shutter is open: smooth, faster and slower, mostly one way.
 
-    In the 1/60 to 1/10 s of a usual exposure a hand hardly turns; a random walk of the same length winds up into a blob of a few pixels. The velocity is a
-    constant plus a Gaussian process whose squared-exponential correlation reaches over 0.3 to 2 exposures and whose
-    deviation is up to 0.8 of the constant; the distributions are ours, drawn
+    In the 1/60 to 1/10 s of a usual exposure a hand hardly turns; a random walk of the same length winds up into a
+    blob of a few pixels. The velocity is a constant plus a Gaussian process whose squared-exponential correlation
+    reaches over 0.3 to 2 exposures and whose deviation is up to 0.8 of the constant; the distributions are ours, meant
     to be as narrow as the blur between GoPro's pairs, whose frames come from a hand-held camera.
 
     Args:
