@@ -3,7 +3,7 @@ PYTHON ?= python3
 DATA ?= eval
 BIN = .venv/bin
 
-.PHONY: demo test lint results
+.PHONY: demo test lint results ablation
 
 demo: .venv/demo
 	$(BIN)/deblur-hub demo
@@ -19,6 +19,12 @@ lint: .venv/dev
 # The scores of the bundled weights, and the README's picture, from a folder of evaluation pictures.
 results: .venv/dev
 	$(BIN)/python docs/make_results.py $(DATA)
+
+# The tables of train/README.md: DATA holds train/, eval/gopro/ and weights/vgg19_to_conv3_1.safetensors.
+ablation: DATA = data
+ablation: .venv/dev
+	$(BIN)/python train/ablation.py --data $(DATA)/train --pairs $(DATA)/eval/gopro \
+		--perceptual-weights $(DATA)/weights/vgg19_to_conv3_1.safetensors
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -13,7 +13,7 @@ class PictureError(DeblurHubError):
 
 
 class ModelError(DeblurHubError):
-    """A model that cannot be found, or whose configuration or weights are not what they should be."""
+    """A model that cannot be found, is not what it should be, or lacks what is asked of it."""
 
 
 class RestorationError(DeblurHubError):

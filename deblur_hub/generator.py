@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast, overload
 
@@ -13,7 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import hub, images
-from .config import GeneratorConfig
+from .config import LONGEST_NAME, GeneratorConfig
+from .crispness import blended, require_partners, require_share
 from .errors import ModelError, shown
 from .model_card import CARD_BEGIN, plain_card
 from .networks import NETWORKS, build_network
@@ -39,6 +41,9 @@ class DeblurGenerator(nn.Module):
         config: the architecture and its options.
         network: with weights; None builds it with fresh ones.
 
+    Attributes:
+        crisp: the model that `crispness` blends with, as `from_pretrained` takes it; None if there is none.
+
     Raises:
         ModelError: for an unknown architecture or option, or a value out of range.
     """
@@ -47,6 +52,8 @@ class DeblurGenerator(nn.Module):
         super().__init__()
         self.config = config
         self.network = network if network is not None else build(config, config.name or config.architecture)
+        self.crisp: str | os.PathLike[str] | None = None
+        self._partner: tuple[str | os.PathLike[str], dict[str, Tensor]] | None = None  # its weights, once needed
 
     def forward(self, blurred: Tensor) -> Tensor | list[Tensor]:
         """(N, 3, H, W) in [-1, 1] to the same, for any H and W; one pass, differentiable, in the tensor's own type.
@@ -62,6 +69,7 @@ class DeblurGenerator(nn.Module):
         self,
         image: np.ndarray,
         *,
+        crispness: float = 0.0,
         tile: int | None = None,
         precision: Precision = "auto",
         progress: Progress | None = None,
@@ -73,6 +81,7 @@ class DeblurGenerator(nn.Module):
         self,
         image: Image.Image | str | os.PathLike[str] | bytes | BinaryIO,
         *,
+        crispness: float = 0.0,
         tile: int | None = None,
         precision: Precision = "auto",
         progress: Progress | None = None,
@@ -83,6 +92,7 @@ class DeblurGenerator(nn.Module):
         self,
         image: np.ndarray | Image.Image | str | os.PathLike[str] | bytes | BinaryIO,
         *,
+        crispness: float = 0.0,
         tile: int | None = None,
         precision: Precision = "auto",
         progress: Progress | None = None,
@@ -95,6 +105,8 @@ class DeblurGenerator(nn.Module):
         Args:
             image: a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or floats in
                 [0, 1]; or a path, a file's bytes or an open file. EXIF orientation is applied.
+            crispness: from 0.0, the restored picture nearest to the photo, to 1.0, which has crisper edges and textures
+                at the price of some fidelity; see `with_crispness`.
             tile: side of the tiles in pixels; 0 restores the frame whole, None chooses by the memory at hand.
             precision: of the arithmetic: "auto", "float32", "bfloat16" or "float16".
             progress: called with (tiles done, tiles in all).
@@ -106,9 +118,11 @@ class DeblurGenerator(nn.Module):
         Raises:
             PictureError: if it cannot be read, or is too large.
             RestorationError: if memory does not suffice.
+            ModelError: for a crispness outside of [0, 1], or above 0 of a model without a crisp partner.
         """
+        generator = self.with_crispness(crispness)
         blurred, original = images.read(image, max_megapixels=max_megapixels)
-        restored = self.restore(blurred, tile=tile, precision=precision, progress=progress)
+        restored = generator.restore(blurred, tile=tile, precision=precision, progress=progress)
         return (images.to_array if isinstance(image, np.ndarray) else images.to_image)(restored, original)
 
     def deblur_file(
@@ -116,6 +130,7 @@ class DeblurGenerator(nn.Module):
         source: str | os.PathLike[str],
         target: str | os.PathLike[str],
         *,
+        crispness: float = 0.0,
         tile: int | None = None,
         precision: Precision = "auto",
         progress: Progress | None = None,
@@ -125,8 +140,9 @@ class DeblurGenerator(nn.Module):
 
         The target appears whole or not at all. Metadata (EXIF, colour profile, resolution) go along.
         """
+        generator = self.with_crispness(crispness)
         blurred, original = images.read(source, max_megapixels=max_megapixels)
-        restored = self.restore(blurred, tile=tile, precision=precision, progress=progress)
+        restored = generator.restore(blurred, tile=tile, precision=precision, progress=progress)
         del blurred
         return images.write(restored, original, Path(target))
 
@@ -141,6 +157,34 @@ class DeblurGenerator(nn.Module):
         """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where that is needed; see `restoration.restore`."""
         with evaluating(self):
             return restore(self.network, blurred, tile=tile, precision=precision, progress=progress)
+
+    def with_crispness(self, crispness: float) -> "DeblurGenerator":
+        """A generator between this one, at 0, and its crisp partner, at 1; this one is left as it is.
+
+            generator = DeblurGenerator.from_pretrained("compact").with_crispness(0.5)
+
+        The weights are blended (`crispness.blended`). The partner of a bundled model is the bundled one whose name has
+        `-gan` behind, for others `from_pretrained(..., crisp=...)` names it. It is loaded when it is first needed.
+
+        Raises:
+            ModelError: for a number outside of [0, 1]; for one above 0 if there is no partner, or if it cannot be
+                loaded or is another network.
+        """
+        if not require_share(crispness):
+            return self
+        if self.crisp is None:
+            name = self.config.name or self.config.architecture
+            raise ModelError(
+                f"{name}: has no crisp partner to blend with; leave the crispness at 0, take the model "
+                f"'{hub.DEFAULT_MODEL}', or load this one with crisp='a model that was trained from it'"
+            )
+        if self._partner is None or self._partner[0] != self.crisp:
+            partner = DeblurGenerator.from_pretrained(self.crisp, device="cpu")
+            require_partners(self.config, partner.config, of=self.config.name, partner=str(self.crisp))
+            self._partner = (self.crisp, partner.network.state_dict())
+        config = replace(self.config, name=f"{self.config.name} at crispness {crispness:g}"[-LONGEST_NAME:])
+        made = DeblurGenerator(config, blended(self.network, self._partner[1], crispness))
+        return made.train(self.training)
 
     def describe(self, size: tuple[int, int] = (1280, 720)) -> Description:
         """Parameters, multiply-adds for a picture of (width, height), receptive field, source and licence."""
@@ -161,6 +205,7 @@ class DeblurGenerator(nn.Module):
         token: str | bool | None = None,
         force_download: bool = False,
         verify: bool = False,
+        crisp: str | os.PathLike[str] | None = None,
     ) -> "DeblurGenerator":
         """Loads a released model by name, a local folder, or a hub repository.
 
@@ -180,6 +225,8 @@ class DeblurGenerator(nn.Module):
             device: None for the GPU if there is one, else the CPU.
             cache_dir, local_files_only, token, force_download: as huggingface_hub takes them.
             verify: restores the model's golden input, in float32, and compares the output with the golden one.
+            crisp: the model that `crispness` blends with, one that was trained from this one; None for the bundled
+                partner of a bundled model.
 
         Returns:
             The generator, in evaluation mode.
@@ -200,6 +247,7 @@ class DeblurGenerator(nn.Module):
             golden=verify,
         )
         generator = cls.from_source(source, variant=variant, dtype=dtype, device=device)
+        generator.crisp = crisp if crisp is not None else hub.crisp_partner(source)
         if verify:
             generator.verify(hub.read_golden(source, variant))
         return generator

@@ -1,7 +1,7 @@
 """Turns a trained model into a released one: half precision, measured as it will be shipped, with a card of its own."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ def release(
     *,
     about: About = NOTHING_KNOWN,
     pictures: Path | None = None,
+    metrics: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Scores a trained model as it will be loaded, and writes it with its card to `folder`/`name`.
@@ -34,6 +35,7 @@ def release(
         folder: of released models, such as `deblur_hub/weights`.
         about: what the card is to say that cannot be measured.
         pictures: pairs that may be published, of which the card shows those that `about` names.
+        metrics: further ones than PSNR and the SSIMs.
 
     Raises:
         DeblurHubError: if a model, the pairs or the pictures will not do, or the models are of different architectures;
@@ -45,7 +47,7 @@ def release(
         generator.save_pretrained(trial, dtype=torch.float16)
         shipped = DeblurGenerator.from_pretrained(Path(trial))
     sheet = triptychs(shipped, pictures, about.pictures) if pictures else b""
-    evaluation = evaluate(shipped, pairs, precision="float32", progress=progress)
+    evaluation = evaluate(shipped, pairs, metrics=metrics, precision="float32", progress=progress)
     card = card_of(folder / name, shipped.config, evaluation, about, pictures=bool(sheet))
     with pictures_beside(folder / name, sheet):
         generator.save_pretrained(folder / name, dtype=torch.float16, card=card)

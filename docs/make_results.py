@@ -18,17 +18,19 @@ from pathlib import Path
 import torch
 from before_after import main as make_picture
 
-from deblur_hub import __version__, list_models
+from deblur_hub import DEFAULT_MODEL, __version__, list_models
 from deblur_hub.errors import DeblurHubError
 from deblur_hub.evaluation import Evaluation
 from deblur_hub.evaluation.baselines import BASELINES
 from deblur_hub.evaluation.results import write_aside
 from deblur_hub.evaluation.tables import markdown
+from deblur_hub.hub.bundled import CRISP
 from deblur_hub.model_card import read_about
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMED = "eval"  # what commands in RESULTS.md call the data folder
 PHOTO = (6000, 4000)
+CRISPNESS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 class Runs:
@@ -59,7 +61,7 @@ def shown(*commands: str) -> str:
 
 def pairs_section(runs: Runs) -> str:
     systems = [*BASELINES, *list_models()]
-    command = "deblur-hub evaluate {model} {{data}}/gopro --precision float32"
+    command = "deblur-hub evaluate {model} {{data}}/gopro --metrics features --precision float32"
     found = {name: runs.evaluation(command.format(model=name)) for name in systems}
     first = next(iter(found.values()))
     told = read_about(ROOT / "docs" / "cards" / f"{list_models()[0]}.toml").pairs
@@ -75,16 +77,18 @@ def pairs_section(runs: Runs) -> str:
                 f"{gain.min:+.2f} dB",
                 f"{evaluation.mean('ssim'):.4f}",
                 f"{evaluation.mean('ssim_matlab'):.4f}",
+                f"{evaluation.mean('features'):.3f}",
                 f"{evaluation.seconds_per_picture():.2f}",
             ]
         )
-    header = ["", "PSNR", "gain", "least gain", "SSIM", "SSIM (MATLAB)", "seconds"]
+    header = ["", "PSNR", "gain", "least gain", "SSIM", "SSIM (MATLAB)", "features", "seconds"]
     parts = [
         "## Pairs",
         f"{told.title if same else f'{len(first.rows)} pairs'}. Protocol `{first.settings.protocol}`: "
         f"{first.title}; RGB, rounded to 8 bits, mean of the per-picture values. Fingerprint of the set: "
         f"`{first.settings.fingerprint[:16]}`. An indication, not a benchmark: these numbers stand beside nothing but "
-        "scores of the same pictures under the same protocol.",
+        "scores of the same pictures under the same protocol. Features: the distance of those of EfficientNet-Lite0, "
+        "with which nothing here was trained; less is better.",
         markdown(header, lines),
         shown(*(command.format(model=name) for name in systems)),
     ]
@@ -103,6 +107,34 @@ def pairs_section(runs: Runs) -> str:
         columns = ["blurred PSNR", "restored PSNR", "gain", "blurred SSIM", "restored SSIM"]
         parts += [f"### {name}, picture by picture", markdown(["picture", *columns], rows)]
     return "\n\n".join(parts)
+
+
+def crispness_section(runs: Runs) -> str:
+    """What the default model gains and loses between itself and its crisp partner."""
+    command = f"deblur-hub evaluate {DEFAULT_MODEL} {{{{data}}}}/gopro --crispness {{crispness}} --metrics features"
+    commands = [f"{command.format(crispness=crispness)} --precision float32" for crispness in CRISPNESS]
+    lines = []
+    for crispness, command in zip(CRISPNESS, commands, strict=True):
+        found = runs.evaluation(command)
+        gain = found.gain("psnr")
+        lines.append(
+            [
+                f"{crispness:g}",
+                f"{found.mean('psnr'):.2f} dB",
+                f"{gain.mean:+.2f} dB",
+                f"{gain.min:+.2f} dB",
+                f"{found.mean('ssim'):.4f}",
+                f"{found.mean('features'):.3f}",
+            ]
+        )
+    return "\n\n".join(
+        [
+            "## Crispness",
+            f"`{DEFAULT_MODEL}`, its weights blended with those of `{DEFAULT_MODEL}{CRISP}`, on the same pairs.",
+            markdown(["crispness", "PSNR", "gain", "least gain", "SSIM", "features"], lines),
+            shown(*commands),
+        ]
+    )
 
 
 def photographs_section(runs: Runs) -> str:
@@ -139,14 +171,15 @@ def photographs_section(runs: Runs) -> str:
 
 
 def cost_section(runs: Runs) -> str:
-    models = " ".join(list_models())
-    speed = f"deblur-hub benchmark {models} --size 1280x720"
-    loading = f"deblur-hub benchmark --load {models}"
-    memory = f"deblur-hub benchmark {models} --photo {PHOTO[0]}x{PHOTO[1]}"
+    """Of the default model: its crisp partner is the same network, and ResNet-9 is what speed is compared with."""
+    speed = f"deblur-hub benchmark {DEFAULT_MODEL} --size 1280x720"
+    loading = f"deblur-hub benchmark --load {' '.join(list_models())}"
+    memory = f"deblur-hub benchmark {DEFAULT_MODEL} --photo {PHOTO[0]}x{PHOTO[1]}"
     return "\n\n".join(
         [
             "## Speed, loading, memory",
-            "Times are of this machine, and ratios within one run.",
+            f"Times are of this machine, and ratios within one run. `{DEFAULT_MODEL}{CRISP}` is the same network as "
+            f"`{DEFAULT_MODEL}`.",
             *(part for command in (speed, loading, memory) for part in (shown(command), runs.said(command))),
         ]
     )
@@ -188,7 +221,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as aside:
         runs = Runs(options.data.resolve(), Path(aside))
         try:
-            sections = [heading(), pairs_section(runs), photographs_section(runs), cost_section(runs)]
+            parts = (pairs_section, crispness_section, photographs_section, cost_section)
+            sections = [heading(), *(part(runs) for part in parts)]
         except DeblurHubError as mistake:
             raise SystemExit(str(mistake)) from None
     write_aside(options.output, "\n\n".join(sections) + "\n")

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deblur_hub"
 GROUND = {"networks", "images", "image_files", "restoration", "tiles", "blur", "metrics", "config", "model_card"}
 GROUND |= {"errors"}
-FIRST = {"hub", "datasets"}
+FIRST = {"crispness", "hub", "datasets"}
 HEAVY = (
     "gradio",
     "accelerate",

@@ -43,13 +43,23 @@ def test_its_sections_hold_what_was_measured_and_the_commands_that_did(page, dat
     table = [line for line in text.splitlines() if line.startswith("| blurry input")]
     assert len(table) == 1 and "+0.00 dB" in table[0]
     for name in list_models():
-        assert f"    deblur-hub evaluate {name} eval/gopro --precision float32" in text
+        assert f"    deblur-hub evaluate {name} eval/gopro --metrics features --precision float32" in text
         assert f"### {name}, picture by picture" in text
     assert "GoPro test pairs" not in text  # another set does not go by the name of the one that is described
     assert str(tmp_path) not in text
+    crispness = page.crispness_section(runs)
+    assert "    deblur-hub evaluate compact eval/gopro --crispness 0.5 --metrics features" in crispness
+    rows = [line.split("|") for line in crispness.splitlines() if line.startswith("| ")]
+    assert [row[1].strip() for row in rows] == ["crispness", "0", "0.25", "0.5", "0.75", "1"]
+    ends = [next(line for line in table_of(text) if f"| {name} " in line) for name in ("compact", "compact-gan")]
+    assert [row[2].strip() for row in (rows[1], rows[-1])] == [line.split("|")[2].strip() for line in ends]
     photographs = page.photographs_section(runs)
     assert "2 of them" in photographs and "--synthetic eval/sharp --seed 0" in photographs
     assert str(tmp_path) not in photographs
+
+
+def table_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("| ")]
 
 
 def test_a_folder_without_the_pictures_is_named_before_anything_is_measured(page, tmp_path, monkeypatch):

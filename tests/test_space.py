@@ -93,6 +93,31 @@ def test_a_picture_of_any_mode_gives_two_previews_that_browsers_show(page, tmp_p
                 assert row[4] < 60 < 200 < row[43]  # dark stays dark, nothing clips to white
 
 
+def test_the_page_restores_as_crisp_as_it_is_asked_to_and_says_so(page, tmp_path):
+    file = page.EXAMPLES[1].path
+    pictures = []
+    for crispness in (0.0, 0.6):
+        result = page.restore(file, "compact", crispness)
+        generator = page.DeblurGenerator.from_pretrained("compact")
+        expected = np.asarray(generator.deblur(file, crispness=crispness))
+        pictures.append(np.asarray(Image.open(result.file)))
+        assert np.abs(pictures[-1].astype(int) - expected).max() <= 1
+        assert ("Crispness" in page.facts(result)) == bool(crispness)
+    assert not np.array_equal(*pictures)
+
+
+def test_a_model_without_a_partner_hides_the_crispness_and_is_not_asked_for_it(page):
+    assert page.can_be_crisp("compact") and page.possible("compact", 0.4) == 0.4
+    assert not page.can_be_crisp("compact-gan") and page.possible("compact-gan", 0.4) == 0.0
+    with pytest.raises(page.DeblurHubError, match="no crisp partner"):
+        page.restore(page.EXAMPLES[1].path, "compact-gan", 0.4)
+
+
+def test_every_bundled_model_has_a_line_of_advice(page):
+    assert set(page.ADVICE) == set(page.list_models())
+    assert all(len(line) < 120 and line.endswith(".") for line in page.ADVICE.values())
+
+
 def test_a_large_picture_is_previewed_smaller_but_downloaded_whole(page, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "PREVIEW_SIDE", 100)
     file = tmp_path / "large.png"

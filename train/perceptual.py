@@ -1,5 +1,6 @@
 """The perceptual loss: how far apart two pictures are for a classifier that was trained on something else."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,11 +23,12 @@ class PerceptualLoss(nn.Module):
 
     Args:
         options: of the recipe. `network`, and `layer` or `layers` of it, are names in `backbones`; `layer_weights`
-            has one number for each of `layers`, or is empty for 1 each; `distance` is that of the features, "mse" or
-            "l1". `imagenet_normalised` shifts and scales the picture as torchvision's weights expect it, instead of
-            handing over [-1, 1]. `calibrated` measures each layer in its own size: its distance is divided by the mean
-            square ("mse") or the mean absolute value ("l1") of its features of fixed noise that has the spectrum of
-            photographs. Then files whose filters are scaled differently give losses of the same order.
+            has one number for each of `layers`, or is empty for 1 each; `distance` is that of the features, "mse",
+            "l1" or "unit" (`unit_distance`). `imagenet_normalised` shifts and scales the picture as torchvision's
+            weights expect it, instead of handing over [-1, 1]. `calibrated` measures each layer in its own size: its
+            distance is divided by the mean square ("mse") or the mean absolute value ("l1") of its features of fixed
+            noise that has the spectrum of photographs; "unit" is in its own size already. Then files whose filters are
+            scaled differently give losses of the same order.
         weights: a safetensors file in torchvision's key layout, or None for torchvision's own download.
 
     `forward` takes (N, 3, H, W) restored and sharp, in [-1, 1], and returns a scalar in float32. Gradients flow into
@@ -52,11 +54,11 @@ class PerceptualLoss(nn.Module):
             )
         option = "\"loss.perceptual.layers=['{}']\"" if options.layers else "loss.perceptual.layer={}"
         self.features = Features(backbone, list(self.factors), tensors, source=source, option=option)
-        self.distance = {"mse": F.mse_loss, "l1": F.l1_loss}[options.distance]
+        self.distance = DISTANCES[options.distance]
         self.normalised = options.imagenet_normalised
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-        if options.calibrated:
+        if options.calibrated and options.distance != "unit":
             with torch.no_grad():
                 sizes = self.describe(photograph_like_noise())
             for layer, size in sizes.items():
@@ -103,6 +105,26 @@ def factors_of(options: Perceptual, backbone: Backbone) -> dict[str, float]:
         layer = backbone.layer(name)
         factors[layer] = factors.get(layer, 0.0) + weight / total
     return factors
+
+
+def unit_distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared difference of (N, C, H, W) features whose vector in each pixel is scaled to length 1; in [0, 4].
+
+    LPIPS before anything is learned (Zhang et al., CVPR 2018, eq. 1 with w = 1): it asks which features are there, not
+    how strong they are, so that pale textures count as much as hard edges.
+    """
+    return (unit(found) - unit(wanted)).square().sum(dim=1).mean()
+
+
+def unit(features: Tensor) -> Tensor:
+    return features * (features.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": F.mse_loss,
+    "l1": F.l1_loss,
+    "unit": unit_distance,
+}
 
 
 def photograph_like_noise() -> Tensor:

@@ -119,7 +119,7 @@ class Perceptual:
     layers: tuple[str, ...] = ()
     layer_weights: tuple[float, ...] = ()  # of `layers`; none for 1 each
     mean_over_layers: bool = False  # their weighted mean, instead of the sum
-    distance: Literal["mse", "l1"] = "mse"
+    distance: Literal["mse", "l1", "unit"] = "mse"
     calibrated: bool = False
     imagenet_normalised: bool = True
     sha256: str = ""

@@ -63,6 +63,7 @@ def run_release(options: argparse.Namespace) -> int:
             options.to,
             about=replace(about, training=options.training) if options.training else about,
             pictures=options.pictures,
+            metrics=options.metrics,
             progress=show,
         )
     print(table(evaluation))

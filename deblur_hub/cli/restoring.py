@@ -27,7 +27,8 @@ def run_deblur(options: argparse.Namespace) -> int:
         complain(mistake)
     if not jobs:
         return FAILED
-    generator = DeblurGenerator.from_pretrained(options.model, device=options.device)
+    generator = DeblurGenerator.from_pretrained(options.model, device=options.device, crisp=options.crisp_model)
+    generator = generator.with_crispness(options.crispness)
     written = []
     with tqdm(
         total=len(jobs),

@@ -46,6 +46,7 @@ METRICS: dict[str, Measure] = {
     "psnr_y": Measure("PSNR of luma", metrics.psnr_y, " dB", 2),
     "ssim_y": Measure("SSIM of luma", metrics.ssim_y, smallest=11),
     "lpips": Measure("LPIPS", metrics.lpips, kept=5, better=-1, smallest=32),
+    "features": Measure("feature distance", metrics.feature_distance, kept=5, better=-1, smallest=16),
 }
 DEFAULT_METRICS = ("psnr", "ssim", "ssim_matlab")
 UNALIGNED = "_unaligned"  # behind the name of a column: of the pictures as they are, under a protocol that aligns them
@@ -71,8 +72,8 @@ def chosen_metrics(protocol: Protocol, extra: Sequence[str] = ()) -> tuple[str, 
             raise DatasetError(
                 f"{name} is not defined under '{protocol.name}', which scores a part of the frame; leave it out"
             )
-    if "lpips" in extra:  # whose weights may be missing: better known now than after the first picture
-        metrics.lpips(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
+    for name in {"lpips", "features"} & set(extra):  # whose weights may be missing: better known before a picture
+        METRICS[name].function(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
     return tuple(name for name in METRICS if name in protocol.metrics and (name in DEFAULT_METRICS or name in extra))
 
 

@@ -59,7 +59,9 @@ class Protocol:
     def metrics(self) -> tuple[str, ...]:
         """The metrics that are defined under it."""
         return (
-            ("psnr", "ssim") if self.align else ("psnr", "ssim", "ssim_matlab", "cw_ssim", "psnr_y", "ssim_y", "lpips")
+            ("psnr", "ssim")
+            if self.align
+            else ("psnr", "ssim", "ssim_matlab", "cw_ssim", "psnr_y", "ssim_y", "lpips", "features")
         )
 
 

@@ -243,9 +243,17 @@ def score_pictures(
     return evaluation
 
 
-def load_model(name: str, device: str | None = None) -> Restorer:
-    """A baseline by its name, or a generator as `DeblurGenerator.from_pretrained` finds it."""
-    return BASELINES[name] if name in BASELINES else DeblurGenerator.from_pretrained(name, device=device)
+def load_model(name: str, device: str | None = None, *, crispness: float = 0.0) -> Restorer:
+    """A baseline by its name, or a generator as `DeblurGenerator.from_pretrained` finds it, of that crispness.
+
+    Raises:
+        ModelError: if it cannot be found, or is not to be had that crisp.
+    """
+    if name not in BASELINES:
+        return DeblurGenerator.from_pretrained(name, device=device).with_crispness(crispness)
+    if crispness:
+        raise ModelError(f"{name}: is no model, and has no crisp partner; leave the crispness at 0")
+    return BASELINES[name]
 
 
 def described(model: Restorer, precision: Precision) -> tuple[str, str, torch.device, torch.dtype]:

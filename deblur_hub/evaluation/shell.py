@@ -76,6 +76,9 @@ def evaluate_arguments(made: argparse.ArgumentParser) -> None:
         default=False,
         help="print what papers and reports published, and what may stand beside what",
     )
+    made.add_argument(
+        "--crispness", type=float, default=0.0, metavar="SHARE", help="of the model, from 0 to 1 (%(default)s)"
+    )
     add_protocol(made)
     made.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write results.json there, and the rows as they come"
@@ -141,7 +144,7 @@ def evaluate_on(options: argparse.Namespace, processes: Processes, program: str)
     material = processes.agreed(lambda: chosen_material(options))
     if options.save and options.output is None:
         raise DatasetError("--save writes the restored pictures into the output folder; give --output as well")
-    model = load_model(options.model, processes.device(options.device))
+    model = load_model(options.model, processes.device(options.device), crispness=options.crispness)
     with ExitStack() as stack:
         output, save = options.output, options.save
         if options.html and not save:  # the page shows restored pictures

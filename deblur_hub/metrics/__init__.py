@@ -3,7 +3,7 @@
     psnr(restored, sharp)             # tensors (N, C, H, W) in [0, 1]: a tensor (N,)
     psnr(restored, sharp)             # uint8 arrays (H, W, 3): a float; (N, H, W, 3): an array (N,)
 
-All compute in float64, whatever they are given (LPIPS in float32, as its authors do), and score each picture of a
+All compute in float64, whatever they are given (learned features in float32), and score each picture of a
 batch by itself. `data_range`, from black to white, is 1 for floats and 255 for uint8 where it is not given.
 
 `psnr`, `ssim`          what `deblur-hub evaluate` prints; both take a `mask`
@@ -11,11 +11,13 @@ batch by itself. `data_range`, from black to white, is 1 for floats and 255 for 
 `cw_ssim`               the SSIM column of DeblurGAN
 `psnr_y`, `ssim_y`      of the luma, as super-resolution prints them
 `lpips`                 if the package and its weights are there
+`feature_distance`      of a classifier that no loss in `train/` uses; if the package with its weights is there
 """
 
+from .features import feature_distance
 from .perceptual import MetricError, lpips
 from .pixels import psnr, psnr_y
 from .similarity import ssim, ssim_matlab, ssim_y
 from .wavelet import cw_ssim
 
-__all__ = ["MetricError", "cw_ssim", "lpips", "psnr", "psnr_y", "ssim", "ssim_matlab", "ssim_y"]
+__all__ = ["MetricError", "cw_ssim", "feature_distance", "lpips", "psnr", "psnr_y", "ssim", "ssim_matlab", "ssim_y"]

@@ -193,6 +193,32 @@ def test_the_arrow_keys_move_the_slider(open_page):
     page.wait_for_function("document.querySelector('#slider [role=slider]').getAttribute('aria-valuenow') === '12'")
 
 
+def test_a_visitor_sets_the_crispness_and_chooses_a_model(open_page, photo, tmp_path):
+    page = open_page()
+    file = tmp_path / "ours.png"
+    photo.save(file)
+    upload(page, file)
+    wait_for_result(page, "ours.png")
+    _, plain = sides(page)
+    page.locator("#crispness input[type=number]").fill("0.5")
+    page.locator("#crispness input[type=number]").press("Enter")
+    page.click("#deblur")
+    page.locator("#facts dt", has_text="Crispness").wait_for()
+    _, crisper = sides(page)
+    expected = DeblurGenerator.from_pretrained("compact").deblur(photo, crispness=0.5)
+    assert np.abs(crisper - np.asarray(expected, dtype=float)).max() <= 2 and np.abs(crisper - plain).max() > 2
+
+    page.click("#model input")
+    page.get_by_role("option", name="compact-gan").click()
+    page.locator("#crispness").wait_for(state="hidden")
+    page.get_by_text("The crisp end of compact").wait_for()
+    page.click("#deblur")
+    wait_for_result(page, "compact-gan")
+    _, crispest = sides(page)
+    expected = DeblurGenerator.from_pretrained("compact-gan").deblur(photo)
+    assert np.abs(crispest - np.asarray(expected, dtype=float)).max() <= 2
+
+
 def test_the_endpoint_takes_a_file_and_gives_a_file_of_the_same_size(address, photo, tmp_path):
     from gradio_client import Client, handle_file
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 from train.backbones import BACKBONES, downloaded
-from train.perceptual import PerceptualLoss, photograph_like_noise
+from train.perceptual import PerceptualLoss, photograph_like_noise, unit_distance
 from train.recipe import Perceptual, RecipeError, load_recipe, recipe_from_table
 from train.trainer import Trainer
 
@@ -348,3 +348,19 @@ def test_a_file_in_the_cache_is_taken_if_its_hash_is_that_of_its_name(empty_cach
     kept.write_bytes(kept.read_bytes()[:-1])
     with pytest.raises(RecipeError, match="is not the file of its name, or broken; remove it"):
         PerceptualLoss(Perceptual(layer="relu2_1"), None)
+
+
+def test_the_unit_distance_looks_at_what_features_are_there_and_not_at_how_strong(vgg19):
+    options = Perceptual(weight=1.0, layer="relu1_2", distance="unit", calibrated=True)
+    loss = PerceptualLoss(options, vgg19)
+    features = torch.rand(2, 5, 4, 4, generator=torch.Generator().manual_seed(1)) + 0.1
+    assert unit_distance(3 * features, features) == pytest.approx(0, abs=1e-6)
+    across = torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
+    across[0][0, 0], across[1][0, 1] = 5, 0.1
+    assert unit_distance(*across) == pytest.approx(2, rel=1e-4)  # at right angles
+    one, other = pictures(1), pictures(2)
+    by_hand = [F.normalize(loss.describe(picture)["relu1_2"], dim=1) for picture in (one, other)]
+    assert loss(one, other) == pytest.approx(((by_hand[0] - by_hand[1]) ** 2).sum(dim=1).mean(), rel=1e-3)
+    black = torch.full((1, 3, 32, 32), -1.0, requires_grad=True)
+    loss(black, other[:1]).backward()
+    assert torch.isfinite(black.grad).all()

@@ -1,0 +1,145 @@
+"""Crispness: weights between a generator and its partner, from Python, the shell and the page alike."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deblur_hub import DeblurGenerator, GeneratorConfig, ModelError, hub, list_models
+from deblur_hub.cli import main
+from tests.conftest import TINY, awake
+
+WITH_PARTNERS = [name for name in list_models() if f"{name}-gan" in list_models()]
+
+
+@pytest.fixture
+def partners(tmp_path) -> tuple[Path, Path]:
+    """Two folders of one network with different weights."""
+    for name, seed in (("plain", 1), ("crisp", 2)):
+        made = DeblurGenerator(GeneratorConfig("compact", TINY, name=name))
+        awake(made.network, seed)
+        made.save_pretrained(tmp_path / name)
+    return tmp_path / "plain", tmp_path / "crisp"
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (40, 56, 3), np.uint8)
+
+
+def test_every_weight_lies_on_the_line_between_the_two(partners):
+    plain, crisp = partners
+    generator = DeblurGenerator.from_pretrained(plain, crisp=crisp, device="cpu")
+    ends = [DeblurGenerator.from_pretrained(folder, device="cpu").state_dict() for folder in partners]
+    before = {name: weight.clone() for name, weight in generator.state_dict().items()}
+    for share in (0.0, 0.25, 1.0):
+        for name, weight in generator.with_crispness(share).state_dict().items():
+            expected = (1 - share) * ends[0][name].double() + share * ends[1][name].double()
+            torch.testing.assert_close(weight.double(), expected, rtol=0, atol=1e-6)
+    assert all(torch.equal(weight, before[name]) for name, weight in generator.state_dict().items())
+
+
+def test_the_ends_restore_as_the_two_models_do_and_between_lies_something_else(partners, picture):
+    plain, crisp = partners
+    generator = DeblurGenerator.from_pretrained(plain, crisp=crisp, device="cpu")
+    ends = [DeblurGenerator.from_pretrained(folder, device="cpu").deblur(picture) for folder in partners]
+    assert np.array_equal(generator.deblur(picture), ends[0])
+    assert np.array_equal(generator.deblur(picture, crispness=0), ends[0])
+    assert np.abs(generator.deblur(picture, crispness=1.0).astype(int) - ends[1]).max() <= 1
+    half = generator.deblur(picture, crispness=0.5)
+    assert not np.array_equal(half, ends[0]) and not np.array_equal(half, ends[1])
+    file = generator.deblur(Image.fromarray(picture), crispness=0.5)
+    assert np.array_equal(np.asarray(file), half)
+
+
+def test_a_blend_can_be_saved_and_says_what_it_is(partners, picture, tmp_path):
+    plain, crisp = partners
+    blend = DeblurGenerator.from_pretrained(plain, crisp=crisp, device="cpu").with_crispness(0.5)
+    assert repr(blend).startswith("DeblurGenerator(plain at crispness 0.5,")
+    blend.save_pretrained(tmp_path / "saved")
+    again = DeblurGenerator.from_pretrained(tmp_path / "saved", device="cpu", verify=True)
+    assert np.array_equal(again.deblur(picture), blend.deblur(picture))
+
+
+def test_a_blend_of_half_precision_stays_in_half_precision(partners):
+    plain, crisp = partners
+    generator = DeblurGenerator.from_pretrained(plain, crisp=crisp, device="cpu", dtype=torch.bfloat16)
+    assert {weight.dtype for weight in generator.with_crispness(0.5).parameters()} == {torch.bfloat16}
+
+
+def test_the_partner_is_read_once_and_another_one_when_it_changes(partners, picture, tmp_path):
+    plain, crisp = partners
+    generator = DeblurGenerator.from_pretrained(plain, crisp=crisp, device="cpu")
+    first = generator.deblur(picture, crispness=0.7)
+    shutil.move(crisp, tmp_path / "away")
+    assert np.array_equal(generator.deblur(picture, crispness=0.7), first)
+    generator.crisp = tmp_path / "plain"
+    assert np.array_equal(generator.deblur(picture, crispness=0.7), generator.deblur(picture))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.01, float("nan"), float("inf")])
+def test_a_crispness_outside_of_nought_and_one_is_refused(partners, picture, share):
+    generator = DeblurGenerator.from_pretrained(partners[0], crisp=partners[1], device="cpu")
+    with pytest.raises(ModelError, match=r"crispness .* is not between 0, .* and 1"):
+        generator.deblur(picture, crispness=share)
+
+
+def test_a_model_without_a_partner_says_so_and_restores_without(partners, picture):
+    generator = DeblurGenerator.from_pretrained(partners[0], device="cpu")
+    assert generator.deblur(picture, crispness=0.0).shape == picture.shape
+    with pytest.raises(ModelError, match="plain: has no crisp partner to blend with"):
+        generator.deblur(picture, crispness=0.1)
+
+
+def test_a_partner_of_another_shape_is_refused(partners, picture, tmp_path):
+    other = DeblurGenerator(GeneratorConfig("compact", TINY | {"blocks": [1, 2]}, name="other"))
+    other.save_pretrained(tmp_path / "other")
+    generator = DeblurGenerator.from_pretrained(partners[0], crisp=tmp_path / "other", device="cpu")
+    with pytest.raises(ModelError, match="differs from plain in its architecture or options"):
+        generator.deblur(picture, crispness=0.5)
+
+
+def test_the_shell_blends_as_python_does(partners, picture, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain, crisp = partners
+    Image.fromarray(picture).save("photo.png")
+    line = ["deblur", "photo.png", "-o", "out.png", "--model", str(plain), "-q", "--device", "cpu"]
+    assert main([*line, "--precision", "float32", "--crispness", "0.5", "--crisp-model", str(crisp)]) == 0
+    generator = DeblurGenerator.from_pretrained(plain, crisp=crisp, device="cpu")
+    assert np.array_equal(
+        np.asarray(Image.open("out.png")), generator.deblur(picture, crispness=0.5, precision="float32")
+    )
+    assert main([*line, "--overwrite", "--crispness", "0.5"]) == 2
+    assert "plain: has no crisp partner" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*line, "--crispness", "2"])
+    assert "'2' is not a number from 0 to 1" in capsys.readouterr().err
+
+
+def test_only_a_bundled_model_finds_a_partner_by_its_name(partners, tmp_path, monkeypatch):
+    folder = tmp_path / "bundled"
+    for source, name in zip(partners, ("tiny", "tiny-gan"), strict=True):
+        shutil.copytree(source, folder / name)
+    monkeypatch.setattr(hub.bundled, "BUNDLED", folder)
+    assert DeblurGenerator.from_pretrained("tiny").crisp == "tiny-gan"
+    assert DeblurGenerator.from_pretrained("tiny-gan").crisp is None
+    assert DeblurGenerator.from_pretrained(folder / "tiny").crisp is None
+    assert DeblurGenerator.from_pretrained("tiny", crisp=partners[0]).crisp == partners[0]
+
+
+@pytest.mark.parametrize("name", WITH_PARTNERS)
+def test_a_bundled_model_gets_crisper_step_by_step(name):
+    """Edges get stronger all the way, which two unrelated sets of weights would not give."""
+    with Image.open(Path(__file__).parents[1] / "space" / "examples" / "coffee.jpg") as photo:
+        pixels = np.asarray(photo.convert("RGB"))[:256, :256]
+    generator = DeblurGenerator.from_pretrained(name, device="cpu")
+    restored = [generator.deblur(pixels, crispness=share).astype(float) for share in (0.0, 0.5, 1.0)]
+    strength = [np.abs(np.diff(picture, axis=1)).mean() for picture in restored]
+    assert strength == sorted(strength) and strength[2] > 1.02 * strength[0]
+
+
+def test_there_is_a_bundled_model_with_a_partner():
+    assert hub.DEFAULT_MODEL in WITH_PARTNERS

@@ -1,0 +1,127 @@
+"""The ablation: rows trained as anybody would train them, scored by hand again, and written between the marks."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deblur_hub import DeblurGenerator
+from deblur_hub.datasets import find_pairs
+from deblur_hub.evaluation import evaluate
+from tests.train.tiny_runs import TINY, make_pairs
+from train import ablation
+from train.ablation import BEGIN, END, main, read_plans
+from train.recipe import load_recipe
+
+PLAN = """
+[[tables]]
+name = "losses"
+title = "Losses"
+about = "Of the same network."
+steps = 4
+recipe = "compact"
+changes = {tiny}
+[[tables.rows]]
+name = "pixel"
+title = "L1 alone"
+[[tables.rows]]
+name = "bce"
+title = "BCE and L1"
+changes = ["loss.adversarial.weight=1", "loss.adversarial.loss=bce", "loss.adversarial.critic=bce-patchgan",
+    "loss.adversarial.options={{width=4}}", "loss.adversarial.critic_steps=1"]
+[[tables.rows]]
+name = "dead"
+title = "a critic that cannot tell"
+changes = ["loss.adversarial.weight=1", "loss.adversarial.loss=wasserstein", "loss.adversarial.critic=keras",
+    "loss.adversarial.options={{side=32,width=4}}", "loss.adversarial.critic_steps=3", "loss.adversarial.lr=10"]
+"""
+
+
+@pytest.fixture
+def plan(tmp_path) -> Path:
+    """Three rows of tiny runs."""
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN.format(tiny=json.dumps([*TINY, "validation.every=2"])))
+    return path
+
+
+@pytest.fixture
+def run(plan, pictures, tmp_path):
+    """Runs the ablation: run("--row", "pixel") -> exit code; its files lie below tmp_path."""
+    make_pairs(tmp_path / "pairs", 2, seed=80)
+    (tmp_path / "README.md").write_text(f"Before.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n")
+
+    def start(*options: str, text: str = "README.md") -> int:
+        places = {"data": pictures, "pairs": tmp_path / "pairs", "output": tmp_path / "runs", "plan": plan}
+        places |= {"cache": tmp_path / "cache", "table": tmp_path / text}
+        return main([part for name, path in places.items() for part in (f"--{name}", str(path))] + list(options))
+
+    return start
+
+
+@pytest.mark.slow
+def test_rows_are_trained_scored_and_written_between_the_marks(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert run() == 0
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("Before.\n\n") and text.endswith("\n\nAfter.\n") and "old" not in text
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [line.split("|")[1].strip() for line in lines[1:]] == [
+        "blurry input",
+        "L1 alone",
+        "BCE and L1",
+        "a critic that cannot tell",
+    ]
+    assert [line.split("|")[9].split("(")[0].strip() for line in lines[2:]] == ["none", "alive", "saturated"]
+    model = DeblurGenerator.from_pretrained(tmp_path / "runs/pixel/last", device="cpu")
+    again = evaluate(model, tmp_path / "pairs", metrics=("features",), precision="float32")
+    kept = json.loads((tmp_path / "runs/pixel/ablation.json").read_text())
+    for name, column in (("psnr", "psnr"), ("ssim", "ssim"), ("features", "features")):
+        assert kept[name] == pytest.approx(again.mean(column), abs=1e-5)
+        assert kept[f"blurred_{name}"] == pytest.approx(again.mean(f"blurred_{column}"), abs=1e-5)
+    assert f"{again.mean('psnr'):.2f} dB" in lines[2] and f"{again.mean('blurred_psnr'):.2f} dB" in lines[1]
+    assert (tmp_path / "ablation-losses.png").read_bytes().startswith(b"\x89PNG")
+
+    capsys.readouterr()
+    monkeypatch.setattr(ablation, "train_row", lambda *_: pytest.fail("trained again"))
+    assert run() == 0 and capsys.readouterr().out.count("is there already") == 3
+
+
+@pytest.mark.slow
+def test_one_row_alone_makes_a_table_of_one(run, tmp_path):
+    assert run("--row", "pixel", "--steps", "2") == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "`--row pixel`" in text and "BCE" not in text and "2 steps a row" in text
+
+
+def test_mistakes_get_one_sentence(run, tmp_path, capsys):
+    assert run("--row", "pixle") == 2
+    assert "no such row (did you mean 'pixel'?)" in capsys.readouterr().err
+    (tmp_path / "bare.md").write_text("nothing")
+    assert run("--row", "pixel", "--data", str(tmp_path / "nowhere")) == 2
+    assert "row 'pixel' was not trained" in capsys.readouterr().err
+    assert (tmp_path / "README.md").read_text().count("old") == 1
+
+
+def test_every_row_of_ours_is_a_recipe_that_holds_and_no_two_are_alike():
+    tables, plans = read_plans(ablation.HERE / "ablation.toml")
+    assert len({plan.name for plan in plans}) == len(plans) and {plan.table for plan in plans} == {
+        table["name"] for table in tables
+    }
+    recipes = [load_recipe(plan.recipe, list(plan.changes)) for plan in plans]
+    for table in tables:
+        own = [recipe for recipe, plan in zip(recipes, plans, strict=True) if plan.table == table["name"]]
+        kept = [recipe.as_dict() for recipe in own]
+        alike = {"networks": ("optimizer", "schedule", "loss"), "losses": ("optimizer", "schedule", "data", "network")}
+        for key in alike[table["name"]]:
+            assert all(one[key] == kept[0][key] for one in kept), key
+        assert all(one != other for number, one in enumerate(kept) for other in kept[:number])
+
+
+def test_the_pairs_are_part_of_what_a_row_is_known_by(plan, tmp_path):
+    make_pairs(tmp_path / "one", 2, seed=1)
+    make_pairs(tmp_path / "two", 3, seed=1)
+    first = read_plans(plan)[1][0]
+    keys = {ablation.key_of(first, find_pairs(tmp_path / name)) for name in ("one", "two")}
+    keys.add(ablation.key_of(read_plans(plan, steps=9)[1][0], find_pairs(tmp_path / "one")))
+    assert len(keys) == 3

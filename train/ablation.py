@@ -1,0 +1,278 @@
+"""The ablation tables: trains the rows of `ablation.toml`, scores them, and writes train/README.md.
+
+    python train/ablation.py --data DATA --pairs PAIRS                 all rows
+    python train/ablation.py --data DATA --pairs PAIRS --row pixel     one of them
+
+DATA is a data folder as `train/` takes it, PAIRS holds the pairs to score on in blur/ and sharp/. A row that is there
+already, of the same settings and pictures, is not trained again; one that was interrupted goes on. The tables between
+the marks of train/README.md and the figures beside it are made of all rows that are there.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+
+from deblur_hub import DeblurGenerator
+from deblur_hub.datasets import Pair, find_pairs
+from deblur_hub.errors import DeblurHubError, did_you_mean
+from deblur_hub.evaluation.results import write_aside
+from deblur_hub.evaluation.tables import markdown
+from deblur_hub.metrics import feature_distance, psnr, ssim
+from deblur_hub.restoration import restore
+from train.curves import compare, read_scalars
+from train.recipe import RecipeError
+from train.validation import load, to_8_bits
+
+HERE = Path(__file__).resolve().parent
+BEGIN, END = "<!-- ablation: made by `make ablation`, not by hand -->", "<!-- end of ablation -->"
+RESULT = "ablation.json"
+SATURATED = 1e-6  # slope of the critic's score by the picture, below which it teaches nothing; as in `alarms`
+LAST = 3  # lines of a log of which the critic's state at the end is judged
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One row: what to train, from what, and how it is scored.
+
+    Attributes:
+        name, title: of the row, for the shell and for people.
+        table: the name of its table.
+        recipe, changes: as `--recipe` and `--set` take them.
+        steps: of training.
+        start: a model's name whose weights it begins with; "" for fresh ones.
+        resize: (width, height) to which pairs are made for scoring; () for none.
+    """
+
+    name: str
+    title: str
+    table: str
+    recipe: str
+    changes: tuple[str, ...]
+    steps: int
+    start: str = ""
+    resize: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a row: means over the pairs, and of the run's log the time and the critic at its end."""
+
+    key: str  # of the plan and the pictures
+    psnr: float
+    ssim: float
+    features: float
+    blurred_psnr: float
+    blurred_ssim: float
+    blurred_features: float
+    parameters: int
+    steps: int
+    seconds: float
+    slope: float | None = field(default=None)
+    least_slope: float | None = field(default=None)
+
+    @property
+    def critic(self) -> str:
+        if self.slope is None:
+            return "none"
+        return "saturated" if self.slope < SATURATED else "alive"
+
+
+def read_plans(path: Path, steps: int = 0) -> tuple[list[dict], list[Plan]]:
+    """The tables of the file, and their rows; `steps` takes the place of theirs."""
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))["tables"]
+    plans = [
+        Plan(
+            row["name"],
+            row["title"],
+            table["name"],
+            table["recipe"],
+            (*table["changes"], *row.get("changes", ())),
+            steps or table["steps"],
+            table.get("start", ""),
+            tuple(table.get("resize", ())),
+        )
+        for table in tables
+        for row in table["rows"]
+    ]
+    return tables, plans
+
+
+def chosen(plans: list[Plan], names: list[str]) -> list[Plan]:
+    """The rows of these names, in the order of the file; all if none is named."""
+    known = [plan.name for plan in plans]
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"--row {name}: no such row{did_you_mean(name, known)}; there are {', '.join(known)}")
+    return [plan for plan in plans if plan.name in names or not names]
+
+
+def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
+    """Runs `train/` as anybody would, or goes on with what it left."""
+    command = [sys.executable, str(HERE), "--recipe", plan.recipe, "--data", str(options.data)]
+    command += ["--output", str(folder), "--steps", str(plan.steps)]
+    command += ["--cache", str(options.cache)] if options.cache else []
+    if any(change.startswith("loss.perceptual.weight") for change in plan.changes) and options.perceptual_weights:
+        command += ["--perceptual-weights", str(options.perceptual_weights)]
+    command += ["--init-from", plan.start] if plan.start else []
+    command += ["--resume"] if list(folder.glob("checkpoints/*")) else []
+    command += [part for change in plan.changes for part in ("--set", change)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(HERE.parent)}, check=False)
+    if done.returncode:
+        raise RecipeError(f"row '{plan.name}' was not trained, for the reason above; mend it and start again")
+
+
+def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome:
+    """Scores the moving average at the end of a run."""
+    generator = DeblurGenerator.from_pretrained(folder / "last", device="cpu")
+    rows = [scores(generator, pair, plan.resize) for pair in pairs]
+    mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    log = read_scalars(folder)
+    _, slopes = log.of("critic/slope")
+    return Outcome(
+        key,
+        **mean,
+        parameters=sum(parameter.numel() for parameter in generator.parameters()),
+        steps=plan.steps,
+        seconds=seconds_per_step(folder),
+        slope=float(np.median(slopes[-LAST:])) if len(slopes) else None,
+        least_slope=float(slopes.min()) if len(slopes) else None,
+    )
+
+
+def scores(generator: DeblurGenerator, pair: Pair, resize: tuple[int, ...]) -> dict[str, float]:
+    """PSNR, SSIM and feature distance of the restored picture, rounded to 8 bits, and of the blurred one."""
+    blurred, sharp = load(pair, resize)
+    restored = restore(generator.network, blurred, precision="float32")
+    restored, blurred, sharp = to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
+    measures = {"psnr": psnr, "ssim": ssim, "features": feature_distance}
+    return {
+        prefix + name: float(measure(picture, sharp))
+        for prefix, picture in (("", restored), ("blurred_", blurred))
+        for name, measure in measures.items()
+    }
+
+
+def seconds_per_step(folder: Path) -> float:
+    """The median over the lines of the log, which leaves validations out."""
+    steps, seconds = read_scalars(folder).of("time/seconds")
+    return float(np.median(np.diff(seconds) / np.diff(steps))) if len(steps) > 1 else float("nan")
+
+
+def key_of(plan: Plan, pairs: list[Pair]) -> str:
+    """Changes with whatever a row's numbers depend on, but for the code and the data folder."""
+    said = json.dumps([asdict(plan), [(pair.name, pair.blurred.stat().st_size) for pair in pairs]])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def read_outcome(folder: Path, key: str) -> Outcome | None:
+    """What an earlier call kept; None if there is none, or it is of other settings or pictures."""
+    try:
+        found = Outcome(**json.loads((folder / RESULT).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if found.key == key else None
+
+
+def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> str:
+    """A table of the rows that are there, with the command of each."""
+    rows = [plan for plan in plans if plan.table == table["name"] and plan.name in outcomes]
+    found = [outcomes[plan.name] for plan in rows]
+    first = found[0]
+    scores = [f"{first.blurred_psnr:.2f} dB", "", f"{first.blurred_ssim:.4f}", f"{first.blurred_features:.3f}"]
+    lines = [["blurry input", "", "", *scores, "", "", ""]]
+    for plan, one in zip(rows, found, strict=True):
+        lines.append(
+            [
+                plan.title,
+                f"{one.parameters / 1e6:.2f} M",
+                f"{one.seconds:.2f} s",
+                f"{one.psnr:.2f} dB",
+                f"{one.psnr - one.blurred_psnr:+.2f} dB",
+                f"{one.ssim:.4f}",
+                f"{one.features:.3f}",
+                f"{one.features / one.blurred_features - 1:+.1%}",
+                one.critic if one.slope is None else f"{one.critic} ({one.slope:.0e})",
+                f"`--row {plan.name}`",
+            ]
+        )
+    header = ["", "parameters", "a step", "PSNR", "gain", "SSIM", "features", "change", "critic (slope)", "command"]
+    hours = sum(one.seconds * one.steps for one in found) / 3600
+    facts = f"{first.steps} steps a row, {hours:.2f} hours of steps in all, on {torch.get_num_threads()} threads."
+    return "\n\n".join([f"### {table['title']}", table["about"].strip(), facts, markdown(header, lines)])
+
+
+def write_tables(target: Path, tables: list[dict], plans: list[Plan], outcomes: dict[str, Outcome]) -> None:
+    """Puts the tables between the marks of a text, whose rest stays."""
+    text = target.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise RecipeError(f"{target}: lacks the marks '{BEGIN}' and '{END}', each once; put them where the tables go")
+    parts = []
+    for table in tables:
+        if any(plan.table == table["name"] and plan.name in outcomes for plan in plans):
+            parts.append(table_text(table, plans, outcomes))
+            parts.append(f"![losses, PSNR and SSIM against the step](ablation-{table['name']}.png)")
+    before, _, rest = text.partition(BEGIN)
+    write_aside(target, before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    try:
+        tables, plans = read_plans(options.plan, options.steps)
+        pairs = find_pairs(options.pairs)
+        for plan in chosen(plans, options.row):
+            folder, key = options.output / plan.name, key_of(plan, pairs)
+            if read_outcome(folder, key):
+                print(f"{plan.name}: is there already")
+                continue
+            print(f"{plan.name}: {plan.title}", flush=True)
+            train_row(plan, options, folder)
+            outcome = outcome_of(plan, folder, pairs, key)
+            write_aside(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
+            print(f"{plan.name}: {outcome.psnr:.2f} dB (blurred: {outcome.blurred_psnr:.2f} dB)", flush=True)
+        found = {plan.name: read_outcome(options.output / plan.name, key_of(plan, pairs)) for plan in plans}
+        outcomes = {name: outcome for name, outcome in found.items() if outcome}
+        write_tables(options.table, tables, plans, outcomes)
+        for table in tables:
+            rows = [plan.name for plan in plans if plan.table == table["name"] and plan.name in outcomes]
+            if rows:
+                compare(
+                    [options.output / name for name in rows], options.table.parent / f"ablation-{table['name']}.png"
+                )
+    except DeblurHubError as mistake:
+        print(f"ablation: {mistake}", file=sys.stderr)
+        return 2
+    print(f"written: {options.table}")
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the pictures to train on")
+    parser.add_argument("--pairs", type=Path, required=True, help="pairs to score on, in blur/ and sharp/")
+    parser.add_argument("--output", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
+    parser.add_argument("--row", action="append", default=[], metavar="NAME", help="train this row alone; repeatable")
+    parser.add_argument("--steps", type=int, default=0, help="of each row, instead of the file's")
+    parser.add_argument("--cache", type=Path, help="folder for decoded pictures, as train/ takes it")
+    parser.add_argument(
+        "--perceptual-weights", type=Path, metavar="FILE", help="VGG19 as safetensors, as train/ takes it"
+    )
+    parser.add_argument("--plan", type=Path, default=HERE / "ablation.toml", help="the tables (train/ablation.toml)")
+    parser.add_argument("--table", type=Path, default=HERE / "README.md", help="where they go (train/README.md)")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
