@@ -31,6 +31,7 @@ from deblur_hub.evaluation.results import write_aside
 from deblur_hub.evaluation.tables import markdown
 from deblur_hub.metrics import feature_distance, psnr, ssim
 from deblur_hub.restoration import restore
+from train.__main__ import usable_cores
 from train.curves import compare, read_scalars
 from train.recipe import RecipeError
 from train.validation import load, to_8_bits
@@ -67,9 +68,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a row: means over the pairs, and of the run's log the time and the critic at its end."""
+    """What came of a row: means over the pairs, and of the run's log the time and the critic at its end.
 
-    key: str  # of the plan and the pictures
+    Attributes:
+        key: of the plan and the pictures.
+        seconds: of a step, on so many `cores`.
+        slope: of the critic's score by the picture at the end, None without a critic; `least_slope` is its lowest.
+    """
+
+    key: str
     psnr: float
     ssim: float
     features: float
@@ -79,6 +86,7 @@ class Outcome:
     parameters: int
     steps: int
     seconds: float
+    cores: int = 1
     slope: float | None = field(default=None)
     least_slope: float | None = field(default=None)
 
@@ -146,6 +154,7 @@ def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome
         parameters=sum(parameter.numel() for parameter in generator.parameters()),
         steps=plan.steps,
         seconds=seconds_per_step(folder),
+        cores=usable_cores(),
         slope=float(np.median(slopes[-LAST:])) if len(slopes) else None,
         least_slope=float(slopes.min()) if len(slopes) else None,
     )
@@ -209,7 +218,8 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
         )
     header = ["", "parameters", "a step", "PSNR", "gain", "SSIM", "features", "change", "critic (slope)", "command"]
     hours = sum(one.seconds * one.steps for one in found) / 3600
-    facts = f"{first.steps} steps a row, {hours:.2f} hours of steps in all, on {torch.get_num_threads()} threads."
+    cores = "a GPU" if torch.cuda.is_available() else f"{first.cores} core{'s' if first.cores > 1 else ''} of a CPU"
+    facts = f"{first.steps} steps a row, {hours:.2f} hours of steps in all, on {cores}."
     return "\n\n".join([f"### {table['title']}", table["about"].strip(), facts, markdown(header, lines)])
 
 
