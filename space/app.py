@@ -61,7 +61,6 @@ EXAMPLES = (
 ADVICE = {
     "compact": "Small and quick on any computer, true to the photo; its crispness can be set.",
     "compact-gan": "The crisp end of compact: firmer edges and textures, which may not be quite those of the scene.",
-    "deblurgan": "The network of 2018, for comparison: 25 times slower, and trained no longer than compact.",
 }
 
 

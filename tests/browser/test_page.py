@@ -230,6 +230,8 @@ def test_the_endpoint_takes_a_file_and_gives_a_file_of_the_same_size(address, ph
 
     assert Path(result).name == "client-deblurred.png"
     assert Image.open(result).size == photo.size
+    crisper = client.predict(handle_file(file), model="compact", crispness=0.5, api_name="/deblur")
+    assert not np.array_equal(np.asarray(Image.open(crisper)), np.asarray(Image.open(result)))
 
 
 def test_the_endpoint_answers_a_bad_file_with_the_sentence(address, tmp_path):

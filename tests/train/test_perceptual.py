@@ -360,7 +360,8 @@ def test_the_unit_distance_looks_at_what_features_are_there_and_not_at_how_stron
     assert unit_distance(*across) == pytest.approx(2, rel=1e-4)  # at right angles
     one, other = pictures(1), pictures(2)
     by_hand = [F.normalize(loss.describe(picture)["relu1_2"], dim=1) for picture in (one, other)]
-    assert loss(one, other) == pytest.approx(((by_hand[0] - by_hand[1]) ** 2).sum(dim=1).mean(), rel=1e-3)
+    by_hand = float((by_hand[0] - by_hand[1]).square().sum(dim=1).mean())
+    assert loss(one, other).item() == pytest.approx(by_hand, rel=1e-3)
     black = torch.full((1, 3, 32, 32), -1.0, requires_grad=True)
     loss(black, other[:1]).backward()
     assert torch.isfinite(black.grad).all()
