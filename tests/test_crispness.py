@@ -10,6 +10,8 @@ from PIL import Image
 
 from deblur_hub import DeblurGenerator, GeneratorConfig, ModelError, hub, list_models
 from deblur_hub.cli import main
+from deblur_hub.evaluation import Evaluation
+from deblur_hub.metrics import psnr
 from tests.conftest import TINY, awake
 
 WITH_PARTNERS = [name for name in list_models() if f"{name}-gan" in list_models()]
@@ -143,3 +145,21 @@ def test_a_bundled_model_gets_crisper_step_by_step(name):
 
 def test_there_is_a_bundled_model_with_a_partner():
     assert hub.DEFAULT_MODEL in WITH_PARTNERS
+
+
+def test_evaluation_scores_a_blend_as_it_restores(picture, tmp_path, capsys):
+    smeared = ((picture.astype(int) + np.roll(picture, 1, axis=1)) // 2).astype(np.uint8)
+    for folder, pixels in (("blur", smeared), ("sharp", picture)):
+        (tmp_path / "pairs" / folder).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "pairs" / folder / "1.png")
+    line = ["evaluate", hub.DEFAULT_MODEL, str(tmp_path / "pairs"), "--precision", "float32", "-q"]
+    assert main([*line, "--crispness", "0.5", "--output", str(tmp_path / "out")]) == 0
+    found = Evaluation.read(tmp_path / "out")
+    generator = DeblurGenerator.from_pretrained(device="cpu")
+    assert found.model == f"{hub.DEFAULT_MODEL} at crispness 0.5"
+    restored = generator.deblur(smeared, crispness=0.5, precision="float32")
+    assert found.mean("psnr") == pytest.approx(psnr(restored, picture), abs=0.01)
+    assert found.mean("psnr") != pytest.approx(psnr(generator.deblur(smeared), picture), abs=0.01)
+    capsys.readouterr()
+    assert main([*line[:1], "unsharp", *line[2:], "--crispness", "0.5"]) == 2
+    assert "unsharp: is no model" in capsys.readouterr().err

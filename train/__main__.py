@@ -51,7 +51,7 @@ from train.checkpoint import Checkpoints
 from train.checks import first_line
 from train.curves import METRICS, compare
 from train.estimate import dry_run
-from train.launch import lost_partner, make_accelerator, require_sound_launch
+from train.launch import lost_partner, make_accelerator, require_sound_launch, usable_cores
 from train.loop import train
 from train.publish import Publisher
 from train.recipe import Recipe, RecipeError, known_recipes, load_recipe
@@ -257,10 +257,6 @@ def keep_state(output: Path, folder: Path) -> int:
     size = sum(file.stat().st_size for file in files) / 1e6
     print(f"kept {path.name} in {len(files)} files of {folder}, {size:.1f} MB; --resume-from {folder} goes on from it")
     return 0
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def positive(text: str) -> int:

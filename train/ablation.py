@@ -31,8 +31,8 @@ from deblur_hub.evaluation.results import write_aside
 from deblur_hub.evaluation.tables import markdown
 from deblur_hub.metrics import feature_distance, psnr, ssim
 from deblur_hub.restoration import restore
-from train.__main__ import usable_cores
 from train.curves import compare, read_scalars
+from train.launch import usable_cores
 from train.recipe import RecipeError
 from train.validation import load, to_8_bits
 

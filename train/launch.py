@@ -123,3 +123,8 @@ def precision(wanted: str) -> str:
         return wanted
     fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if fast or (not torch.cuda.is_available() and has_fast_bfloat16()) else "no"
+
+
+def usable_cores() -> int:
+    """Those that this process may run on, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
