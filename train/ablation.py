@@ -212,11 +212,11 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
                 f"{one.ssim:.4f}",
                 f"{one.features:.3f}",
                 f"{one.features / one.blurred_features - 1:+.1%}",
-                one.critic if one.slope is None else f"{one.critic} ({one.slope:.0e})",
+                one.critic if one.slope is None else f"{one.critic} ({one.slope:.0e}, {one.least_slope:.0e})",
                 f"`--row {plan.name}`",
             ]
         )
-    header = ["", "parameters", "a step", "PSNR", "gain", "SSIM", "features", "change", "critic (slope)", "command"]
+    header = ["", "parameters", "a step", "PSNR", "gain", "SSIM", "features", "change", "critic (slope, least)", "command"]
     hours = sum(one.seconds * one.steps for one in found) / 3600
     cores = "a GPU" if torch.cuda.is_available() else f"{first.cores} core{'s' if first.cores > 1 else ''} of a CPU"
     facts = f"{first.steps} steps a row, {hours:.2f} hours of steps in all, on {cores}."
