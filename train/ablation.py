@@ -23,6 +23,7 @@ if not __package__:
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from deblur_hub import DeblurGenerator
 from deblur_hub.datasets import Pair, find_pairs
@@ -40,6 +41,7 @@ HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- ablation: made by `make ablation`, not by hand -->", "<!-- end of ablation -->"
 RESULT = "ablation.json"
 SATURATED = 1e-6  # slope of the critic's score by the picture, below which it teaches nothing; as in `alarms`
+BESIDE = 5  # frequencies that one is compared with
 LAST = 3  # lines of a log of which the critic's state at the end is judged
 
 
@@ -72,6 +74,7 @@ class Outcome:
 
     Attributes:
         key: of the plan and the pictures.
+        grid: see `grid_energy`.
         seconds: of a step, on so many `cores`.
         slope: of the critic's score by the picture at the end, None without a critic; `least_slope` is its lowest.
     """
@@ -83,6 +86,7 @@ class Outcome:
     blurred_psnr: float
     blurred_ssim: float
     blurred_features: float
+    grid: float
     parameters: int
     steps: int
     seconds: float
@@ -166,11 +170,30 @@ def scores(generator: DeblurGenerator, pair: Pair, resize: tuple[int, ...]) -> d
     restored = restore(generator.network, blurred, precision="float32")
     restored, blurred, sharp = to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
     measures = {"psnr": psnr, "ssim": ssim, "features": feature_distance}
-    return {
+    found = {
         prefix + name: float(measure(picture, sharp))
         for prefix, picture in (("", restored), ("blurred_", blurred))
         for name, measure in measures.items()
     }
+    return found | {"grid": grid_energy(restored - blurred)}
+
+
+def grid_energy(change: Tensor) -> float:
+    """How much stronger than frequencies beside them those are that a decoder's grid makes: 1 without a grid.
+
+    Transposed convolutions write some pixels more often than others, in a period of 2 pixels for each one, 2 and 4 for
+    two (Odena et al., Distill 2016, "Deconvolution and checkerboard artifacts").
+
+    Args:
+        change: (1, 3, H, W), what a generator adds to its input; W a multiple of 4.
+
+    Returns:
+        The energy along rows at 1/4 and 1/2 of a cycle a pixel as a multiple of the mean of five frequencies beside it,
+        the larger of the two.
+    """
+    energy = torch.fft.rfft(change.double().mean(dim=(0, 1)), dim=1).abs().square().mean(dim=0)
+    peaks = (change.shape[-1] // 4, change.shape[-1] // 2)
+    return max(float(energy[peak] / energy[peak - BESIDE - 1 : peak - 1].mean()) for peak in peaks)
 
 
 def seconds_per_step(folder: Path) -> float:
@@ -200,7 +223,7 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
     found = [outcomes[plan.name] for plan in rows]
     first = found[0]
     scores = [f"{first.blurred_psnr:.2f} dB", "", f"{first.blurred_ssim:.4f}", f"{first.blurred_features:.3f}"]
-    lines = [["blurry input", "", "", *scores, "", "", ""]]
+    lines = [["blurry input", "", "", *scores, "", "", "", ""]]
     for plan, one in zip(rows, found, strict=True):
         lines.append(
             [
@@ -212,11 +235,24 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
                 f"{one.ssim:.4f}",
                 f"{one.features:.3f}",
                 f"{one.features / one.blurred_features - 1:+.1%}",
+                f"{one.grid:.1f}",
                 one.critic if one.slope is None else f"{one.critic} ({one.slope:.0e}, {one.least_slope:.0e})",
                 f"`--row {plan.name}`",
             ]
         )
-    header = ["", "parameters", "a step", "PSNR", "gain", "SSIM", "features", "change", "critic (slope, least)", "command"]
+    header = [
+        "",
+        "parameters",
+        "a step",
+        "PSNR",
+        "gain",
+        "SSIM",
+        "features",
+        "change",
+        "grid",
+        "critic (slope, least)",
+        "command",
+    ]
     hours = sum(one.seconds * one.steps for one in found) / 3600
     cores = "a GPU" if torch.cuda.is_available() else f"{first.cores} core{'s' if first.cores > 1 else ''} of a CPU"
     facts = f"{first.steps} steps a row, {hours:.2f} hours of steps in all, on {cores}."

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from deblur_hub import DeblurGenerator
 from deblur_hub.datasets import find_pairs
@@ -72,7 +73,7 @@ def test_rows_are_trained_scored_and_written_between_the_marks(run, tmp_path, mo
         "BCE and L1",
         "a critic that cannot tell",
     ]
-    assert [line.split("|")[9].split("(")[0].strip() for line in lines[2:]] == ["none", "alive", "saturated"]
+    assert [line.split("|")[10].split("(")[0].strip() for line in lines[2:]] == ["none", "alive", "saturated"]
     model = DeblurGenerator.from_pretrained(tmp_path / "runs/pixel/last", device="cpu")
     again = evaluate(model, tmp_path / "pairs", metrics=("features",), precision="float32")
     kept = json.loads((tmp_path / "runs/pixel/ablation.json").read_text())
@@ -116,6 +117,17 @@ def test_every_row_of_ours_is_a_recipe_that_holds_and_no_two_are_alike():
         for key in alike[table["name"]]:
             assert all(one[key] == kept[0][key] for one in kept), key
         assert all(one != other for number, one in enumerate(kept) for other in kept[:number])
+
+
+def test_the_grid_of_a_decoder_is_told_from_what_is_no_grid():
+    noise = torch.randn(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    assert ablation.grid_energy(noise) < 3
+    for period in (2, 4):
+        striped = noise.clone()
+        striped[..., ::period] += 1
+        assert ablation.grid_energy(striped) > 20
+    smooth = torch.nn.functional.avg_pool2d(noise, 5, stride=1, padding=2)
+    assert ablation.grid_energy(smooth) < 5
 
 
 def test_the_pairs_are_part_of_what_a_row_is_known_by(plan, tmp_path):
