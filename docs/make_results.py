@@ -111,8 +111,8 @@ def pairs_section(runs: Runs) -> str:
 
 def crispness_section(runs: Runs) -> str:
     """What the default model gains and loses between itself and its crisp partner."""
-    command = f"deblur-hub evaluate {DEFAULT_MODEL} {{{{data}}}}/gopro --crispness {{crispness}} --metrics features"
-    commands = [f"{command.format(crispness=crispness)} --precision float32" for crispness in CRISPNESS]
+    command = f"deblur-hub evaluate {DEFAULT_MODEL} {{data}}/gopro --metrics features --precision float32 --crispness"
+    commands = [f"{command} {crispness}" for crispness in CRISPNESS]
     lines = []
     for crispness, command in zip(CRISPNESS, commands, strict=True):
         found = runs.evaluation(command)

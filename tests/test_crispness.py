@@ -116,9 +116,9 @@ def test_the_shell_blends_as_python_does(partners, picture, tmp_path, capsys, mo
     )
     assert main([*line, "--overwrite", "--crispness", "0.5"]) == 2
     assert "plain: has no crisp partner" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main([*line, "--crispness", "2"])
-    assert "'2' is not a number from 0 to 1" in capsys.readouterr().err
+    for share in ("2", "-1", "nan"):
+        assert main([*line, "--overwrite", f"--crispness={share}"]) == 2
+        assert f"crispness {share} is not between 0" in capsys.readouterr().err
 
 
 def test_only_a_bundled_model_finds_a_partner_by_its_name(partners, tmp_path, monkeypatch):

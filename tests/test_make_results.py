@@ -48,7 +48,9 @@ def test_its_sections_hold_what_was_measured_and_the_commands_that_did(page, dat
     assert "GoPro test pairs" not in text  # another set does not go by the name of the one that is described
     assert str(tmp_path) not in text
     crispness = page.crispness_section(runs)
-    assert "    deblur-hub evaluate compact eval/gopro --crispness 0.5 --metrics features" in crispness
+    assert (
+        "    deblur-hub evaluate compact eval/gopro --metrics features --precision float32 --crispness 0.5" in crispness
+    )
     rows = [line.split("|") for line in crispness.splitlines() if line.startswith("| ")]
     assert [row[1].strip() for row in rows] == ["crispness", "0", "0.25", "0.5", "0.75", "1"]
     ends = [next(line for line in table_of(text) if f"| {name} " in line) for name in ("compact", "compact-gan")]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deblur_hub import list_models
 from deblur_hub.cli import main, parser
 
 ROOT = Path(__file__).parents[1]
@@ -80,10 +81,11 @@ def test_its_links_and_pictures_exist():
         assert (ROOT / link).exists(), link
 
 
-def test_its_scores_are_those_of_the_bundled_models_card():
-    (row,) = [line for line in TEXT.splitlines() if line.startswith("| `compact`")]
+@pytest.mark.parametrize("name", list_models())
+def test_its_scores_are_those_of_the_bundled_models_card(name):
+    (row,) = [line for line in TEXT.splitlines() if line.startswith(f"| `{name}`") and "bundled" in line]
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
-    card = (ROOT / "deblur_hub/weights/compact/README.md").read_text()
+    card = (ROOT / f"deblur_hub/weights/{name}/README.md").read_text()
     (mean,) = [line for line in card.splitlines() if line.startswith("| **mean**")]
     blurred_psnr, psnr, _, blurred_ssim, ssim = (cell.strip() for cell in mean.split("|")[2:-1])
     assert cells[3:6] == [psnr, ssim, f"{blurred_psnr}, {blurred_ssim}"]

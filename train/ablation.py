@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 if not __package__:
@@ -28,19 +28,19 @@ from torch import Tensor
 from deblur_hub import DeblurGenerator
 from deblur_hub.datasets import Pair, find_pairs
 from deblur_hub.errors import DeblurHubError, did_you_mean
+from deblur_hub.evaluation import to_8_bits
 from deblur_hub.evaluation.results import write_aside
 from deblur_hub.evaluation.tables import markdown
 from deblur_hub.metrics import feature_distance, psnr, ssim
 from deblur_hub.restoration import restore
 from train.curves import compare, read_scalars
 from train.launch import usable_cores
-from train.recipe import RecipeError
-from train.validation import load, to_8_bits
+from train.recipe import Alarms, Recipe, RecipeError, load_recipe
+from train.validation import load
 
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- ablation: made by `make ablation`, not by hand -->", "<!-- end of ablation -->"
 RESULT = "ablation.json"
-SATURATED = 1e-6  # slope of the critic's score by the picture, below which it teaches nothing; as in `alarms`
 BESIDE = 5  # frequencies that one is compared with
 LAST = 3  # lines of a log of which the critic's state at the end is judged
 
@@ -55,7 +55,6 @@ class Plan:
         recipe, changes: as `--recipe` and `--set` take them.
         steps: of training.
         start: a model's name whose weights it begins with; "" for fresh ones.
-        resize: (width, height) to which pairs are made for scoring; () for none.
     """
 
     name: str
@@ -65,7 +64,10 @@ class Plan:
     changes: tuple[str, ...]
     steps: int
     start: str = ""
-    resize: tuple[int, ...] = ()
+
+    def resolved(self) -> Recipe:
+        """The recipe with its changes; pairs are scored at the size that it makes of pictures."""
+        return load_recipe(self.recipe, list(self.changes))
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,15 @@ class Outcome:
     parameters: int
     steps: int
     seconds: float
-    cores: int = 1
-    slope: float | None = field(default=None)
-    least_slope: float | None = field(default=None)
+    cores: int
+    slope: float | None = None
+    least_slope: float | None = None
 
     @property
     def critic(self) -> str:
         if self.slope is None:
             return "none"
-        return "saturated" if self.slope < SATURATED else "alive"
+        return "saturated" if self.slope < Alarms().least_slope else "alive"
 
 
 def read_plans(path: Path, steps: int = 0) -> tuple[list[dict], list[Plan]]:
@@ -113,7 +115,6 @@ def read_plans(path: Path, steps: int = 0) -> tuple[list[dict], list[Plan]]:
             (*table["changes"], *row.get("changes", ())),
             steps or table["steps"],
             table.get("start", ""),
-            tuple(table.get("resize", ())),
         )
         for table in tables
         for row in table["rows"]
@@ -135,7 +136,7 @@ def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
     command = [sys.executable, str(HERE), "--recipe", plan.recipe, "--data", str(options.data)]
     command += ["--output", str(folder), "--steps", str(plan.steps)]
     command += ["--cache", str(options.cache)] if options.cache else []
-    if any(change.startswith("loss.perceptual.weight") for change in plan.changes) and options.perceptual_weights:
+    if plan.resolved().loss.perceptual.weight and options.perceptual_weights:
         command += ["--perceptual-weights", str(options.perceptual_weights)]
     command += ["--init-from", plan.start] if plan.start else []
     command += ["--resume"] if list(folder.glob("checkpoints/*")) else []
@@ -148,7 +149,8 @@ def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
 def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome:
     """Scores the moving average at the end of a run."""
     generator = DeblurGenerator.from_pretrained(folder / "last", device="cpu")
-    rows = [scores(generator, pair, plan.resize) for pair in pairs]
+    resize = plan.resolved().data.resize
+    rows = [scores(generator, pair, resize) for pair in pairs]
     mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     log = read_scalars(folder)
     _, slopes = log.of("critic/slope")
@@ -259,11 +261,20 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
     return "\n\n".join([f"### {table['title']}", table["about"].strip(), facts, markdown(header, lines)])
 
 
-def write_tables(target: Path, tables: list[dict], plans: list[Plan], outcomes: dict[str, Outcome]) -> None:
-    """Puts the tables between the marks of a text, whose rest stays."""
-    text = target.read_text(encoding="utf-8")
+def marked(target: Path) -> str:
+    """The text that tables go into; raises `RecipeError` if it has no place for them."""
+    try:
+        text = target.read_text(encoding="utf-8")
+    except OSError as reason:
+        raise RecipeError(f"{target}: cannot be read ({reason.strerror}); name another --table") from None
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise RecipeError(f"{target}: lacks the marks '{BEGIN}' and '{END}', each once; put them where the tables go")
+    return text
+
+
+def write_tables(target: Path, tables: list[dict], plans: list[Plan], outcomes: dict[str, Outcome]) -> None:
+    """Puts the tables between the marks of a text, whose rest stays."""
+    text = marked(target)
     parts = []
     for table in tables:
         if any(plan.table == table["name"] and plan.name in outcomes for plan in plans):
@@ -278,6 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         tables, plans = read_plans(options.plan, options.steps)
         pairs = find_pairs(options.pairs)
+        marked(options.table)  # better known before the hours of training
         for plan in chosen(plans, options.row):
             folder, key = options.output / plan.name, key_of(plan, pairs)
             if read_outcome(folder, key):

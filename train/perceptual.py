@@ -113,11 +113,9 @@ def unit_distance(found: Tensor, wanted: Tensor) -> Tensor:
     LPIPS before anything is learned (Zhang et al., CVPR 2018, eq. 1 with w = 1): it asks which features are there, not
     how strong they are, so that pale textures count as much as hard edges.
     """
-    return (unit(found) - unit(wanted)).square().sum(dim=1).mean()
-
-
-def unit(features: Tensor) -> Tensor:
-    return features * (features.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt()
+    # Vectors shorter than this are left shorter than 1: their gradient would have no bound.
+    found, wanted = (F.normalize(features, eps=1e-4) for features in (found, wanted))
+    return (found - wanted).square().sum(dim=1).mean()
 
 
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         help="a folder, or for one photo a file (default: photo-deblurred.jpg beside photo.jpg)",
     )
     add_model(deblur)
-    add_crispness(deblur)
+    shell.add_crispness(deblur)
     deblur.add_argument(
         "--format", choices=("png", "jpg", "tif", "webp"), help="of what is written (default: as it came)"
     )
@@ -103,13 +103,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--to", type=Path, default=Path("deblur_hub/weights"), help="folder of released models (%(default)s)"
     )
-    made.add_argument(
-        "--metrics",
-        type=lambda text: tuple(filter(None, text.split(","))),
-        default=(),
-        metavar="NAME,...",
-        help="for its card, beside PSNR and the SSIMs: such as features",
-    )
+    shell.add_metrics(made)
     made.add_argument("--training", default="", help="how it was trained, for its card")
     add_about(made)
 
@@ -170,19 +164,6 @@ def add_model(made: argparse.ArgumentParser) -> None:
     made.add_argument("--model", help="a bundled model, a folder, or a hub repository owner/name (default: compact)")
 
 
-def add_crispness(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "--crispness",
-        type=share,
-        default=0.0,
-        metavar="SHARE",
-        help="from 0, true to the photo, to 1, crisp: the share of the model's crisp partner (%(default)s)",
-    )
-    made.add_argument(
-        "--crisp-model", metavar="MODEL", help="the crisp partner of a model of your own (default: the bundled one's)"
-    )
-
-
 def size(text: str) -> tuple[int, int]:
     width, cross, height = text.lower().partition("x")
     if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
@@ -192,16 +173,6 @@ def size(text: str) -> tuple[int, int]:
 
 def photo(text: str) -> Path | tuple[int, int]:
     return Path(text) if Path(text).is_file() else size(text)
-
-
-def share(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
-    return number
 
 
 def tile(text: str) -> int:

@@ -243,14 +243,14 @@ def score_pictures(
     return evaluation
 
 
-def load_model(name: str, device: str | None = None, *, crispness: float = 0.0) -> Restorer:
-    """A baseline by its name, or a generator as `DeblurGenerator.from_pretrained` finds it, of that crispness.
+def load_model(name: str, device: str | None = None, *, crispness: float = 0.0, crisp: str | None = None) -> Restorer:
+    """A baseline by its name, or a generator as `DeblurGenerator.from_pretrained` finds it, that crisp (0 to 1).
 
     Raises:
         ModelError: if it cannot be found, or is not to be had that crisp.
     """
     if name not in BASELINES:
-        return DeblurGenerator.from_pretrained(name, device=device).with_crispness(crispness)
+        return DeblurGenerator.from_pretrained(name, device=device, crisp=crisp).with_crispness(crispness)
     if crispness:
         raise ModelError(f"{name}: is no model, and has no crisp partner; leave the crispness at 0")
     return BASELINES[name]

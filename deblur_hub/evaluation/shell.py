@@ -76,9 +76,7 @@ def evaluate_arguments(made: argparse.ArgumentParser) -> None:
         default=False,
         help="print what papers and reports published, and what may stand beside what",
     )
-    made.add_argument(
-        "--crispness", type=float, default=0.0, metavar="SHARE", help="of the model, from 0 to 1 (%(default)s)"
-    )
+    add_crispness(made)
     add_protocol(made)
     made.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write results.json there, and the rows as they come"
@@ -114,12 +112,29 @@ def score_arguments(made: argparse.ArgumentParser) -> None:
 def add_protocol(made: argparse.ArgumentParser) -> None:
     made.add_argument("--protocol", metavar="NAME", help=f"{', '.join(PROTOCOLS)} (default: pairs)")
     made.add_argument("--blur", choices=tuple(BLUR_FOLDERS), help="which of GoPro's blurred pictures (linear)")
+    add_metrics(made)
+
+
+def add_metrics(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--metrics",
         type=lambda text: tuple(filter(None, text.split(","))),
         default=(),
         metavar="NAME,...",
         help=f"beside {', '.join(DEFAULT_METRICS)}: {', '.join(sorted(METRICS.keys() - set(DEFAULT_METRICS)))}",
+    )
+
+
+def add_crispness(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--crispness",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="from 0, true to the photo, to 1, crisp: the share of the model's crisp partner (%(default)s)",
+    )
+    made.add_argument(
+        "--crisp-model", metavar="MODEL", help="the crisp partner of a model of your own (default: the bundled one's)"
     )
 
 
@@ -144,7 +159,8 @@ def evaluate_on(options: argparse.Namespace, processes: Processes, program: str)
     material = processes.agreed(lambda: chosen_material(options))
     if options.save and options.output is None:
         raise DatasetError("--save writes the restored pictures into the output folder; give --output as well")
-    model = load_model(options.model, processes.device(options.device), crispness=options.crispness)
+    device = processes.device(options.device)
+    model = load_model(options.model, device, crispness=options.crispness, crisp=options.crisp_model)
     with ExitStack() as stack:
         output, save = options.output, options.save
         if options.html and not save:  # the page shows restored pictures

@@ -52,13 +52,10 @@ def feature_distance(restored: Pictures, sharp: Pictures, *, data_range: float |
     network = feature_network().to(x.device)
     with torch.inference_mode():
         pairs = zip(*(network((picture * (2 / data_range) - 1).float()) for picture in (x, y)), strict=True)
-        distances = [(unit(one) - unit(other)).square().sum(dim=1).mean(dim=(1, 2)) for one, other in pairs]
+        distances = [
+            (F.normalize(one) - F.normalize(other)).square().sum(dim=1).mean(dim=(1, 2)) for one, other in pairs
+        ]
     return answer(torch.stack(distances).double().sum(dim=0))
-
-
-def unit(features: Tensor) -> Tensor:
-    """Each pixel's features, scaled to length 1."""
-    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
 
 
 class Lite0(nn.Module):

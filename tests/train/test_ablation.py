@@ -99,6 +99,9 @@ def test_mistakes_get_one_sentence(run, tmp_path, capsys):
     assert run("--row", "pixle") == 2
     assert "no such row (did you mean 'pixel'?)" in capsys.readouterr().err
     (tmp_path / "bare.md").write_text("nothing")
+    for text, fault in (("bare.md", "lacks the marks"), ("none.md", "cannot be read")):
+        assert run("--row", "pixel", text=text) == 2
+        assert fault in capsys.readouterr().err and not (tmp_path / "runs").exists()  # before anything is trained
     assert run("--row", "pixel", "--data", str(tmp_path / "nowhere")) == 2
     assert "row 'pixel' was not trained" in capsys.readouterr().err
     assert (tmp_path / "README.md").read_text().count("old") == 1
