@@ -17,6 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from deblur_hub.metrics import (
     MetricError,
     cw_ssim,
+    edge_strength,
     feature_distance,
     features,
     lpips,
@@ -399,6 +400,29 @@ def test_without_its_package_or_its_weights_lpips_says_so_in_a_sentence(lpips_pa
 
 def photograph() -> np.ndarray:
     return data.chelsea()[20:180, 100:260]
+
+
+def test_the_edge_strength_is_a_share_of_the_sharp_pictures_and_falls_with_blur():
+    sharp = photograph()
+    faded = sharp / 2 / 255
+    assert edge_strength(sharp, sharp) == 1
+    assert edge_strength(faded, sharp / 255) == pytest.approx(0.5)
+    assert edge_strength(1 - faded, sharp / 255) == pytest.approx(0.5)
+    blurred = [np.asarray(Image.fromarray(sharp).filter(ImageFilter.GaussianBlur(radius))) for radius in (1, 2, 4)]
+    strengths = [edge_strength(picture, sharp) for picture in blurred]
+    assert 1 > strengths[0] > strengths[1] > strengths[2] > 0
+    assert edge_strength(worse(sharp), sharp / 255) > edge_strength(blurred[2], sharp)  # noise counts, too
+    steps = [
+        sum(np.abs(np.diff(picture.astype(int), axis=axis)).sum() for axis in (0, 1)) for picture in (blurred[0], sharp)
+    ]
+    assert strengths[0] == pytest.approx(steps[0] / steps[1])
+
+
+def test_the_edge_strength_of_a_batch_is_that_of_its_pictures_and_needs_no_edges():
+    flat, edge = torch.full((1, 3, 4, 6), 0.5), torch.rand(1, 3, 4, 6)
+    found = edge_strength(torch.cat([flat, edge, flat, edge]), torch.cat([flat, flat, edge, edge]))
+    assert found.tolist() == [1, float("inf"), 0, 1]
+    assert edge_strength(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1, 3), np.uint8)) == 1
 
 
 def test_the_feature_distance_is_nought_for_equal_pictures_and_grows_with_blur():

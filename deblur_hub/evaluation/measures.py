@@ -47,6 +47,7 @@ METRICS: dict[str, Measure] = {
     "ssim_y": Measure("SSIM of luma", metrics.ssim_y, smallest=11),
     "lpips": Measure("LPIPS", metrics.lpips, kept=5, better=-1, smallest=32),
     "features": Measure("feature distance", metrics.feature_distance, kept=5, better=-1, smallest=16),
+    "edges": Measure("edge strength", metrics.edge_strength, digits=3),
 }
 DEFAULT_METRICS = ("psnr", "ssim", "ssim_matlab")
 UNALIGNED = "_unaligned"  # behind the name of a column: of the pictures as they are, under a protocol that aligns them

@@ -61,7 +61,7 @@ class Protocol:
         return (
             ("psnr", "ssim")
             if self.align
-            else ("psnr", "ssim", "ssim_matlab", "cw_ssim", "psnr_y", "ssim_y", "lpips", "features")
+            else ("psnr", "ssim", "ssim_matlab", "cw_ssim", "psnr_y", "ssim_y", "lpips", "features", "edges")
         )
 
 

@@ -12,12 +12,25 @@ batch by itself. `data_range`, from black to white, is 1 for floats and 255 for 
 `psnr_y`, `ssim_y`      of the luma, as super-resolution prints them
 `lpips`                 if the package and its weights are there
 `feature_distance`      of a classifier that no loss in `train/` uses; if the package with its weights is there
+`edge_strength`         as a share of the sharp picture's: crispness, right or wrong
 """
 
+from .edges import edge_strength
 from .features import feature_distance
 from .perceptual import MetricError, lpips
 from .pixels import psnr, psnr_y
 from .similarity import ssim, ssim_matlab, ssim_y
 from .wavelet import cw_ssim
 
-__all__ = ["MetricError", "cw_ssim", "feature_distance", "lpips", "psnr", "psnr_y", "ssim", "ssim_matlab", "ssim_y"]
+__all__ = [
+    "MetricError",
+    "cw_ssim",
+    "edge_strength",
+    "feature_distance",
+    "lpips",
+    "psnr",
+    "psnr_y",
+    "ssim",
+    "ssim_matlab",
+    "ssim_y",
+]
