@@ -61,7 +61,7 @@ def shown(*commands: str) -> str:
 
 def pairs_section(runs: Runs) -> str:
     systems = [*BASELINES, *list_models()]
-    command = "deblur-hub evaluate {model} {{data}}/gopro --metrics features --precision float32"
+    command = "deblur-hub evaluate {model} {{data}}/gopro --metrics features,edges --precision float32"
     found = {name: runs.evaluation(command.format(model=name)) for name in systems}
     first = next(iter(found.values()))
     told = read_about(ROOT / "docs" / "cards" / f"{list_models()[0]}.toml").pairs
@@ -78,17 +78,19 @@ def pairs_section(runs: Runs) -> str:
                 f"{evaluation.mean('ssim'):.4f}",
                 f"{evaluation.mean('ssim_matlab'):.4f}",
                 f"{evaluation.mean('features'):.3f}",
+                f"{evaluation.mean('edges'):.3f}",
                 f"{evaluation.seconds_per_picture():.2f}",
             ]
         )
-    header = ["", "PSNR", "gain", "least gain", "SSIM", "SSIM (MATLAB)", "features", "seconds"]
+    header = ["", "PSNR", "gain", "least gain", "SSIM", "SSIM (MATLAB)", "features", "edges", "seconds"]
     parts = [
         "## Pairs",
         f"{told.title if same else f'{len(first.rows)} pairs'}. Protocol `{first.settings.protocol}`: "
         f"{first.title}; RGB, rounded to 8 bits, mean of the per-picture values. Fingerprint of the set: "
         f"`{first.settings.fingerprint[:16]}`. An indication, not a benchmark: these numbers stand beside nothing but "
         "scores of the same pictures under the same protocol. Features: the distance of those of EfficientNet-Lite0, "
-        "with which nothing here was trained; less is better.",
+        "with which nothing here was trained; less is better. Edges: the mean step between neighbouring pixels "
+        "as a share of the sharp picture's, right or wrong.",
         markdown(header, lines),
         shown(*(command.format(model=name) for name in systems)),
     ]
@@ -111,7 +113,9 @@ def pairs_section(runs: Runs) -> str:
 
 def crispness_section(runs: Runs) -> str:
     """What the default model gains and loses between itself and its crisp partner."""
-    command = f"deblur-hub evaluate {DEFAULT_MODEL} {{data}}/gopro --metrics features --precision float32 --crispness"
+    command = (
+        f"deblur-hub evaluate {DEFAULT_MODEL} {{data}}/gopro --metrics features,edges --precision float32 --crispness"
+    )
     commands = [f"{command} {crispness}" for crispness in CRISPNESS]
     lines = []
     for crispness, command in zip(CRISPNESS, commands, strict=True):
@@ -125,13 +129,14 @@ def crispness_section(runs: Runs) -> str:
                 f"{gain.min:+.2f} dB",
                 f"{found.mean('ssim'):.4f}",
                 f"{found.mean('features'):.3f}",
+                f"{found.mean('edges'):.3f}",
             ]
         )
     return "\n\n".join(
         [
             "## Crispness",
             f"`{DEFAULT_MODEL}`, its weights blended with those of `{DEFAULT_MODEL}{CRISP}`, on the same pairs.",
-            markdown(["crispness", "PSNR", "gain", "least gain", "SSIM", "features"], lines),
+            markdown(["crispness", "PSNR", "gain", "least gain", "SSIM", "features", "edges"], lines),
             shown(*commands),
         ]
     )

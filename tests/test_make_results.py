@@ -43,13 +43,14 @@ def test_its_sections_hold_what_was_measured_and_the_commands_that_did(page, dat
     table = [line for line in text.splitlines() if line.startswith("| blurry input")]
     assert len(table) == 1 and "+0.00 dB" in table[0]
     for name in list_models():
-        assert f"    deblur-hub evaluate {name} eval/gopro --metrics features --precision float32" in text
+        assert f"    deblur-hub evaluate {name} eval/gopro --metrics features,edges --precision float32" in text
         assert f"### {name}, picture by picture" in text
     assert "GoPro test pairs" not in text  # another set does not go by the name of the one that is described
     assert str(tmp_path) not in text
     crispness = page.crispness_section(runs)
     assert (
-        "    deblur-hub evaluate compact eval/gopro --metrics features --precision float32 --crispness 0.5" in crispness
+        "    deblur-hub evaluate compact eval/gopro --metrics features,edges --precision float32 --crispness 0.5"
+        in crispness
     )
     rows = [line.split("|") for line in crispness.splitlines() if line.startswith("| ")]
     assert [row[1].strip() for row in rows] == ["crispness", "0", "0.25", "0.5", "0.75", "1"]

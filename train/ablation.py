@@ -31,7 +31,7 @@ from deblur_hub.errors import DeblurHubError, did_you_mean
 from deblur_hub.evaluation import to_8_bits
 from deblur_hub.evaluation.results import write_aside
 from deblur_hub.evaluation.tables import markdown
-from deblur_hub.metrics import feature_distance, psnr, ssim
+from deblur_hub.metrics import edge_strength, feature_distance, psnr, ssim
 from deblur_hub.restoration import restore
 from train.curves import compare, read_scalars
 from train.launch import usable_cores
@@ -88,6 +88,8 @@ class Outcome:
     blurred_psnr: float
     blurred_ssim: float
     blurred_features: float
+    edges: float
+    blurred_edges: float
     grid: float
     parameters: int
     steps: int
@@ -167,11 +169,11 @@ def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome
 
 
 def scores(generator: DeblurGenerator, pair: Pair, resize: tuple[int, ...]) -> dict[str, float]:
-    """PSNR, SSIM and feature distance of the restored picture, rounded to 8 bits, and of the blurred one."""
+    """What is measured of the restored picture, rounded to 8 bits, and of the blurred one."""
     blurred, sharp = load(pair, resize)
     restored = restore(generator.network, blurred, precision="float32")
     restored, blurred, sharp = to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
-    measures = {"psnr": psnr, "ssim": ssim, "features": feature_distance}
+    measures = {"psnr": psnr, "ssim": ssim, "features": feature_distance, "edges": edge_strength}
     found = {
         prefix + name: float(measure(picture, sharp))
         for prefix, picture in (("", restored), ("blurred_", blurred))
@@ -224,8 +226,8 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
     rows = [plan for plan in plans if plan.table == table["name"] and plan.name in outcomes]
     found = [outcomes[plan.name] for plan in rows]
     first = found[0]
-    scores = [f"{first.blurred_psnr:.2f} dB", "", f"{first.blurred_ssim:.4f}", f"{first.blurred_features:.3f}"]
-    lines = [["blurry input", "", "", *scores, "", "", "", ""]]
+    scores = [f"{first.blurred_psnr:.2f} dB", "", f"{first.blurred_ssim:.4f}", f"{first.blurred_features:.3f}", ""]
+    lines = [["blurry input", "", "", *scores, f"{first.blurred_edges:.3f}", "", "", ""]]
     for plan, one in zip(rows, found, strict=True):
         lines.append(
             [
@@ -237,6 +239,7 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
                 f"{one.ssim:.4f}",
                 f"{one.features:.3f}",
                 f"{one.features / one.blurred_features - 1:+.1%}",
+                f"{one.edges:.3f}",
                 f"{one.grid:.1f}",
                 one.critic if one.slope is None else f"{one.critic} ({one.slope:.0e}, {one.least_slope:.0e})",
                 f"`--row {plan.name}`",
@@ -251,6 +254,7 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
         "SSIM",
         "features",
         "change",
+        "edges",
         "grid",
         "critic (slope, least)",
         "command",

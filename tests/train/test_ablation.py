@@ -73,13 +73,21 @@ def test_rows_are_trained_scored_and_written_between_the_marks(run, tmp_path, mo
         "BCE and L1",
         "a critic that cannot tell",
     ]
-    assert [line.split("|")[10].split("(")[0].strip() for line in lines[2:]] == ["none", "alive", "saturated"]
+    assert [line.split("|")[11].split("(")[0].strip() for line in lines[2:]] == ["none", "alive", "saturated"]
     model = DeblurGenerator.from_pretrained(tmp_path / "runs/pixel/last", device="cpu")
-    again = evaluate(model, tmp_path / "pairs", metrics=("features",), precision="float32")
+    again = evaluate(model, tmp_path / "pairs", metrics=("features", "edges"), precision="float32")
     kept = json.loads((tmp_path / "runs/pixel/ablation.json").read_text())
-    for name, column in (("psnr", "psnr"), ("ssim", "ssim"), ("features", "features")):
-        assert kept[name] == pytest.approx(again.mean(column), abs=1e-5)
-        assert kept[f"blurred_{name}"] == pytest.approx(again.mean(f"blurred_{column}"), abs=1e-5)
+    for name in (
+        "psnr",
+        "ssim",
+        "features",
+        "edges",
+        "blurred_psnr",
+        "blurred_ssim",
+        "blurred_features",
+        "blurred_edges",
+    ):
+        assert kept[name] == pytest.approx(again.mean(name), abs=1e-5)
     assert f"{again.mean('psnr'):.2f} dB" in lines[2] and f"{again.mean('blurred_psnr'):.2f} dB" in lines[1]
     assert (tmp_path / "ablation-losses.png").read_bytes().startswith(b"\x89PNG")
 
