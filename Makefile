@@ -20,11 +20,12 @@ lint: .venv/dev
 results: .venv/dev
 	$(BIN)/python docs/make_results.py $(DATA)
 
-# The tables of train/README.md: DATA holds train/, eval/gopro/ and weights/vgg19_to_conv3_1.safetensors.
+# The tables of train/README.md: DATA holds train/ and eval/gopro/; VGG19 from weights/ if it is there, else torchvision.
 ablation: DATA = data
+ablation: VGG19 = $(wildcard $(DATA)/weights/vgg19_to_conv3_1.safetensors)
 ablation: .venv/dev
 	$(BIN)/python train/ablation.py --data $(DATA)/train --pairs $(DATA)/eval/gopro \
-		--perceptual-weights $(DATA)/weights/vgg19_to_conv3_1.safetensors
+		$(if $(VGG19),--perceptual-weights $(VGG19))
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .config import GeneratorConfig
 from .errors import ModelError
+from .networks import build_options
 from .networks.base import Generator
 
 
@@ -29,10 +30,28 @@ def require_partners(plain: GeneratorConfig, crisp: GeneratorConfig, *, of: str,
     Raises:
         ModelError: naming both, if they do not.
     """
-    if (plain.architecture, plain.options) != (crisp.architecture, crisp.options):
+    if not same_network(plain, crisp):
         raise ModelError(
             f"{partner}: differs from {of} in its architecture or options, so that their weights cannot be blended; "
             f"take a model that was trained with --init-from {of}"
+        )
+
+
+def same_network(one: GeneratorConfig, other: GeneratorConfig) -> bool:
+    """Whether two configurations build the same network, however they spell its options."""
+    first, second = (build_options(config.architecture, config.options) for config in (one, other))
+    return one.architecture == other.architecture and first == second
+
+
+def require_use(crisp: object, crispness: float) -> None:
+    """That a partner which is named has a share in the result.
+
+    Raises:
+        ModelError: if it has none.
+    """
+    if crisp is not None and crispness == 0:
+        raise ModelError(
+            f"{crisp}: is to be the crisp partner, but the crispness is 0; add --crispness 0.5, or leave it out"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, cast, overload
+from typing import Any, BinaryIO, cast, overload
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class DeblurGenerator(nn.Module):
         self.config = config
         self.network = network if network is not None else build(config, config.name or config.architecture)
         self.crisp: str | os.PathLike[str] | None = None
+        self._access: dict[str, Any] = {}  # to the hub, as this one was fetched, for its partner
         self._partner: tuple[str | os.PathLike[str], dict[str, Tensor]] | None = None  # its weights, once needed
 
     def forward(self, blurred: Tensor) -> Tensor | list[Tensor]:
@@ -176,10 +177,10 @@ class DeblurGenerator(nn.Module):
             name = self.config.name or self.config.architecture
             raise ModelError(
                 f"{name}: has no crisp partner to blend with; leave the crispness at 0, take the model "
-                f"'{hub.DEFAULT_MODEL}', or load this one with crisp='a model that was trained from it'"
+                f"'{hub.DEFAULT_MODEL}', or name one that was trained from it (crisp=..., in the shell --crisp-model)"
             )
         if self._partner is None or self._partner[0] != self.crisp:
-            partner = DeblurGenerator.from_pretrained(self.crisp, device="cpu")
+            partner = DeblurGenerator.from_pretrained(self.crisp, device="cpu", **self._access)
             require_partners(self.config, partner.config, of=self.config.name, partner=str(self.crisp))
             self._partner = (self.crisp, partner.network.state_dict())
         config = replace(self.config, name=f"{self.config.name} at crispness {crispness:g}"[-LONGEST_NAME:])
@@ -226,7 +227,8 @@ class DeblurGenerator(nn.Module):
             cache_dir, local_files_only, token, force_download: as huggingface_hub takes them.
             verify: restores the model's golden input, in float32, and compares the output with the golden one.
             crisp: the model that `crispness` blends with, one that was trained from this one; None for the bundled
-                partner of a bundled model.
+                partner of a bundled model. It is loaded when it is first needed, with the same `cache_dir`,
+                `local_files_only` and `token`.
 
         Returns:
             The generator, in evaluation mode.
@@ -235,19 +237,19 @@ class DeblurGenerator(nn.Module):
             ModelError: if it cannot be found or reached, is not what its configuration says, or fails verification.
         """
         require_weight_dtype(dtype or torch.float32)
+        access: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
         source = hub.find(
             name_or_path,
             revision=revision,
             subfolder=subfolder,
             variant=variant,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            token=token,
             force_download=force_download,
             golden=verify,
+            **access,
         )
         generator = cls.from_source(source, variant=variant, dtype=dtype, device=device)
         generator.crisp = crisp if crisp is not None else hub.crisp_partner(source)
+        generator._access = access
         if verify:
             generator.verify(hub.read_golden(source, variant))
         return generator

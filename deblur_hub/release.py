@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from .crispness import same_network
 from .errors import ModelError
 from .evaluation import Evaluation, evaluate
 from .generator import DeblurGenerator
@@ -58,7 +59,7 @@ def averaged(generators: list[DeblurGenerator]) -> DeblurGenerator:
     """The first generator with the mean of all their weights."""
     first = generators[0]
     for other in generators[1:]:
-        if (other.config.architecture, other.config.options) != (first.config.architecture, first.config.options):
+        if not same_network(other.config, first.config):
             raise ModelError(
                 f"{other} and {first} differ in architecture or options and cannot be averaged; release one of them"
             )

@@ -175,8 +175,8 @@ EXPECTATIONS = """
   <h2>What to expect</h2>
   <p><strong>Helps most</strong> with motion blur: a hand that shook, a camera that panned, a subject that moved a
   little.</p>
-  <p><strong>Helps little</strong> with strong defocus, faces, tiny text and dark scenes with smeared lamps. It does not
-  invent what the blur has erased, and a sharp photo comes back almost as it was.</p>
+  <p><strong>Helps little</strong> with strong defocus, faces, tiny text and dark scenes with smeared lamps. What the
+  blur has erased does not come back, and a sharp photo comes back almost as it was.</p>
 </section>
 """
 

@@ -104,6 +104,21 @@ def test_a_partner_of_another_shape_is_refused(partners, picture, tmp_path):
         generator.deblur(picture, crispness=0.5)
 
 
+def test_a_partner_of_the_same_network_may_spell_its_options_otherwise(picture, tmp_path):
+    """As `convert` and training do: the one writes what is not the default, the other everything but dropout."""
+    small = {"width": 4, "blocks": 1}
+    spelled = {"norm": "instance", "upsampling": "transposed3", "residual": "clamp"}
+    for name, options in (("short", small | {"dropout": 0.5}), ("long", small | spelled)):
+        DeblurGenerator(GeneratorConfig("resnet", options, name=name)).save_pretrained(tmp_path / name)
+    generator = DeblurGenerator.from_pretrained(tmp_path / "short", crisp=tmp_path / "long", device="cpu")
+    assert generator.deblur(picture, crispness=0.5).shape == picture.shape
+    other = GeneratorConfig("resnet", small | spelled | {"residual": "none"}, name="other")  # of the same shapes
+    DeblurGenerator(other).save_pretrained(tmp_path / "other")
+    generator.crisp = tmp_path / "other"
+    with pytest.raises(ModelError, match="differs from short"):
+        generator.deblur(picture, crispness=0.5)
+
+
 def test_the_shell_blends_as_python_does(partners, picture, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plain, crisp = partners
@@ -119,6 +134,10 @@ def test_the_shell_blends_as_python_does(partners, picture, tmp_path, capsys, mo
     for share in ("2", "-1", "nan"):
         assert main([*line, "--overwrite", f"--crispness={share}"]) == 2
         assert f"crispness {share} is not between 0" in capsys.readouterr().err
+    before = Path("out.png").read_bytes()
+    assert main([*line, "--overwrite", "--crisp-model", str(crisp)]) == 2
+    assert "is to be the crisp partner, but the crispness is 0" in capsys.readouterr().err
+    assert Path("out.png").read_bytes() == before
 
 
 def test_only_a_bundled_model_finds_a_partner_by_its_name(partners, tmp_path, monkeypatch):
@@ -163,3 +182,5 @@ def test_evaluation_scores_a_blend_as_it_restores(picture, tmp_path, capsys):
     capsys.readouterr()
     assert main([*line[:1], "unsharp", *line[2:], "--crispness", "0.5"]) == 2
     assert "unsharp: is no model" in capsys.readouterr().err
+    assert main([*line, "--crisp-model", "compact-gan"]) == 2
+    assert "compact-gan: is to be the crisp partner, but the crispness is 0" in capsys.readouterr().err

@@ -99,3 +99,21 @@ def test_an_index_on_the_hub_cannot_name_a_file_that_is_elsewhere(hub, play, nam
     ((message, _),) = play("""step(load, "tester/pointing")""")
     assert message.endswith("which is not a safetensors file beside it; nothing else is opened")
     assert name.rsplit("/")[-1] not in fetched(hub, since)
+
+
+def test_a_crisp_partner_comes_the_way_that_its_model_came(hub, play, tmp_path):
+    (_, _), (_, _), (refused, _), (blend, _) = play(f"""
+        step(generator.push_to_hub, "tester/plain")
+        awake(generator.network, seed=1)
+        step(generator.push_to_hub, "tester/firm")
+        aside = {str(tmp_path / "aside")!r}
+        loaded = load("tester/plain", cache_dir=aside, crisp="tester/firm")
+        again = load("tester/plain", cache_dir=aside, crisp="tester/firm", local_files_only=True)
+        step(again.with_crispness, 0.5)
+        step(loaded.with_crispness, 0.5)
+        """)
+    assert refused.startswith("tester/firm: ") and isinstance(blend, list)
+    assert {path.name for path in (tmp_path / "aside").glob("models--*")} == {
+        "models--tester--plain",
+        "models--tester--firm",
+    }

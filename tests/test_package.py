@@ -14,6 +14,7 @@ import pytest
 import deblur_hub
 
 ROOT = Path(__file__).parents[1]
+MODEL_FILES = ("model.safetensors", "config.json", "golden.safetensors", "README.md", "triptychs.jpg")
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +55,15 @@ def test_the_version_is_stated_once_for_all():
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == deblur_hub.__version__
 
 
+def test_the_wheel_is_small_enough_to_be_fetched_without_a_second_thought(wheel):
+    assert wheel.stat().st_size < 48e6
+
+
 def test_the_wheel_holds_the_weights_and_the_page_and_nothing_of_the_workshop(wheel):
     names = zipfile.ZipFile(wheel).namelist()
+    for model in deblur_hub.list_models():
+        assert {f"deblur_hub/weights/{model}/{file}" for file in MODEL_FILES} <= set(names)
     assert {
-        "deblur_hub/weights/compact/model.safetensors",
-        "deblur_hub/weights/compact/config.json",
-        "deblur_hub/weights/compact/golden.safetensors",
-        "deblur_hub/weights/compact/README.md",
-        "deblur_hub/weights/compact/triptychs.jpg",
         "deblur_hub/py.typed",
         "deblur_hub/space/app.py",
         "deblur_hub/space/style.css",

@@ -4,8 +4,8 @@
     python train/ablation.py --data DATA --pairs PAIRS --row pixel     one of them
 
 DATA is a data folder as `train/` takes it, PAIRS holds the pairs to score on in blur/ and sharp/. A row that is there
-already, of the same settings and pictures, is not trained again; one that was interrupted goes on. The tables between
-the marks of train/README.md and the figures beside it are made of all rows that are there.
+already, of the same settings and pictures, is not trained again; one that was interrupted goes on. Once all rows are
+there, the tables between the marks of train/README.md and the figures beside it are made of them.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 if not __package__:
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deblur_hub import DeblurGenerator
+from deblur_hub import DeblurGenerator, hub
 from deblur_hub.datasets import Pair, find_pairs
 from deblur_hub.errors import DeblurHubError, did_you_mean
 from deblur_hub.evaluation import to_8_bits
@@ -41,6 +42,7 @@ from train.validation import load
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- ablation: made by `make ablation`, not by hand -->", "<!-- end of ablation -->"
 RESULT = "ablation.json"
+SETTINGS = "ablation-settings.json"  # of the run beside it, so that another one does not go on with its weights
 BESIDE = 5  # frequencies that one is compared with
 LAST = 3  # lines of a log of which the critic's state at the end is judged
 
@@ -54,7 +56,7 @@ class Plan:
         table: the name of its table.
         recipe, changes: as `--recipe` and `--set` take them.
         steps: of training.
-        start: a model's name whose weights it begins with; "" for fresh ones.
+        start: a model whose weights it begins with; "" for fresh ones.
     """
 
     name: str
@@ -75,9 +77,9 @@ class Outcome:
     """What came of a row: means over the pairs, and of the run's log the time and the critic at its end.
 
     Attributes:
-        key: of the plan and the pictures.
+        key: of the settings and the pictures.
         grid: see `grid_energy`.
-        seconds: of a step, on so many `cores`.
+        seconds: of a step, on `device`, a GPU's name or so many cores.
         slope: of the critic's score by the picture at the end, None without a critic; `least_slope` is its lowest.
     """
 
@@ -94,7 +96,7 @@ class Outcome:
     parameters: int
     steps: int
     seconds: float
-    cores: int
+    device: str
     slope: float | None = None
     least_slope: float | None = None
 
@@ -133,6 +135,43 @@ def chosen(plans: list[Plan], names: list[str]) -> list[Plan]:
     return [plan for plan in plans if plan.name in names or not names]
 
 
+def settings_of(plan: Plan, perceptual_weights: Path | None) -> dict:
+    """Whatever the weights at a row's end depend on, but for the code and the data folder."""
+    recipe = plan.resolved()
+    start = weights_hash(plan.start) if plan.start else ""
+    judge = file_hash(perceptual_weights) if recipe.loss.perceptual.weight and perceptual_weights else ""
+    return {"recipe": recipe.as_dict(), "steps": plan.steps, "start": start, "perceptual_weights": judge}
+
+
+@cache
+def weights_hash(model: str) -> str:
+    return hub.checksum(DeblurGenerator.from_pretrained(model, device="cpu").network.state_dict())
+
+
+def file_hash(path: Path) -> str:
+    """Raises `RecipeError` if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as reason:
+        raise RecipeError(f"{path}: cannot be read ({reason.strerror}); name another --perceptual-weights") from None
+
+
+def claim(plan: Plan, settings: dict, folder: Path) -> None:
+    """Writes a row's settings into its folder before it is trained.
+
+    Raises:
+        RecipeError: if there is a run of other settings.
+    """
+    kept, text = folder / SETTINGS, json.dumps(settings, indent=2) + "\n"
+    if list(folder.glob("checkpoints/*")) and not (kept.is_file() and kept.read_text() == text):
+        raise RecipeError(
+            f"row '{plan.name}': {folder} holds a run of other settings; move it away, or name another --output"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_aside(kept, text)
+
+
 def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
     """Runs `train/` as anybody would, or goes on with what it left."""
     command = [sys.executable, str(HERE), "--recipe", plan.recipe, "--data", str(options.data)]
@@ -150,7 +189,8 @@ def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
 
 def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome:
     """Scores the moving average at the end of a run."""
-    generator = DeblurGenerator.from_pretrained(folder / "last", device="cpu")
+    held_out = (folder / "last").is_dir()  # without held-out pairs there is one model, that at the end
+    generator = DeblurGenerator.from_pretrained(folder / ("last" if held_out else "model"), device="cpu")
     resize = plan.resolved().data.resize
     rows = [scores(generator, pair, resize) for pair in pairs]
     mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
@@ -162,10 +202,15 @@ def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome
         parameters=sum(parameter.numel() for parameter in generator.parameters()),
         steps=plan.steps,
         seconds=seconds_per_step(folder),
-        cores=usable_cores(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu(),
         slope=float(np.median(slopes[-LAST:])) if len(slopes) else None,
         least_slope=float(slopes.min()) if len(slopes) else None,
     )
+
+
+def cpu() -> str:
+    cores = usable_cores()
+    return f"{cores} core{'s' if cores > 1 else ''} of a CPU"
 
 
 def scores(generator: DeblurGenerator, pair: Pair, resize: tuple[int, ...]) -> dict[str, float]:
@@ -189,7 +234,7 @@ def grid_energy(change: Tensor) -> float:
     two (Odena et al., Distill 2016, "Deconvolution and checkerboard artifacts").
 
     Args:
-        change: (1, 3, H, W), what a generator adds to its input; W a multiple of 4.
+        change: (1, 3, H, W), what a generator adds to its input; W a multiple of 4, and 24 at least.
 
     Returns:
         The energy along rows at 1/4 and 1/2 of a cycle a pixel as a multiple of the mean of five frequencies beside it,
@@ -197,6 +242,8 @@ def grid_energy(change: Tensor) -> float:
     """
     energy = torch.fft.rfft(change.double().mean(dim=(0, 1)), dim=1).abs().square().mean(dim=0)
     peaks = (change.shape[-1] // 4, change.shape[-1] // 2)
+    if not energy.any():
+        return 1.0
     return max(float(energy[peak] / energy[peak - BESIDE - 1 : peak - 1].mean()) for peak in peaks)
 
 
@@ -206,10 +253,10 @@ def seconds_per_step(folder: Path) -> float:
     return float(np.median(np.diff(seconds) / np.diff(steps))) if len(steps) > 1 else float("nan")
 
 
-def key_of(plan: Plan, pairs: list[Pair]) -> str:
-    """Changes with whatever a row's numbers depend on, but for the code and the data folder."""
-    said = json.dumps([asdict(plan), [(pair.name, pair.blurred.stat().st_size) for pair in pairs]])
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+def key_of(settings: dict, pairs: list[Pair]) -> str:
+    """Changes with the settings of a row, and with the pictures that it is scored on."""
+    files = [(pair.name, [path.stat().st_size for path in (pair.blurred, pair.sharp)]) for pair in pairs]
+    return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()[:16]
 
 
 def read_outcome(folder: Path, key: str) -> Outcome | None:
@@ -222,8 +269,8 @@ def read_outcome(folder: Path, key: str) -> Outcome | None:
 
 
 def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> str:
-    """A table of the rows that are there, with the command of each."""
-    rows = [plan for plan in plans if plan.table == table["name"] and plan.name in outcomes]
+    """A table of its rows, with the command of each."""
+    rows = [plan for plan in plans if plan.table == table["name"]]
     found = [outcomes[plan.name] for plan in rows]
     first = found[0]
     scores = [f"{first.blurred_psnr:.2f} dB", "", f"{first.blurred_ssim:.4f}", f"{first.blurred_features:.3f}", ""]
@@ -260,8 +307,8 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
         "command",
     ]
     hours = sum(one.seconds * one.steps for one in found) / 3600
-    cores = "a GPU" if torch.cuda.is_available() else f"{first.cores} core{'s' if first.cores > 1 else ''} of a CPU"
-    facts = f"{first.steps} steps a row, {hours:.2f} hours of steps in all, on {cores}."
+    devices = " or ".join(dict.fromkeys(one.device for one in found))
+    facts = f"{first.steps} steps a row, {hours:.2f} hours of steps in all, on {devices}."
     return "\n\n".join([f"### {table['title']}", table["about"].strip(), facts, markdown(header, lines)])
 
 
@@ -281,9 +328,8 @@ def write_tables(target: Path, tables: list[dict], plans: list[Plan], outcomes: 
     text = marked(target)
     parts = []
     for table in tables:
-        if any(plan.table == table["name"] and plan.name in outcomes for plan in plans):
-            parts.append(table_text(table, plans, outcomes))
-            parts.append(f"![losses, PSNR and SSIM against the step](ablation-{table['name']}.png)")
+        parts.append(table_text(table, plans, outcomes))
+        parts.append(f"![losses, PSNR and SSIM against the step](ablation-{table['name']}.png)")
     before, _, rest = text.partition(BEGIN)
     write_aside(target, before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
 
@@ -294,25 +340,28 @@ def main(arguments: list[str] | None = None) -> int:
         tables, plans = read_plans(options.plan, options.steps)
         pairs = find_pairs(options.pairs)
         marked(options.table)  # better known before the hours of training
-        for plan in chosen(plans, options.row):
-            folder, key = options.output / plan.name, key_of(plan, pairs)
-            if read_outcome(folder, key):
-                print(f"{plan.name}: is there already")
-                continue
-            print(f"{plan.name}: {plan.title}", flush=True)
-            train_row(plan, options, folder)
-            outcome = outcome_of(plan, folder, pairs, key)
-            write_aside(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
+        rows = chosen(plans, options.row)
+        settings = {plan.name: settings_of(plan, options.perceptual_weights) for plan in plans}
+        keys = {name: key_of(found, pairs) for name, found in settings.items()}
+        for plan in rows:
+            folder = options.output / plan.name
+            outcome = read_outcome(folder, keys[plan.name])
+            print(f"{plan.name}: {'is there already' if outcome else plan.title}", flush=True)
+            if outcome is None:
+                claim(plan, settings[plan.name], folder)
+                train_row(plan, options, folder)
+                outcome = outcome_of(plan, folder, pairs, keys[plan.name])
+                write_aside(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
             print(f"{plan.name}: {outcome.psnr:.2f} dB (blurred: {outcome.blurred_psnr:.2f} dB)", flush=True)
-        found = {plan.name: read_outcome(options.output / plan.name, key_of(plan, pairs)) for plan in plans}
+        found = {plan.name: read_outcome(options.output / plan.name, keys[plan.name]) for plan in plans}
         outcomes = {name: outcome for name, outcome in found.items() if outcome}
+        if missing := [plan.name for plan in plans if plan.name not in outcomes]:
+            print(f"the tables are written once all rows are there; to come: {', '.join(missing)}")
+            return 0
         write_tables(options.table, tables, plans, outcomes)
         for table in tables:
-            rows = [plan.name for plan in plans if plan.table == table["name"] and plan.name in outcomes]
-            if rows:
-                compare(
-                    [options.output / name for name in rows], options.table.parent / f"ablation-{table['name']}.png"
-                )
+            folders = [options.output / plan.name for plan in plans if plan.table == table["name"]]
+            compare(folders, options.table.parent / f"ablation-{table['name']}.png")
     except DeblurHubError as mistake:
         print(f"ablation: {mistake}", file=sys.stderr)
         return 2

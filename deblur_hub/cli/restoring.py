@@ -20,8 +20,10 @@ class Job:
 def run_deblur(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from ..crispness import require_use
     from ..generator import DeblurGenerator
 
+    require_use(options.crisp_model, options.crispness)
     jobs, mistakes = plan(options.inputs, options.output, options.format, options.overwrite)
     for mistake in mistakes:
         complain(mistake)

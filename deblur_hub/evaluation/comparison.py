@@ -65,8 +65,9 @@ def compare(a: Evaluation, b: Evaluation, *, by: str = "psnr", force: bool = Fal
     if warning and not force:
         raise DatasetError(f"the two cannot be compared: {warning}; --force compares the pictures of the same names")
     metrics = [name for name in METRICS if name in a.settings.metrics and name in b.settings.metrics]
-    if by not in metrics:
-        raise DatasetError(f"'{by}' is not a metric that both have; sort by {' or '.join(metrics) or 'none'}")
+    sortable = [name for name in metrics if METRICS[name].better]
+    if by not in sortable:
+        raise DatasetError(f"'{by}' is not a metric that both have; sort by {' or '.join(sortable) or 'none'}")
     of_a, of_b = ({row.name: row.scores for row in one.rows} for one in (a, b))
     names = sorted(of_a.keys() & of_b.keys())
     if not names:

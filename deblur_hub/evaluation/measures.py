@@ -22,7 +22,7 @@ class Measure:
         unit, digits: as printed.
         kept: decimals in files. What lies below depends on the order in which a sum is taken, and so on the number of
             threads; equal pixels are to give equal rows.
-        better: 1 if more is better, -1 if less is.
+        better: 1 if more is better, -1 if less is, 0 if neither.
         smallest: side of a picture in pixels, of which it can be computed.
     """
 
@@ -47,7 +47,7 @@ METRICS: dict[str, Measure] = {
     "ssim_y": Measure("SSIM of luma", metrics.ssim_y, smallest=11),
     "lpips": Measure("LPIPS", metrics.lpips, kept=5, better=-1, smallest=32),
     "features": Measure("feature distance", metrics.feature_distance, kept=5, better=-1, smallest=16),
-    "edges": Measure("edge strength", metrics.edge_strength, digits=3),
+    "edges": Measure("edge strength", metrics.edge_strength, digits=3, better=0),
 }
 DEFAULT_METRICS = ("psnr", "ssim", "ssim_matlab")
 UNALIGNED = "_unaligned"  # behind the name of a column: of the pictures as they are, under a protocol that aligns them

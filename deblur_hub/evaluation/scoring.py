@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from .. import __version__, hub, images
+from ..crispness import require_use
 from ..errors import DatasetError, ModelError
 from ..generator import DeblurGenerator
 from ..metrics import psnr
@@ -247,8 +248,9 @@ def load_model(name: str, device: str | None = None, *, crispness: float = 0.0, 
     """A baseline by its name, or a generator as `DeblurGenerator.from_pretrained` finds it, that crisp (0 to 1).
 
     Raises:
-        ModelError: if it cannot be found, or is not to be had that crisp.
+        ModelError: if it cannot be found, or is not to be had that crisp, or a partner is named for nothing.
     """
+    require_use(crisp, crispness)
     if name not in BASELINES:
         return DeblurGenerator.from_pretrained(name, device=device, crisp=crisp).with_crispness(crispness)
     if crispness:

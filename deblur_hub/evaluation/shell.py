@@ -20,6 +20,7 @@ from .sets import Material, pairs_in, sharp_pictures
 from .tables import costs, heading, rows_table, spread_table
 
 OK, FAILED = 0, 2
+SORTABLE = tuple(name for name, measure in METRICS.items() if measure.better)
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -96,7 +97,7 @@ def evaluate_arguments(made: argparse.ArgumentParser) -> None:
 def compare_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("a", type=Path, metavar="a.json", help="a results.json, or the folder that holds it")
     made.add_argument("b", type=Path, metavar="b.json", help="the one to compare with it")
-    made.add_argument("--sort", choices=tuple(METRICS), default="psnr", help="metric to sort by (%(default)s)")
+    made.add_argument("--sort", choices=SORTABLE, default="psnr", help="metric to sort by (%(default)s)")
     made.add_argument("--force", action="store_true", help="compare what differs in protocol or pictures")
 
 

@@ -112,6 +112,18 @@ def build_network(name: str, **options: Any) -> Generator:
     return built
 
 
+def build_options(architecture: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What a network of these options is built with: defaults where one is absent; dropout, of training alone, is not.
+
+    Raises:
+        ModelError: as `build_network` says.
+    """
+    network = NETWORKS[architecture]
+    defaults = {name: parameter.default for name, parameter in inspect.signature(network).parameters.items()}
+    given = check_options(architecture, network, options)
+    return {name: value for name, value in (defaults | given).items() if name != "dropout"}
+
+
 def check_options(architecture: str, network: type[Generator], options: dict[str, Any]) -> dict[str, Any]:
     """The options with lists turned to tuples; raises `ModelError` as `build_network` says."""
     expected = {name: parameter.annotation for name, parameter in inspect.signature(network).parameters.items()}

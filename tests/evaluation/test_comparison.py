@@ -39,6 +39,13 @@ def test_of_a_distance_more_is_worse():
     assert [row[0] for row in compare(a, b, by="lpips").rows] == ["1.png", "0.png"]
 
 
+def test_a_measure_of_which_more_is_neither_better_nor_worse_does_not_sort():
+    a, b = made({"psnr": [1.0, 1.0], "edges": [0.2, 0.2]}), made({"psnr": [1.0, 1.0], "edges": [0.1, 0.3]})
+    with pytest.raises(DatasetError, match=r"'edges' .* sort by psnr$"):
+        compare(a, b, by="edges")
+    assert [found.metric for found in compare(a, b).differences] == ["psnr", "edges"]
+
+
 def test_an_evaluation_does_not_differ_from_itself_even_where_it_is_perfect():
     a = made({"psnr": [math.inf, 25.0], "ssim": [1.0, 0.8]})
     for found in compare(a, a).differences:

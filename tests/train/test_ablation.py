@@ -1,6 +1,7 @@
 """The ablation: rows trained as anybody would train them, scored by hand again, and written between the marks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from deblur_hub.evaluation import evaluate
 from tests.train.tiny_runs import TINY, make_pairs
 from train import ablation
 from train.ablation import BEGIN, END, main, read_plans
-from train.recipe import load_recipe
+from train.recipe import RecipeError, load_recipe
 
 PLAN = """
 [[tables]]
@@ -97,10 +98,33 @@ def test_rows_are_trained_scored_and_written_between_the_marks(run, tmp_path, mo
 
 
 @pytest.mark.slow
-def test_one_row_alone_makes_a_table_of_one(run, tmp_path):
-    assert run("--row", "pixel", "--steps", "2") == 0
-    text = (tmp_path / "README.md").read_text()
-    assert "`--row pixel`" in text and "BCE" not in text and "2 steps a row" in text
+def test_rows_by_themselves_leave_the_tables_until_all_are_there(run, tmp_path, capsys):
+    before = (tmp_path / "README.md").read_text()
+    assert run("--row", "pixel", "--row", "dead") == 0
+    said = capsys.readouterr().out
+    assert "pixel: " in said and " dB (blurred: " in said and "to come: bce\n" in said
+    assert (tmp_path / "README.md").read_text() == before and not (tmp_path / "ablation-losses.png").exists()
+    assert run("--row", "bce") == 0
+    assert "BCE and L1" in (tmp_path / "README.md").read_text() and (tmp_path / "ablation-losses.png").exists()
+
+
+@pytest.mark.slow
+def test_a_run_of_other_settings_is_not_gone_on_with(run, plan, tmp_path, capsys):
+    assert run("--row", "pixel") == 0
+    kept = {path: path.read_bytes() for path in (tmp_path / "runs/pixel").rglob("*") if path.is_file()}
+    for changed, steps in ((plan.read_text(), "6"), (plan.read_text().replace("validation.every=2", "seed=7"), "4")):
+        plan.write_text(changed)
+        assert run("--row", "pixel", "--steps", steps) == 2
+        assert "holds a run of other settings; move it away" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "runs/pixel").rglob("*") if path.is_file()} == kept
+
+
+@pytest.mark.slow
+def test_without_held_out_pairs_the_model_at_the_end_is_scored(run, plan, pictures, tmp_path):
+    text = plan.read_text().replace('"validation.every=2"', '"validation.scenes=[]", "validation.pairs=0"')
+    plan.write_text(text)
+    assert run("--row", "pixel") == 0
+    assert json.loads((tmp_path / "runs/pixel/ablation.json").read_text())["psnr"] > 5
 
 
 def test_mistakes_get_one_sentence(run, tmp_path, capsys):
@@ -137,14 +161,35 @@ def test_the_grid_of_a_decoder_is_told_from_what_is_no_grid():
         striped = noise.clone()
         striped[..., ::period] += 1
         assert ablation.grid_energy(striped) > 20
+    assert ablation.grid_energy(torch.zeros_like(noise)) == 1
     smooth = torch.nn.functional.avg_pool2d(noise, 5, stride=1, padding=2)
     assert ablation.grid_energy(smooth) < 5
 
 
-def test_the_pairs_are_part_of_what_a_row_is_known_by(plan, tmp_path):
-    make_pairs(tmp_path / "one", 2, seed=1)
-    make_pairs(tmp_path / "two", 3, seed=1)
-    first = read_plans(plan)[1][0]
-    keys = {ablation.key_of(first, find_pairs(tmp_path / name)) for name in ("one", "two")}
-    keys.add(ablation.key_of(read_plans(plan, steps=9)[1][0], find_pairs(tmp_path / "one")))
-    assert len(keys) == 3
+def test_a_row_is_known_by_all_that_its_numbers_depend_on(plan, tmp_path, generator):
+    for name, count in (("one", 2), ("two", 3)):
+        make_pairs(tmp_path / name, count, seed=1)
+    row = read_plans(plan)[1][0]
+    judged = replace(row, changes=(*row.changes, "loss.perceptual.weight=1"))
+    (tmp_path / "vgg").write_bytes(b"weights")
+    generator.save_pretrained(tmp_path / "start")
+    first, second = (find_pairs(tmp_path / name) for name in ("one", "two"))
+    known = ablation.settings_of(row, None)
+    keys = [
+        ablation.key_of(settings, pairs)
+        for settings, pairs in (
+            (known, first),
+            (known, second),
+            (ablation.settings_of(replace(row, steps=9), None), first),
+            (ablation.settings_of(replace(row, start=str(tmp_path / "start")), None), first),
+            (ablation.settings_of(judged, None), first),
+            (ablation.settings_of(judged, tmp_path / "vgg"), first),
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    alike = ablation.settings_of(replace(row, title="another"), tmp_path / "vgg")  # which this row does not look at
+    assert ablation.key_of(alike, first) == keys[0]
+    first[0].sharp.write_bytes(first[0].sharp.read_bytes() + b"!")
+    assert ablation.key_of(known, first) != keys[0]
+    with pytest.raises(RecipeError, match="cannot be read"):
+        ablation.settings_of(judged, tmp_path / "none")
