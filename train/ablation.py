@@ -34,6 +34,7 @@ from deblur_hub.evaluation.results import write_aside
 from deblur_hub.evaluation.tables import markdown
 from deblur_hub.metrics import edge_strength, feature_distance, psnr, ssim
 from deblur_hub.restoration import restore
+from train.backbones import sha256
 from train.curves import compare, read_scalars
 from train.launch import usable_cores
 from train.recipe import Alarms, Recipe, RecipeError, load_recipe
@@ -148,11 +149,11 @@ def weights_hash(model: str) -> str:
     return hub.checksum(DeblurGenerator.from_pretrained(model, device="cpu").network.state_dict())
 
 
+@cache
 def file_hash(path: Path) -> str:
     """Raises `RecipeError` if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError as reason:
         raise RecipeError(f"{path}: cannot be read ({reason.strerror}); name another --perceptual-weights") from None
 
