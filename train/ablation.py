@@ -35,7 +35,7 @@ from deblur_hub.evaluation.tables import markdown
 from deblur_hub.metrics import edge_strength, feature_distance, psnr, ssim
 from deblur_hub.restoration import restore
 from train.backbones import sha256
-from train.curves import compare, read_scalars
+from train.curves import Scalars, compare, read_scalars
 from train.launch import usable_cores
 from train.recipe import Alarms, Recipe, RecipeError, load_recipe
 from train.validation import load
@@ -202,7 +202,7 @@ def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome
         **mean,
         parameters=sum(parameter.numel() for parameter in generator.parameters()),
         steps=plan.steps,
-        seconds=seconds_per_step(folder),
+        seconds=seconds_per_step(log, plan.resolved()),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu(),
         slope=float(np.median(slopes[-LAST:])) if len(slopes) else None,
         least_slope=float(slopes.min()) if len(slopes) else None,
@@ -248,10 +248,10 @@ def grid_energy(change: Tensor) -> float:
     return max(float(energy[peak] / energy[peak - BESIDE - 1 : peak - 1].mean()) for peak in peaks)
 
 
-def seconds_per_step(folder: Path) -> float:
-    """The median over the lines of the log, which leaves validations out."""
-    steps, seconds = read_scalars(folder).of("time/seconds")
-    return float(np.median(np.diff(seconds) / np.diff(steps))) if len(steps) > 1 else float("nan")
+def seconds_per_step(log: Scalars, recipe: Recipe) -> float:
+    """The median over the lines of the log after the first, a warm-up; validations do not count."""
+    _, speeds = log.of("time/pictures_per_second")
+    return recipe.pictures_per_step / float(np.median(speeds[1:])) if len(speeds) > 1 else float("nan")
 
 
 def key_of(settings: dict, pairs: list[Pair]) -> str:

@@ -90,7 +90,7 @@ def measure_step(ready: Prepared, accelerator: Accelerator, *, seconds: float) -
     def step(number: int) -> None:
         with meter.step():
             with meter.waiting():
-                drawn = [draw(batches) for _ in range(trainer.batches_per_step)]
+                drawn = [draw(batches) for _ in range(recipe.batches_per_step)]
             trainer.step(drawn, step=number, progress=0.0)
             synchronise(accelerator)
 

@@ -29,11 +29,11 @@ def dry_run(recipe: Recipe, run: Run, accelerator: Accelerator) -> None:
         DeblurHubError: for all that would stop the run before its first step.
     """
     ready = prepare(recipe, run, accelerator)
-    batches = draw_from(ready.samples, ready.recipe, accelerator, batches=STEPS * ready.trainer.batches_per_step)
+    batches = draw_from(ready.samples, ready.recipe, accelerator, batches=STEPS * ready.recipe.batches_per_step)
     computing = waiting = 0.0
     for step in range(STEPS):
         started = time.perf_counter()
-        drawn = [draw(batches) for _ in range(ready.trainer.batches_per_step)]
+        drawn = [draw(batches) for _ in range(ready.recipe.batches_per_step)]
         synchronise(accelerator)
         waiting = time.perf_counter() - started
         ready.trainer.step(drawn, step=step, progress=0.0)
@@ -51,7 +51,7 @@ def report(
 ) -> list[str]:
     """The lines about cost, from the measured seconds of one step and the peak memory in bytes."""
     recipe, network, crop = ready.recipe, ready.network, ready.recipe.data.crop
-    pictures = recipe.data.batch_size * ready.trainer.batches_per_step
+    pictures = recipe.pictures_per_step
     for_crop, for_frame = multiply_adds(network, (crop, crop)), multiply_adds(network, (1280, 720))
     lines = [
         f"model: {sum(parameter.numel() for parameter in network.parameters()) / 1e6:.2f} M parameters, "
@@ -89,7 +89,7 @@ def validation_seconds(ready: Prepared, accelerator: Accelerator, computing: flo
     """Of restoring the held-out pairs once, if that runs at the rate of training: three passes over each crop."""
     network, resize = ready.network, ready.recipe.data.resize
     crop = (ready.recipe.data.crop, ready.recipe.data.crop)
-    part = ready.recipe.data.batch_size * ready.trainer.batches_per_step / accelerator.num_processes
+    part = ready.recipe.pictures_per_step / accelerator.num_processes
     rate = 3 * multiply_adds(network, crop) * part / computing
     sizes = [tuple(resize) or picture_size(pair.sharp) for pair in ready.material.held_out]
     costs = {each: multiply_adds(network, each) for each in set(sizes)}

@@ -104,7 +104,7 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
         header = {"recipe": json.dumps(recipe.as_dict()), "progress": asdict(progress)}
         by_main(lambda: checkpoints.save(progress.step, header | trainer.state()), accelerator)
 
-    per_step = trainer.batches_per_step
+    per_step = recipe.batches_per_step
     length = Length(steps, run.time_budget, stretch=recipe.schedule.stretch)
     loader = draw_from(
         ready.samples,
@@ -115,7 +115,7 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
     )
     agreement, alarms = Agreement(accelerator), Alarms(recipe.alarms)
     before, started = progress.seconds, time.monotonic()
-    meter = Meter(recipe.data.batch_size * per_step)
+    meter = Meter(recipe.pictures_per_step)
     bar = ProgressBar(recipe.name, steps=0 if length.by_time else steps, share=length.share(progress), shown=main)
     # Reading a number from a GPU waits for all that it has still to do: not at every step.
     look_every = 1 if accelerator.device.type == "cpu" else LOG_EVERY

@@ -195,6 +195,16 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    @property
+    def batches_per_step(self) -> int:
+        """How many batches a step takes: one for each critic update, the last of which the generator learns from."""
+        return self.loss.adversarial.critic_steps if self.loss.adversarial.weight else 1
+
+    @property
+    def pictures_per_step(self) -> int:
+        """On all processes together."""
+        return self.data.batch_size * self.batches_per_step
+
 
 def known_recipes() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.toml"))

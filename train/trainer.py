@@ -79,11 +79,6 @@ class Trainer:
         self.skipped = torch.zeros(3, device=accelerator.device)
 
     @property
-    def batches_per_step(self) -> int:
-        """How many batches a step takes: one for each critic update, the last of which the generator learns from."""
-        return self.recipe.loss.adversarial.critic_steps if self.critic else 1
-
-    @property
     def evaluated(self) -> nn.Module:
         """The network to measure and to keep, in evaluation mode: the moving average of the weights."""
         return self.averaging.network
@@ -92,8 +87,8 @@ class Trainer:
         """Updates all networks once; none of whose gradients are not finite.
 
         Args:
-            batches: `batches_per_step` pairs (blurred, sharp), each (N, 3, crop, crop) in [-1, 1], or what the loader
-                left to `develop`.
+            batches: `Recipe.batches_per_step` pairs (blurred, sharp), each (N, 3, crop, crop) in [-1, 1], or what the
+                loader left to `develop`.
             step: its number, which seeds whatever is random in it.
             progress: the share of the run that is done, for the learning rate.
 

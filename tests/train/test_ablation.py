@@ -1,6 +1,7 @@
 """The ablation: rows trained as anybody would train them, scored by hand again, and written between the marks."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from deblur_hub.evaluation import evaluate
 from tests.train.tiny_runs import TINY, make_pairs
 from train import ablation
 from train.ablation import BEGIN, END, main, read_plans
+from train.curves import Scalars
 from train.recipe import RecipeError, load_recipe
 
 PLAN = """
@@ -164,6 +166,18 @@ def test_the_grid_of_a_decoder_is_told_from_what_is_no_grid():
     assert ablation.grid_energy(torch.zeros_like(noise)) == 1
     smooth = torch.nn.functional.avg_pool2d(noise, 5, stride=1, padding=2)
     assert ablation.grid_energy(smooth) < 5
+
+
+def test_the_time_of_a_step_leaves_validations_out():
+    """Five batches of the critic's are one step; between two lines of the log lies a validation of a minute."""
+    speeds = [1.0, 40.0, 20.0, 10.0]  # the first is a warm-up
+    lines = [
+        {"step": 20 * place, "time/pictures_per_second": speed, "time/seconds": 60.0 * place}
+        for place, speed in enumerate(speeds)
+    ]
+    recipe = load_recipe("deblurgan-corrected", ["data.batch_size=4", "loss.adversarial.critic_steps=5"])
+    assert ablation.seconds_per_step(Scalars("", tuple(lines)), recipe) == 1.0
+    assert math.isnan(ablation.seconds_per_step(Scalars("", tuple(lines[:1])), recipe))
 
 
 def test_a_row_is_known_by_all_that_its_numbers_depend_on(plan, tmp_path, generator):

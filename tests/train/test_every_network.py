@@ -89,7 +89,7 @@ def train(trainer: Trainer, steps: range) -> list[dict[str, float]]:
     repeated = batch(trainer)
     logs = []
     for step in steps:
-        log = trainer.step([repeated] * trainer.batches_per_step, step=step, progress=step / STEPS)
+        log = trainer.step([repeated] * trainer.recipe.batches_per_step, step=step, progress=step / STEPS)
         logs.append({key: value.item() for key, value in log.items()})
     trainer.require_finite_weights(steps.stop)
     return logs
