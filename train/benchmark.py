@@ -160,7 +160,7 @@ def benchmark(recipe: Recipe, command: list[str], *, data: Path | None, rounds: 
                     )
                 found[way].append(Measurement(**json.loads(done.stdout.splitlines()[-1])))
     work = max(each.multiply_adds for each in found[PLAIN])
-    pictures = recipe.data.batch_size * batches_of(recipe)
+    pictures = recipe.pictures_per_step
     return [
         Row(
             way,
@@ -174,10 +174,6 @@ def benchmark(recipe: Recipe, command: list[str], *, data: Path | None, rounds: 
         )
         for way, measured in found.items()
     ]
-
-
-def batches_of(recipe: Recipe) -> int:
-    return recipe.loss.adversarial.critic_steps if recipe.loss.adversarial.weight else 1
 
 
 def measure_one(recipe: Recipe, run: Run, accelerator: Accelerator, *, seconds: float) -> None:
@@ -217,7 +213,7 @@ def report(recipe: Recipe, rows: list[Row], *, device: str, rounds: int) -> str:
     """A Markdown table with what is to be known of the machine."""
     lines = [
         f"training steps of recipe '{recipe.name}' on {device}: {recipe.generator}, "
-        f"{recipe.data.batch_size * batches_of(recipe)} crops of {recipe.data.crop}x{recipe.data.crop} a step, "
+        f"{recipe.pictures_per_step} crops of {recipe.data.crop}x{recipe.data.crop} a step, "
         f"{recipe.data.workers} loader worker(s); medians of {rounds} round(s)",
         "",
         f"| {'way':<32} | steps/s | pictures/s | waiting for data | peak memory | multiply-adds/s "

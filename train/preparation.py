@@ -72,9 +72,7 @@ def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
 
 def steps_of(epochs: int, samples: int, recipe: Recipe) -> int:
     """The generator's steps in so many passes over the data; a critic takes fresh samples at each of its own steps."""
-    adversarial = recipe.loss.adversarial
-    pictures = recipe.data.batch_size * (adversarial.critic_steps if adversarial.weight else 1)
-    return epochs * samples // pictures
+    return epochs * samples // recipe.pictures_per_step
 
 
 def architecture(recipe: Recipe) -> tuple[str, dict[str, Any]]:
