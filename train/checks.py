@@ -90,18 +90,13 @@ def check(recipe: Recipe, network: torch.nn.Module, accelerator: Accelerator) ->
             f"recipe '{recipe.name}': has no loss; set one of loss.pixel, loss.frequency_weight, "
             "loss.perceptual.weight and loss.adversarial.weight"
         )
-    if recipe.loss.jitter >= recipe.data.crop:
-        raise RecipeError(
-            f"recipe '{recipe.name}': loss.jitter {recipe.loss.jitter} leaves nothing of data.crop {recipe.data.crop}; "
-            "set it lower"
-        )
     if recipe.loss.adversarial.weight:
         check_critic(recipe, accelerator)
 
 
 def check_critic(recipe: Recipe, accelerator: Accelerator) -> None:
     """Refuses a critic whose options do not fit it, or that cannot judge the recipe's crops."""
-    crop = recipe.data.crop - recipe.loss.jitter
+    crop = recipe.data.crop
     batch_size = recipe.data.batch_size // accelerator.num_processes // recipe.optimizer.accumulate
     with torch.device("meta"):
         critic = make_critic(recipe)
@@ -109,7 +104,7 @@ def check_critic(recipe: Recipe, accelerator: Accelerator) -> None:
             critic.judge(torch.empty(batch_size, 3, crop, crop))
         except (RuntimeError, ValueError):
             raise RecipeError(
-                f"recipe '{recipe.name}': data.crop {recipe.data.crop} is too small for the critic "
+                f"recipe '{recipe.name}': data.crop {crop} is too small for the critic "
                 f"'{recipe.loss.adversarial.critic}'; take larger crops or another critic"
             ) from None
 

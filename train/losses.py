@@ -30,6 +30,27 @@ def frequency_loss(restored: Tensor, sharp: Tensor) -> Tensor:
     return torch.view_as_real(difference).abs().mean()
 
 
+def grid_loss(restored: Tensor, sharp: Tensor, *, period: int = 4, window: int = 8) -> Tensor:
+    """How much of the error repeats with a generator's grid: the mesh that losses of features and critics leave.
+
+    A generator that works at 1 / `period` of the resolution makes each of the period^2 pixels of a cell by weights of
+    its own. The error of each is averaged over `window` by `window` cells; what these averages differ by from that of
+    all pixels there is the mesh, where errors of the picture's own are averaged away. Its mean square is returned.
+
+    Pictures are (N, C, H, W), with H and W of at least `period`, and begin at the corner of a cell.
+    """
+    cells = F.pixel_unshuffle(trimmed(restored - sharp, period), period)
+    window = min(window, *cells.shape[-2:])
+    local = F.avg_pool2d(cells, window, ceil_mode=True).unflatten(1, (-1, period**2))
+    return (local - local.mean(dim=2, keepdim=True)).square().mean()
+
+
+def trimmed(pictures: Tensor, period: int) -> Tensor:
+    """Without the last rows and columns that make no whole period."""
+    height, width = (side - side % period for side in pictures.shape[-2:])
+    return pictures[..., :height, :width]
+
+
 def at_every_scale(loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[Tensor], sharp: Tensor) -> Tensor:
     """The sum over a generator's outputs, each against the sharp picture averaged down to its size.
 

@@ -142,15 +142,12 @@ class Adversarial:
 
 @dataclass(frozen=True)
 class Loss:
-    """Of generators with outputs at several scales, pixel and frequency losses take all, the others the finest.
-
-    Perceptual and adversarial losses see pictures cropped by `jitter` pixels, at a random place; see `jitter.jittered`.
-    """
+    """Of generators with outputs at several scales, pixel and frequency losses take all, the others the finest."""
 
     pixel: Literal["l1", "mse", "charbonnier", "psnr", "none"] = "l1"
     pixel_weight: float = 1.0
     frequency_weight: float = 0.0
-    jitter: int = 0
+    grid_weight: float = 0.0
     perceptual: Perceptual = field(default_factory=Perceptual)
     adversarial: Adversarial = field(default_factory=Adversarial)
 

@@ -16,8 +16,7 @@ from .adversarial import adversarial_loss
 from .critics import Critic, build_critic
 from .descent import Descent
 from .dropout import draw_by_sample
-from .jitter import jittered
-from .losses import at_every_scale, frequency_loss, pixel_loss
+from .losses import at_every_scale, frequency_loss, grid_loss, pixel_loss
 from .perceptual import PerceptualLoss
 from .recipe import Recipe, RecipeError
 from .resident import Shelf
@@ -141,8 +140,7 @@ class Trainer:
             with part as (blurred_part, sharp_part, share_part):
                 with torch.no_grad():
                     restored = outputs_of(self.generator, blurred_part)[-1]
-                seen = jittered(self.recipe.loss.jitter, seed, restored, sharp_part)
-                loss, log = self.adversarial.of_critic(self.critic, *seen, share=share_part)
+                loss, log = self.adversarial.of_critic(self.critic, restored, sharp_part, share=share_part)
                 self.critic_descent.add(loss / self.recipe.optimizer.accumulate)
             logs.append({"loss/critic": loss.detach()} | {f"critic/{key}": value for key, value in log.items()})
         norm, bad = self.critic_descent.end(self.recipe.loss.adversarial.lr * factor)
@@ -164,7 +162,7 @@ class Trainer:
         for part in self.parts(self.descent, seed, blurred, sharp):
             with part as (blurred_part, sharp_part):
                 outputs = outputs_of(self.generator, blurred_part)
-                terms, slope = self.terms(outputs, sharp_part, critic, seed)
+                terms, slope = self.terms(outputs, sharp_part, critic)
                 loss = sum(terms.values())
                 self.descent.add(loss / self.recipe.optimizer.accumulate)
             log = {"loss/generator": loss} | {f"loss/{key}": value for key, value in terms.items()}
@@ -179,18 +177,17 @@ class Trainer:
         spoilt.append(bad)
         return mean_log(logs) | {"gradient/generator": norm}
 
-    def terms(
-        self, outputs: list[Tensor], sharp: Tensor, critic: nn.Module | None, seed: tuple[int, int]
-    ) -> tuple[Log, Log]:
+    def terms(self, outputs: list[Tensor], sharp: Tensor, critic: nn.Module | None) -> tuple[Log, Log]:
         """The terms of the generator's loss; and for the log what comes with the backward pass alone."""
         options = self.recipe.loss
-        terms, slope = {}, {}
+        restored, terms, slope = outputs[-1], {}, {}
         if options.pixel != "none":
             distance = at_every_scale(partial(pixel_loss, options.pixel), outputs, sharp)
             terms["pixel"] = options.pixel_weight * distance
         if options.frequency_weight:
             terms["frequency"] = options.frequency_weight * at_every_scale(frequency_loss, outputs, sharp)
-        restored, sharp = jittered(options.jitter, seed, outputs[-1], sharp)
+        if options.grid_weight:
+            terms["grid"] = options.grid_weight * grid_loss(restored, sharp)
         if self.perceptual:
             with self.accelerator.autocast():
                 terms["perceptual"] = options.perceptual.weight * self.perceptual(restored, sharp)
@@ -303,7 +300,7 @@ def make_critic(recipe: Recipe) -> Critic:
     adversarial = recipe.loss.adversarial
     options = ({"layers": adversarial.layers} if adversarial.layers else {}) | adversarial.options
     try:
-        critic = build_critic(adversarial.critic, crop=recipe.data.crop - recipe.loss.jitter, **options)
+        critic = build_critic(adversarial.critic, crop=recipe.data.crop, **options)
     except (ModelError, ValueError) as reason:
         raise RecipeError(f"recipe '{recipe.name}': loss.adversarial: {reason}") from None
     if adversarial.loss == "wgan-gp" and critic.sees_batch:

@@ -10,7 +10,7 @@ from torch import nn
 
 from deblur_hub.metrics import psnr
 from train.adversarial import PenalisedWasserstein
-from train.losses import at_every_scale, frequency_loss, pixel_loss, relativistic_least_squares
+from train.losses import at_every_scale, frequency_loss, grid_loss, pixel_loss, relativistic_least_squares
 from train.recipe import Schedule
 from train.schedule import WeightAverage, rate_factor
 
@@ -50,6 +50,31 @@ def test_the_frequency_loss_of_a_constant_difference_is_its_one_coefficient():
     sharp = pictures(shape=(2, 3, 16, 24))
     # Only the mean's coefficient, 16 * 24 * 0.5, of 16 * 13 complex numbers of two parts each.
     assert frequency_loss(sharp + 0.5, sharp).item() == pytest.approx(16 * 24 * 0.5 / (16 * 13 * 2), rel=1e-4)
+
+
+def test_the_grid_loss_of_a_mesh_is_its_mean_square_wherever_it_lies():
+    sharp = pictures(shape=(2, 3, 64, 72))
+    mesh = 0.1 * pictures(1, (1, 3, 4, 4))
+    mesh -= mesh.mean(dim=(2, 3), keepdim=True)
+    everywhere = mesh.repeat(1, 1, 16, 18)
+    size = mesh.square().mean().item()
+    assert grid_loss(sharp + everywhere, sharp).item() == pytest.approx(size, rel=1e-4)
+    assert grid_loss(sharp + 0.2 + everywhere, sharp).item() == pytest.approx(size, rel=1e-4)  # a shift is no mesh
+    everywhere[..., :32, :] = 0  # on one half alone, as where a picture is bright
+    assert grid_loss(sharp + everywhere, sharp).item() == pytest.approx(size / 2, rel=1e-4)
+    odd = torch.nn.functional.pad(sharp + mesh.repeat(1, 1, 16, 18), (0, 3, 0, 2))  # what makes no cell is left out
+    assert grid_loss(odd, torch.nn.functional.pad(sharp, (0, 3, 0, 2))).item() == pytest.approx(size, rel=1e-4)
+    assert grid_loss(sharp + 0.3, sharp).item() < 1e-12
+
+
+def test_the_grid_loss_averages_errors_of_the_picture_away():
+    """Of noise it keeps one part in 64, the cells of a window, less the 16 phases' mean; of other periods none."""
+    sharp, noise = torch.zeros(4, 3, 128, 128), 0.1 * torch.randn(4, 3, 128, 128, generator=torch.manual_seed(0))
+    assert grid_loss(noise, sharp).item() == pytest.approx(0.01 / 64 * 15 / 16, rel=0.1)
+    stripes = 0.1 * torch.sin(torch.arange(128) * 2 * math.pi / 32).expand(4, 3, 128, 128)
+    assert grid_loss(stripes, sharp).item() < 1e-8
+    small = 0.1 * pictures(shape=(1, 3, 4, 4))  # one cell
+    assert grid_loss(small, 0 * small).item() == pytest.approx(small.var(dim=(2, 3), correction=0).mean().item())
 
 
 def test_the_frequency_loss_of_a_shifted_point_is_that_of_a_turned_phase():

@@ -65,7 +65,8 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole_one(parts):
     """
     for dropout in (0.0, 0.5):
         whole, split = (make("deblurgan", f"optimizer.accumulate={n}", f"network.dropout={dropout}",
-                             "loss.adversarial.lr=0.0", "loss.frequency_weight=0.1") for n in (1, parts))  # fmt: skip
+                             "loss.adversarial.lr=0.0", "loss.frequency_weight=0.1",
+                             "loss.grid_weight=1") for n in (1, parts))  # fmt: skip
         logs = [steps(run)[0] for run in (whole, split)]
         whole, split = moments(whole), moments(split)
         assert whole.keys() == split.keys() and len(whole) > 20
