@@ -142,7 +142,10 @@ class Adversarial:
 
 @dataclass(frozen=True)
 class Loss:
-    """Of generators with outputs at several scales, pixel and frequency losses take all, the others the finest."""
+    """Of generators with outputs at several scales, pixel and frequency losses take all, the others the finest.
+
+    `grid_weight` is that of `losses.grid_loss`.
+    """
 
     pixel: Literal["l1", "mse", "charbonnier", "psnr", "none"] = "l1"
     pixel_weight: float = 1.0
