@@ -37,8 +37,8 @@ class Trainer:
     Args:
         network: the generator, (N, 3, crop, crop) in [-1, 1] to the same, or in training to a list of outputs, coarse
             to fine. Pixel and frequency losses are taken of every output and summed; those of grid, features and
-            critic, and the critic's own, of the finest alone. Batch normalisation takes its statistics over each process's
-            part of the batch.
+            critic, and the critic's own, of the finest alone. Batch normalisation takes its statistics over each
+            process's part of the batch.
         perceptual: the perceptual loss if the recipe has one.
         shelf: the training pictures, if they are kept on the device.
         frozen_steps: how many steps at the start leave the network's `backbone` as it is.
