@@ -422,7 +422,9 @@ def main(*, host: str | None = None, port: int | None = None, open_browser: bool
         )
     except OSError:
         at = f"port {port} is" if port else "the ports from 7860 on are"
-        raise DeblurHubError(f"the page cannot be opened: {at} taken or not allowed; choose another port") from None
+        raise DeblurHubError(
+            f"the page cannot be opened: {at} taken or not allowed; choose another, such as deblur-hub demo --port 8000"
+        ) from None
     print(f"deblur-hub is open at {address} (Ctrl-C ends it)", flush=True)
     app.block_thread()
 

@@ -2,12 +2,15 @@
 
 import importlib.util
 import re
+import socket
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from deblur_hub.cli import main
 
 SPACE = Path(__file__).resolve().parents[1] / "space"
 CARD = (SPACE / "README.md").read_text(encoding="utf-8")
@@ -111,6 +114,14 @@ def test_a_model_without_a_partner_hides_the_crispness_and_is_not_asked_for_it(p
     assert not page.can_be_crisp("compact-gan") and page.possible("compact-gan", 0.4) == 0.0
     with pytest.raises(page.DeblurHubError, match="no crisp partner"):
         page.restore(page.EXAMPLES[1].path, "compact-gan", 0.4)
+
+
+def test_a_taken_port_is_told_with_the_way_to_another(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["demo", "--port", str(port), "--no-browser"]) == 2
+    words = capsys.readouterr().err
+    assert f"port {port} is taken" in words and "deblur-hub demo --port" in words and words.count("\n") == 1
 
 
 def test_every_bundled_model_has_a_line_of_advice(page):

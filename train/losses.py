@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+CELL, WINDOW = 4, 8  # of `grid_loss`: pixels, and cells
+
 
 def pixel_loss(kind: str, restored: Tensor, sharp: Tensor) -> Tensor:
     """Distance of the values: L1, MSE, Charbonnier (sqrt(d^2 + 0.001^2), Lai et al., CVPR 2017), or minus the PSNR.
@@ -30,25 +32,20 @@ def frequency_loss(restored: Tensor, sharp: Tensor) -> Tensor:
     return torch.view_as_real(difference).abs().mean()
 
 
-def grid_loss(restored: Tensor, sharp: Tensor, *, period: int = 4, window: int = 8) -> Tensor:
-    """How much of the error repeats with a generator's grid: the mesh that losses of features and critics leave.
+def grid_loss(restored: Tensor, sharp: Tensor) -> Tensor:
+    """How much of the error repeats every `CELL` pixels: the mesh that losses of features and critics leave.
 
-    A generator that works at 1 / `period` of the resolution makes each of the period^2 pixels of a cell by weights of
-    its own. The error of each is averaged over `window` by `window` cells; what these averages differ by from that of
-    all pixels there is the mesh, where errors of the picture's own are averaged away. Its mean square is returned.
+    A generator that works at a quarter of the resolution, as `compact` and the ResNets do, makes each of the 16 pixels
+    of a cell by weights of its own. The error of each is averaged over `WINDOW` by `WINDOW` cells; what these averages
+    differ by from that of all pixels there is the mesh, where errors of the picture's own are averaged away. Its mean
+    square is returned. Ours.
 
-    Pictures are (N, C, H, W), with H and W of at least `period`, and begin at the corner of a cell.
+    Pictures begin at the corner of a cell, and have one at least; rows and columns that make no whole one are left out.
     """
-    cells = F.pixel_unshuffle(trimmed(restored - sharp, period), period)
-    window = min(window, *cells.shape[-2:])
-    local = F.avg_pool2d(cells, window, ceil_mode=True).unflatten(1, (-1, period**2))
+    height, width = (side - side % CELL for side in sharp.shape[-2:])
+    cells = F.pixel_unshuffle((restored - sharp)[..., :height, :width], CELL)
+    local = F.avg_pool2d(cells, min(WINDOW, *cells.shape[-2:]), ceil_mode=True).unflatten(1, (-1, CELL**2))
     return (local - local.mean(dim=2, keepdim=True)).square().mean()
-
-
-def trimmed(pictures: Tensor, period: int) -> Tensor:
-    """Without the last rows and columns that make no whole period."""
-    height, width = (side - side % period for side in pictures.shape[-2:])
-    return pictures[..., :height, :width]
 
 
 def at_every_scale(loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[Tensor], sharp: Tensor) -> Tensor:

@@ -68,6 +68,7 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole_one(parts):
                              "loss.adversarial.lr=0.0", "loss.frequency_weight=0.1",
                              "loss.grid_weight=1") for n in (1, parts))  # fmt: skip
         logs = [steps(run)[0] for run in (whole, split)]
+        assert {"loss/pixel", "loss/frequency", "loss/grid", "loss/adversarial"} <= logs[0].keys()
         whole, split = moments(whole), moments(split)
         assert whole.keys() == split.keys() and len(whole) > 20
         for key in whole:
