@@ -1,5 +1,6 @@
 """Speed and memory, compared as ratios within one run: machines differ, and so do their hours."""
 
+import math
 import subprocess
 import sys
 import tempfile
@@ -19,8 +20,12 @@ from .errors import DeblurHubError
 from .generator import DeblurGenerator
 from .hub import CONFIG, find, list_models, weights_file
 from .networks import PRESETS, build_network
+from .networks.base import Generator
+from .networks.windows import WindowedGenerator
+from .qualities import step_of
 from .restoration import Precision, dtype_for
 
+MATRIX = 4096  # the side of the matrices whose product is the measure of a machine
 REFERENCE = "deblurgan"  # ResNet-9 in float32, what everything else is measured against
 
 
@@ -34,6 +39,28 @@ class Speed:
     multiply_adds: int
     seconds: float
     ratio: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Of one model at one quality, from a photo file to another: how near it comes to the machine's matrix product.
+
+    Attributes:
+        multiply_adds: of the photo, those of overlapping windows counted as often as they are computed.
+        seconds: the median over the runs.
+        product: multiply-adds a second of a matrix product of `MATRIX` a side in this precision, in the same run.
+    """
+
+    model: str
+    quality: str
+    precision: str
+    multiply_adds: int
+    seconds: float
+    product: float
+
+    @property
+    def share(self) -> float:
+        return self.multiply_adds / self.seconds / self.product
 
 
 @dataclass(frozen=True)
@@ -88,6 +115,67 @@ def measure_speed(
         )
         for name, generator in generators.items()
     ]
+
+
+def measure_rates(
+    models: list[str], *, width: int, height: int, runs: int, device: str, precisions: Sequence[Precision]
+) -> list[Rate]:
+    """Times `deblur_file` of one photo with each model at each of its qualities, and matrix products between them."""
+    where = torch.device(device)
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        photo = made_up(Path(folder) / "photo.jpg", width, height)
+        for name in models:
+            generator = load(name, device)
+            for precision in precisions:
+                dtype = dtype_for(precision, where)
+                times: dict[str, list[float]] = {quality: [] for quality in generator.qualities or ("",)}
+                products = []
+                for run in range(runs + 1):
+                    products.append(matrix_rate(where, dtype))
+                    for quality, taken in times.items():
+                        started = time.perf_counter()
+                        target = Path(folder) / "sharp.jpg"
+                        generator.deblur_file(photo, target, quality=quality or None, precision=precision)
+                        if run:  # the first warms up
+                            taken.append(time.perf_counter() - started)
+                for quality, taken in times.items():
+                    work = work_of(generator.network, quality, (width, height))
+                    seconds = float(np.median(taken))
+                    found.append(Rate(name, quality, str(dtype)[6:], work, seconds, max(products)))
+    return found
+
+
+def work_of(network: Generator, quality: str, size: tuple[int, int]) -> int:
+    """Multiply-adds of a picture of (width, height)."""
+    step = step_of(network, quality)
+    if isinstance(network, WindowedGenerator) and step is not None:
+        return network.multiply_adds((size[1], size[0]), step)
+    return network.cost(size)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Multiply-adds a second of a product of two square matrices, the best of three."""
+    one, two = (torch.randn(MATRIX, MATRIX, device=device, dtype=dtype) for _ in range(2))
+    best = math.inf
+    for _ in range(3):
+        started = time.perf_counter()
+        (one @ two)[0, 0].item()  # waits for a GPU
+        best = min(best, time.perf_counter() - started)
+    return MATRIX**3 / best
+
+
+def rate_table(rates: list[Rate]) -> str:
+    lines = [
+        "| model        | quality  | precision | multiply-adds | seconds | of the matrix product's rate |",
+        "|--------------|----------|-----------|---------------|---------|------------------------------|",
+    ]
+    for rate in rates:
+        lines.append(
+            f"| {rate.model:<12} | {rate.quality:<8} | {rate.precision:<9} | {rate.multiply_adds / 1e9:11.1f} G | "
+            f"{rate.seconds:7.2f} | {rate.share:12.0%} of {rate.product / 1e9:6.1f} G/s |"
+        )
+    return "\n".join(lines)
 
 
 def load(name: str, device: str) -> DeblurGenerator:

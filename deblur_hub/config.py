@@ -8,7 +8,8 @@ from . import __version__
 from .errors import ModelError, did_you_mean, shown
 
 SCHEMA_VERSION = 1
-HEADER = ("schema_version", "library_name", "library_version", "architecture", "name")
+QUALITIES = ("draft", "balanced", "best")
+HEADER = ("schema_version", "library_name", "library_version", "architecture", "name", "quality")
 LONGEST_FILE = 2**20  # bytes; ours have a few hundred
 LONGEST_NAME = 100  # characters
 Option = bool | int | float | str | list[int] | list[float]
@@ -22,16 +23,20 @@ class GeneratorConfig:
         architecture: a key of `deblur_hub.networks.NETWORKS`.
         options: keyword arguments of that class; what is absent has the class's default.
         name: what the model is called in a repr, a page, a table; one line.
+        quality: of `qualities.QUALITIES`, at which it restores where none is asked for; "" chooses by the machine.
 
     Raises:
-        ModelError: for a name that is none.
+        ModelError: for a name or a quality that is none.
     """
 
     architecture: str
     options: dict[str, Option] = field(default_factory=dict)
     name: str = ""
+    quality: str = ""
 
     def __post_init__(self) -> None:
+        if self.quality not in ("", *QUALITIES):
+            raise ModelError(f"'quality' must be one of {', '.join(QUALITIES)}, not {shown(self.quality)}")
         if len(self.name) > LONGEST_NAME or not self.name.isprintable():
             raise ModelError(
                 f"'name' must be one line of at most {LONGEST_NAME} printable characters, not {shown(self.name)}"
@@ -45,6 +50,8 @@ class GeneratorConfig:
             "architecture": self.architecture,
             "name": self.name,
         }
+        if self.quality:
+            header["quality"] = self.quality
         options = {key: list(value) if isinstance(value, tuple) else value for key, value in self.options.items()}
         return json.dumps(header | options, indent=2) + "\n"
 
@@ -71,13 +78,13 @@ class GeneratorConfig:
                 f"{source}: was written by a newer deblur-hub (schema {schema!s:.20}, this one reads up "
                 f"to {SCHEMA_VERSION}); run 'pip install --upgrade deblur-hub'"
             )
-        for key in ("architecture", "name"):
+        for key in ("architecture", "name", "quality"):
             if not isinstance(content.get(key, ""), str):
                 raise ModelError(f"{source}: '{key}' must be a text, not {shown(content[key])}")
         if "architecture" not in content:
             raise ModelError(f"{source}: names no 'architecture'{did_you_mean('architecture', content)}")
         options = {key: value for key, value in content.items() if key not in HEADER}
         try:
-            return cls(content["architecture"], options, content.get("name", ""))
+            return cls(content["architecture"], options, content.get("name", ""), content.get("quality", ""))
         except ModelError as reason:
             raise ModelError(f"{source}: {reason}") from None

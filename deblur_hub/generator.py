@@ -1,8 +1,9 @@
 """DeblurGenerator: a network with its configuration, from where it is stored to a restored picture."""
 
+import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,15 @@ from .model_card import CARD_BEGIN, plain_card
 from .networks import NETWORKS, build_network
 from .networks.base import Generator
 from .networks.description import Description
-from .restoration import DTYPES, Precision, dtype_for, restore
+from .networks.windows import WindowedGenerator
+from .qualities import Choice, choose, require_quality, require_strength, step_of, with_strength
+from .restoration import DTYPES, Precision, dtype_for, placed, restore
 
 Progress = Callable[[int, int], None]
 
+log = logging.getLogger("deblur_hub")
+
+AT_QUALITY = " at quality "  # between a model's name and the quality that it was given
 GOLDEN_SIDE = 48
 GOLDEN_MARGIN = 4  # between what rounding is measured to change and what it may
 GOLDEN_FLOORS = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1.6e-2}  # differences that no network is too good for
@@ -70,6 +76,8 @@ class DeblurGenerator(nn.Module):
         self,
         image: np.ndarray,
         *,
+        quality: str | None = None,
+        strength: float = 1.0,
         crispness: float = 0.0,
         tile: int | None = None,
         precision: Precision = "auto",
@@ -82,6 +90,8 @@ class DeblurGenerator(nn.Module):
         self,
         image: Image.Image | str | os.PathLike[str] | bytes | BinaryIO,
         *,
+        quality: str | None = None,
+        strength: float = 1.0,
         crispness: float = 0.0,
         tile: int | None = None,
         precision: Precision = "auto",
@@ -93,6 +103,8 @@ class DeblurGenerator(nn.Module):
         self,
         image: np.ndarray | Image.Image | str | os.PathLike[str] | bytes | BinaryIO,
         *,
+        quality: str | None = None,
+        strength: float = 1.0,
         crispness: float = 0.0,
         tile: int | None = None,
         precision: Precision = "auto",
@@ -106,11 +118,14 @@ class DeblurGenerator(nn.Module):
         Args:
             image: a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or floats in
                 [0, 1]; or a path, a file's bytes or an open file. EXIF orientation is applied.
+            quality: "draft", "balanced" or "best", of a model that has such steps; None takes what `choose_quality`
+                says, or what the model's configuration asks for.
+            strength: from 0.0, the photo as it was, to 1.0, the restored picture; a blend of the two.
             crispness: from 0.0, the restored picture nearest to the photo, to 1.0, which has crisper edges and textures
                 at the price of some fidelity; see `with_crispness`.
             tile: side of the tiles in pixels; 0 restores the frame whole, None chooses by the memory at hand.
             precision: of the arithmetic: "auto", "float32", "bfloat16" or "float16".
-            progress: called with (tiles done, tiles in all).
+            progress: called with (steps done, steps in all); what it raises ends the work and passes on.
             max_megapixels: larger pictures are refused before they are decoded.
 
         Returns:
@@ -118,12 +133,15 @@ class DeblurGenerator(nn.Module):
 
         Raises:
             PictureError: if it cannot be read, or is too large.
-            RestorationError: if memory does not suffice.
+            RestorationError: if memory does not suffice, or for a quality or a strength that is none.
             ModelError: for a crispness outside of [0, 1], or above 0 of a model without a crisp partner.
         """
+        require_quality(quality)
+        require_strength(strength)
         generator = self.with_crispness(crispness)
         blurred, original = images.read(image, max_megapixels=max_megapixels)
-        restored = generator.restore(blurred, tile=tile, precision=precision, progress=progress)
+        restored = generator.restore(blurred, quality=quality, tile=tile, precision=precision, progress=progress)
+        restored = with_strength(blurred, restored, strength)
         return (images.to_array if isinstance(image, np.ndarray) else images.to_image)(restored, original)
 
     def deblur_file(
@@ -131,6 +149,8 @@ class DeblurGenerator(nn.Module):
         source: str | os.PathLike[str],
         target: str | os.PathLike[str],
         *,
+        quality: str | None = None,
+        strength: float = 1.0,
         crispness: float = 0.0,
         tile: int | None = None,
         precision: Precision = "auto",
@@ -141,9 +161,12 @@ class DeblurGenerator(nn.Module):
 
         The target appears whole or not at all. Metadata (EXIF, colour profile, resolution) go along.
         """
+        require_quality(quality)
+        require_strength(strength)
         generator = self.with_crispness(crispness)
         blurred, original = images.read(source, max_megapixels=max_megapixels)
-        restored = generator.restore(blurred, tile=tile, precision=precision, progress=progress)
+        restored = generator.restore(blurred, quality=quality, tile=tile, precision=precision, progress=progress)
+        restored = with_strength(blurred, restored, strength)
         del blurred
         return images.write(restored, original, Path(target))
 
@@ -151,13 +174,69 @@ class DeblurGenerator(nn.Module):
         self,
         blurred: Tensor,
         *,
+        quality: str | None = None,
         tile: int | None = None,
         precision: Precision = "auto",
         progress: Progress | None = None,
     ) -> Tensor:
-        """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where that is needed; see `restoration.restore`."""
+        """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where that is needed; see `restoration.restore`.
+
+        Args:
+            quality: as `deblur` takes it.
+        """
+        require_quality(quality)
         with evaluating(self):
-            return restore(self.network, blurred, tile=tile, precision=precision, progress=progress)
+            name = quality or self.config.quality
+            if not name and (choice := self.choose_quality(blurred.shape[-2:], len(blurred), precision=precision)):
+                name = choice.name
+                log.info("%s", choice)
+            step = step_of(self.network, name) if name else None
+            return restore(
+                self.network, blurred, tile=tile, precision=precision, quality=step, progress=progress
+            )
+
+    def choose_quality(
+        self, size: Sequence[int], pictures: int = 1, *, precision: Precision = "auto"
+    ) -> Choice | None:
+        """The quality that `deblur` takes of itself: the best that is estimated to take at most a minute here.
+
+            print(generator.choose_quality((4000, 6000)))    # quality 'draft', about 34 s; 'best' would take 470 s
+
+        The speed of this machine is measured once, which takes a moment, and kept in the cache folder.
+
+        Args:
+            size: height and width, in pixels.
+            pictures: of that size, that are restored one after another; one with an alpha channel counts as two.
+
+        Returns:
+            Its name and the seconds; None of a model that has no such steps.
+
+        Raises:
+            RestorationError: if the precision is not to be had.
+        """
+        device, dtype = placed(self.network, precision)
+        return choose(self.network, size, pictures, device=device, dtype=dtype)
+
+    @property
+    def qualities(self) -> tuple[str, ...]:
+        """Of a model that can restore in several steps, the quickest first; () of others."""
+        return tuple(self.network.qualities) if isinstance(self.network, WindowedGenerator) else ()
+
+    def with_quality(self, quality: str) -> "DeblurGenerator":
+        """The same generator, weights and all, with a quality of its own; itself if it has no such steps.
+
+            generator = DeblurGenerator.from_pretrained("maxim").with_quality("balanced")
+
+        Raises:
+            RestorationError: for a quality that is none.
+        """
+        require_quality(quality)
+        if step_of(self.network, quality) is None:
+            return self
+        name = f"{self.config.name or self.config.architecture}{AT_QUALITY}{quality}"[-LONGEST_NAME:]
+        made = DeblurGenerator(replace(self.config, name=name, quality=quality), self.network)
+        made.crisp, made._access = self.crisp, self._access
+        return made.train(self.training)
 
     def with_crispness(self, crispness: float) -> "DeblurGenerator":
         """A generator between this one, at 0, and its crisp partner, at 1; this one is left as it is.
@@ -177,7 +256,7 @@ class DeblurGenerator(nn.Module):
             name = self.config.name or self.config.architecture
             raise ModelError(
                 f"{name}: has no crisp partner to blend with; leave the crispness at 0, take the model "
-                f"'{hub.DEFAULT_MODEL}', or name one that was trained from it (crisp=..., in the shell --crisp-model)"
+                f"'{hub.models_with_partner()[0]}', or name one that was trained from it (crisp=..., in the shell --crisp-model)"
             )
         if self._partner is None or self._partner[0] != self.crisp:
             partner = DeblurGenerator.from_pretrained(self.crisp, device="cpu", **self._access)
@@ -293,7 +372,7 @@ class DeblurGenerator(nn.Module):
         computed = str(weights.dtype if own else dtype_for(precision, weights.device))[6:]
         if computed == "float32" and weights.is_cuda and torch.backends.cudnn.conv.fp32_precision != "ieee":  # type: ignore[attr-defined]
             computed = "tf32"
-        output = self.restore(golden.input, precision="auto" if own else precision)
+        output = self.restore(golden.input, quality="best", precision="auto" if own else precision)
         return hub.check_golden(golden, output, computed, self.network.state_dict())
 
     def save_pretrained(
@@ -400,7 +479,7 @@ class DeblurGenerator(nn.Module):
             network = build(self.config, "golden").eval()
         tensors = {key: tensor.cpu() for key, tensor in in_type(tensors, torch.float32).items()}
         network.load_state_dict(tensors, assign=True)
-        output = restore(network, picture, precision="float32")
+        output = plainly(network, picture)
         return {"input": picture, "output": output}, {
             precision: min(2.0, max(GOLDEN_FLOORS[precision], GOLDEN_MARGIN * change))
             for precision in GOLDEN_FLOORS
@@ -451,11 +530,17 @@ def change_by_rounding(
     leaves = [part for part in network.modules() if not any(part.children())]
     hooks = [leaf.register_forward_hook(lambda _, __, result: rounded(result)) for leaf in leaves]
     try:
-        return float((restore(network, picture, precision="float32") - output).abs().max())
+        return float((plainly(network, picture) - output).abs().max())
     finally:
         for hook in hooks:
             hook.remove()
         network.load_state_dict(tensors, assign=True)
+
+
+@torch.inference_mode()
+def plainly(network: Generator, picture: Tensor) -> Tensor:
+    """The network's own way through a whole picture in float32, nothing of it folded or fused."""
+    return network(picture).clamp(-1, 1).contiguous()
 
 
 def require_weight_dtype(dtype: torch.dtype) -> None:

@@ -2,18 +2,18 @@
 
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from . import hub
-from .config import GeneratorConfig
+from .config import QUALITIES, GeneratorConfig
 from .errors import DatasetError, ModelError
 from .evaluation import Evaluation
 from .evaluation.measures import DEFAULT_METRICS, UNALIGNED, measure_of
 from .evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
 from .evaluation.results import write_aside
-from .generator import DeblurGenerator
+from .generator import AT_QUALITY, DeblurGenerator
 from .model_card import HERE, NOTHING_KNOWN, SHEET, SSIM, About, Column, Cost, Scores, release_card, renewed
 from .triptychs import triptychs
 
@@ -25,11 +25,14 @@ NOTES = {
 }
 
 
-def renew_card(folder: Path, results: Path, *, about: About = NOTHING_KNOWN, pictures: Path | None = None) -> None:
+def renew_card(
+    folder: Path, results: Sequence[Path], *, about: About = NOTHING_KNOWN, pictures: Path | None = None
+) -> None:
     """Writes the card of a model folder again, from an evaluation; what a person wrote outside its marks stays.
 
     Args:
-        results: a results.json of this model, or the folder that holds it.
+        results: a results.json of this model, or the folder that holds it; several, of one set, where it has several
+            qualities.
         about, pictures: as in `release`.
 
     Raises:
@@ -37,13 +40,15 @@ def renew_card(folder: Path, results: Path, *, about: About = NOTHING_KNOWN, pic
             is then as it was.
     """
     generator = DeblurGenerator.from_pretrained(Path(folder), device="cpu")
-    evaluation = Evaluation.read(results)
-    if evaluation.settings.weights != hub.checksum(generator.network.state_dict()):
-        raise ModelError(
-            f"{results}: was measured of other weights than those in {folder}; run 'deblur-hub evaluate {folder} ...'"
-        )
+    evaluations = [Evaluation.read(path) for path in results]
+    weights = hub.checksum(generator.network.state_dict())
+    for path, evaluation in zip(results, evaluations, strict=True):
+        if evaluation.settings.weights != weights:
+            raise ModelError(
+                f"{path}: was measured of other weights than those in {folder}; run 'deblur-hub evaluate {folder} ...'"
+            )
     sheet = triptychs(generator, pictures, about.pictures) if pictures else b""
-    card, file = card_of(folder, generator.config, evaluation, about, pictures=bool(sheet)), folder / hub.CARD
+    card, file = card_of(folder, generator.config, evaluations, about, pictures=bool(sheet)), folder / hub.CARD
     if file.exists():
         try:
             card = renewed(file.read_text(encoding="utf-8"), card)
@@ -53,16 +58,34 @@ def renew_card(folder: Path, results: Path, *, about: About = NOTHING_KNOWN, pic
         write_aside(file, card)
 
 
-def card_of(folder: Path, config: GeneratorConfig, evaluation: Evaluation, about: About, *, pictures: bool) -> str:
-    """The card, for a model folder, that says what an evaluation measured."""
-    if not evaluation.has_blurred or not {"psnr", "ssim"} <= set(evaluation.measured):
-        raise DatasetError(
-            f"{evaluation.dataset}: PSNR and SSIM were not measured of a blurry input as well; evaluate on pairs"
-        )
-    settings = evaluation.settings
+def card_of(
+    folder: Path, config: GeneratorConfig, evaluations: Sequence[Evaluation], about: About, *, pictures: bool
+) -> str:
+    """The card, for a model folder, that says what evaluations measured: of a model of several qualities, each one."""
     bundled = folder.resolve() == hub.BUNDLED / config.name
     address = config.name if bundled else HERE
-    cost = Cost(
+    measured = {quality_of(one): (scores_of(one, about, address), cost_of(one)) for one in evaluations}
+    names = [name for name in QUALITIES if name in measured]
+    scores, cost = measured[names[-1] if names else ""]
+    return release_card(
+        config,
+        scores,
+        cost,
+        about,
+        qualities={name: measured[name] for name in names},
+        address=address,
+        pictures=pictures,
+    )
+
+
+def quality_of(evaluation: Evaluation) -> str:
+    """That a model was evaluated at, "" of one that has but one."""
+    return evaluation.model.rpartition(AT_QUALITY)[2] if AT_QUALITY in evaluation.model else ""
+
+
+def cost_of(evaluation: Evaluation) -> Cost:
+    settings = evaluation.settings
+    return Cost(
         evaluation.seconds_per_picture(),
         len(evaluation.rows),
         settings.precision,
@@ -71,11 +94,14 @@ def card_of(folder: Path, config: GeneratorConfig, evaluation: Evaluation, about
         memory=evaluation.peak_memory,
         gpu_memory=evaluation.peak_cuda,
     )
-    return release_card(config, scores_of(evaluation, about, address), cost, about, address=address, pictures=pictures)
 
 
 def scores_of(evaluation: Evaluation, about: About, address: str) -> Scores:
     """What an evaluation measured, as a card states it: no folder of the machine that it was made on is in it."""
+    if not evaluation.has_blurred or not {"psnr", "ssim"} <= set(evaluation.measured):
+        raise DatasetError(
+            f"{evaluation.dataset}: PSNR and SSIM were not measured of a blurry input as well; evaluate on pairs"
+        )
     settings, told = evaluation.settings, about.pairs
     if told.fingerprint and told.fingerprint != settings.fingerprint:
         raise DatasetError(
@@ -119,6 +145,7 @@ def command_of(evaluation: Evaluation, model: str, folder: str) -> str:
         words += [folder, "--blur", "gamma"] if settings.blur_folder == BLUR_FOLDERS["gamma"] else [folder]
     extra = [name for name in settings.metrics if name not in DEFAULT_METRICS]
     words += ["--metrics", ",".join(extra)] if extra else []
+    words += ["--quality", quality] if (quality := quality_of(evaluation)) else []
     words += ["--precision", settings.precision]
     words += ["--tile", str(settings.tile)] if settings.tile is not None else []
     return shlex.join(words)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from .config import QUALITIES
 from .crispness import same_network
 from .errors import ModelError
 from .evaluation import Evaluation, evaluate
@@ -38,6 +39,9 @@ def release(
         pictures: pairs that may be published, of which the card shows those that `about` names.
         metrics: further ones than PSNR and the SSIMs.
 
+    Returns:
+        The scores, at the best of its qualities.
+
     Raises:
         DeblurHubError: if a model, the pairs or the pictures will not do, or the models are of different architectures;
             what was released before is then untouched.
@@ -48,11 +52,14 @@ def release(
         generator.save_pretrained(trial, dtype=torch.float16)
         shipped = DeblurGenerator.from_pretrained(Path(trial))
     sheet = triptychs(shipped, pictures, about.pictures) if pictures else b""
-    evaluation = evaluate(shipped, pairs, metrics=metrics, precision="float32", progress=progress)
-    card = card_of(folder / name, shipped.config, evaluation, about, pictures=bool(sheet))
+    evaluations = [
+        evaluate(shipped.with_quality(quality), pairs, metrics=metrics, precision="float32", progress=progress)
+        for quality in shipped.qualities or QUALITIES[-1:]
+    ]
+    card = card_of(folder / name, shipped.config, evaluations, about, pictures=bool(sheet))
     with pictures_beside(folder / name, sheet):
         generator.save_pretrained(folder / name, dtype=torch.float16, card=card)
-    return evaluation
+    return evaluations[-1]
 
 
 def averaged(generators: list[DeblurGenerator]) -> DeblurGenerator:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from .errors import RestorationError
-from .networks.base import Generator
+from .networks.base import Generator, Quality
+from .networks.windows import WindowedGenerator
 from .tiles import Progress, compute_frame
+from .windowed import restore_windows
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -28,6 +30,7 @@ def restore(
     *,
     tile: int | None = None,
     precision: Precision = "auto",
+    quality: Quality | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Runs a network over pictures of any size, whole or in tiles; the two differ by 1/255 at the most.
@@ -43,7 +46,8 @@ def restore(
         tile: side of a tile in pixels, 0 for the whole frame; None chooses by the memory at hand.
         precision: of the arithmetic; "auto" takes bfloat16 or float16 where the device computes in it faster, and the
             weights' own type where that is not float32.
-        progress: called after each tile.
+        quality: of a network that restores in windows, a step of its own; None for the best.
+        progress: called with steps done and steps in all, after each tile or in thousandths of the work.
 
     Returns:
         (N, 3, H, W) float32 in [-1, 1], on the device of `blurred`.
@@ -55,17 +59,8 @@ def restore(
         raise ValueError(f"pictures must be (N, 3, H, W) and not empty, not {tuple(blurred.shape)}")
     if tile is not None and tile != 0 and tile < SMALLEST_TILE:
         raise RestorationError(f"a tile of {tile} pixels is too small; give at least {SMALLEST_TILE}, or 0 for none")
-    device, stored = next((weights.device, weights.dtype) for weights in network.parameters())
-    if stored == torch.float32:
-        dtype = dtype_for(precision, device)
-    elif precision == "auto" or DTYPES.get(precision) == stored:
-        dtype = stored
-    else:
-        raise RestorationError(
-            f"precision '{precision}' needs weights in float32, and these are in {str(stored)[6:]}; "
-            "take 'auto', or load the model without a dtype"
-        )
-    margin = margin_of(network)
+    device, dtype = placed(network, precision)
+    margin = None if isinstance(network, WindowedGenerator) else margin_of(network)
     if margin is None:
         tile = 0
     elif tile is None:
@@ -74,15 +69,13 @@ def restore(
     while True:
         try:
             for number, picture in enumerate(blurred.split(1)):
-                compute_frame(
-                    network,
-                    picture,
-                    restored[number : number + 1],
-                    tile=tile,
-                    device=device,
-                    dtype=dtype,
-                    progress=shifted(progress, number, len(blurred)),
-                )
+                told = shifted(progress, number, len(blurred))
+                place = restored[number : number + 1]
+                if isinstance(network, WindowedGenerator):
+                    step = quality or network.best
+                    place.copy_(restore_windows(network, picture, step, device=device, dtype=dtype, progress=told))
+                else:
+                    compute_frame(network, picture, place, tile=tile, device=device, dtype=dtype, progress=told)
             return restored
         except RuntimeError as reason:
             if not is_out_of_memory(reason):
@@ -97,6 +90,23 @@ def restore(
                 f"memory of {device}; free some, take a smaller picture or the model 'compact'"
             )
         tile = smaller
+
+
+def placed(network: Generator, precision: Precision) -> tuple[torch.device, torch.dtype]:
+    """Where a network is, and the type that it computes in.
+
+    Raises:
+        RestorationError: if the precision is not to be had.
+    """
+    device, stored = next((weights.device, weights.dtype) for weights in network.parameters())
+    if stored == torch.float32:
+        return device, dtype_for(precision, device)
+    if precision == "auto" or DTYPES.get(precision) == stored:
+        return device, stored
+    raise RestorationError(
+        f"precision '{precision}' needs weights in float32, and these are in {str(stored)[6:]}; "
+        "take 'auto', or load the model without a dtype"
+    )
 
 
 def shifted(progress: Progress | None, number: int, count: int) -> Progress | None:

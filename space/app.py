@@ -27,6 +27,8 @@ from PIL import Image
 from torch import Tensor
 
 from deblur_hub import DeblurGenerator, DeblurHubError, images, list_models
+from deblur_hub.config import QUALITIES
+from deblur_hub.qualities import require_strength, with_strength
 
 HERE = Path(__file__).resolve().parent
 MAX_MEGAPIXELS = 100
@@ -48,21 +50,28 @@ class Example:
 
 
 EXAMPLES = (
-    Example("pagoda.jpg", "Camera shake"),
-    Example("coffee.jpg", "Straight motion"),
-    Example("astronaut.jpg", "Rotation"),
-    Example("rocket.jpg", "Low light"),
+    Example("square.jpg", "Camera shake"),
+    Example("shop.jpg", "Print on a wall"),
+    Example("kiosk.jpg", "Panned too fast"),
+    Example("banner.jpg", "Taken while walking"),
+    Example("street.jpg", "Leaves and branches"),
     Example("dahlia.jpg", "Moving subject"),
-    Example("admiral.jpg", "Zoom"),
+    Example("rocket.jpg", "Low light"),
     Example("cat.jpg", "Light defocus"),
-    Example("coins.jpg", "Shake and noise"),
+    Example("cup.jpg", "Already sharp"),
+    Example("lost.jpg", "Beyond help"),
 )
+OPENING_QUALITY = "balanced"  # of the picture that the page opens with, which everybody waits for
+SLIDER_AT = 44  # percent from the left: between the people of the opening picture, and before its print
 
 ADVICE = {
-    "compact": "Small and quick on any computer, true to the photo; its crispness can be set.",
+    "maxim": "The best here: Google's MAXIM with its authors' weights. Seconds for a snapshot, a minute for a large one.",
+    "compact": "Small and instant on any computer, and takes only the edge off; its crispness can be set.",
     "compact-gan": "The crisp end of compact: firmer edges and textures, which may not be quite those of the scene.",
     "deblurgan": "DeblurGAN's network after as many hours as compact, to compare: slow, and less near to the scene.",
 }
+AUTOMATIC = "automatic"
+LARGEST_KEPT = 8e6  # pixels of the last result that is kept for another strength
 
 
 # The work ------------------------------------------------------------------------------------------------------------
@@ -79,8 +88,25 @@ class Restored:
     size: tuple[int, int]
     seconds: float
     model: str
+    quality: str
+    strength: float
     crispness: float
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a run computed of a picture, before it is blended with it."""
+
+    blurred: Tensor
+    restored: Tensor
+    original: images.Original
+    quality: str
+    seconds: float
+    notes: tuple[str, ...]
+
+
+LAST: dict[tuple[Path, str, float, str | None], Computed] = {}  # at most one, so that its strength can be set at once
 
 
 @cache
@@ -94,32 +120,69 @@ def can_be_crisp(model: str) -> bool:
     return generator_named(model).crisp is not None
 
 
+def asked(model: str, quality: str) -> str | None:
+    """The quality of the page's choice; None where the model or the machine chooses."""
+    return quality if quality in QUALITIES and has_qualities(model) else None
+
+
 def possible(model: str, crispness: float) -> float:
     """The crispness of the page's slider, which a model without a partner does not show and leaves as it was."""
     return crispness if can_be_crisp(model) else 0.0
 
 
+def has_qualities(model: str) -> bool:
+    """Whether a model can be run quickly or well."""
+    return bool(generator_named(model).qualities)
+
+
 def restore(
-    source: Path, model: str, crispness: float = 0.0, progress: Callable[[int, int], None] | None = None
+    source: Path,
+    model: str,
+    crispness: float = 0.0,
+    quality: str | None = None,
+    strength: float = 1.0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Restored:
     """Restores a picture file into a folder of Gradio's cache, whose files are deleted after some hours.
 
-    The steps are those of `DeblurGenerator.deblur_file`, with a look at the picture before and after.
+    The steps are those of `DeblurGenerator.deblur_file`, with a look at the picture before and after. The same picture
+    at another strength takes no second run.
 
     Raises:
         DeblurHubError: if the file is no picture that can be restored, or the model cannot be that crisp; one sentence.
     """
+    key = (source, model, crispness, quality)
+    run = LAST.get(key) or computed(*key, progress)
+    LAST.clear()
+    if run.blurred[:, 0].numel() <= LARGEST_KEPT:
+        LAST[key] = run
+    original, blended = run.original, with_strength(run.blurred, run.restored, require_strength(strength))
+    with new_folder() as folder:
+        suffix, notes = suffix_for(original)
+        file = images.write(blended, original, folder / f"{source.stem}-deblurred{suffix}")
+        before = preview(run.blurred, original, folder / "before.png")
+        after = preview(blended, original, folder / "after.png")
+    notes = original.notes + run.notes + notes
+    return Restored(
+        file, before, after, source.name, original.size, run.seconds, model, run.quality, strength, crispness, notes
+    )
+
+
+def computed(
+    source: Path, model: str, crispness: float, quality: str | None, progress: Callable[[int, int], None] | None
+) -> Computed:
     generator = generator_named(model).with_crispness(crispness)
     started = time.perf_counter()
     blurred, original = images.read(source, max_megapixels=MAX_MEGAPIXELS)
-    restored = generator.restore(blurred, progress=progress)
-    with new_folder() as folder:
-        suffix, notes = suffix_for(original)
-        file = images.write(restored, original, folder / f"{source.stem}-deblurred{suffix}")
-        seconds = time.perf_counter() - started
-        before = preview(blurred, original, folder / "before.png")
-        after = preview(restored, original, folder / "after.png")
-    return Restored(file, before, after, source.name, original.size, seconds, model, crispness, original.notes + notes)
+    notes: tuple[str, ...] = ()
+    if generator.qualities and quality is None:
+        choice = generator.choose_quality(blurred.shape[-2:], len(blurred))
+        quality = choice.name
+        if choice.name != choice.best:
+            notes = (f"Quality '{choice.best}' would take about {choice.best_seconds:.0f} s here.",)
+    restored = generator.restore(blurred, quality=quality, progress=progress)
+    seconds = time.perf_counter() - started
+    return Computed(blurred, restored, original, quality if generator.qualities else "", seconds, notes)
 
 
 @contextmanager
@@ -174,8 +237,7 @@ HEADER = """
 EXPECTATIONS = """
 <section class="expect">
   <h2>What to expect</h2>
-  <p><strong>Helps most</strong> with motion blur: a hand that shook, a camera that panned, a subject that moved a
-  little.</p>
+  <p><strong>Helps most</strong> with motion blur: a hand that shook, a camera that panned, a subject that moved.</p>
   <p><strong>Helps little</strong> with strong defocus, faces, tiny text and dark scenes with smeared lamps. What the
   blur has erased does not come back, and a sharp photo comes back almost as it was.</p>
 </section>
@@ -195,6 +257,10 @@ def facts(result: Restored) -> str:
         "Time": f"{result.seconds:.1f} s",
         "Model": html.escape(result.model),
     }
+    if result.quality:
+        rows["Quality"] = html.escape(result.quality)
+    if result.strength != 1:
+        rows["Strength"] = f"{result.strength:.0%}"
     if result.crispness:
         rows["Crispness"] = f"{result.crispness:g}"
     listed = "".join(f"<div><dt>{term}</dt><dd>{value}</dd></div>" for term, value in rows.items())
@@ -222,7 +288,7 @@ def build_app() -> gr.Blocks:
     models = list_models()
     if not models:
         raise DeblurHubError("no model is bundled with this deblur-hub; install it again")
-    opening = restore(EXAMPLES[0].path, models[0])
+    opening = restore(EXAMPLES[0].path, models[0], quality=OPENING_QUALITY)
 
     with gr.Blocks(title="deblur-hub", delete_cache=(HOUR, 6 * HOUR), analytics_enabled=False) as app:
         shown = gr.State(str(EXAMPLES[0].path))
@@ -237,6 +303,7 @@ def build_app() -> gr.Blocks:
                     show_label=False,
                     buttons=["fullscreen"],
                     max_height=540,
+                    slider_position=SLIDER_AT,
                     interactive=False,
                     elem_id="slider",
                 )
@@ -257,6 +324,24 @@ def build_app() -> gr.Blocks:
                 )
                 if len(models) == 1:
                     gr.HTML(model_line(models[0]))
+                quality = gr.Radio(
+                    [AUTOMATIC, *QUALITIES],
+                    value=AUTOMATIC,
+                    label="Quality",
+                    info="Automatic takes the best that needs at most a minute.",
+                    visible=has_qualities(models[0]),
+                    elem_id="quality",
+                )
+                strength = gr.Slider(
+                    0,
+                    1,
+                    value=1,
+                    step=0.05,
+                    label="Strength",
+                    info="0 is your photo as it was, 1 the restored one; takes no second run.",
+                    buttons=[],
+                    elem_id="strength",
+                )
                 crispness = gr.Slider(
                     0,
                     1,
@@ -274,13 +359,15 @@ def build_app() -> gr.Blocks:
         work = {"concurrency_limit": 1, "concurrency_id": "model"}
         private = {"api_visibility": "private", "show_progress": "full", "show_progress_on": slider}
 
-        def show(path: str, model: str, crispness: float, progress: gr.Progress) -> tuple:
+        def show(path: str, model: str, quality: str, strength: float, crispness: float, progress: gr.Progress) -> tuple:
             try:
                 result = restore(
                     Path(path),
                     model,
                     possible(model, crispness),
-                    lambda done, total: progress((done, total), desc="Restoring"),
+                    asked(model, quality),
+                    strength,
+                    lambda done, total: progress(done / total, desc="Restoring"),
                 )
             except DeblurHubError as error:
                 return None, sentence(error), gr.DownloadButton(value=None, interactive=False)
@@ -291,38 +378,64 @@ def build_app() -> gr.Blocks:
                 gr.DownloadButton(f"Download {kind}", value=str(result.file), interactive=True),
             )
 
-        def show_photo(photo: str | None, shown: str, model: str, crispness: float, progress=gr.Progress()):  # noqa: B008
+        def show_photo(
+            photo: str | None,
+            shown: str,
+            model: str,
+            quality: str,
+            strength: float,
+            crispness: float,
+            progress=gr.Progress(),  # noqa: B008
+        ):
             path = photo or shown  # the button works on what is shown; an upload has just put something new there
-            return path, None, *show(path, model, crispness, progress)
+            return path, None, *show(path, model, quality, strength, crispness, progress)
 
-        def show_example(picked: gr.SelectData, model: str, crispness: float, progress=gr.Progress()):  # noqa: B008
+        def show_example(
+            picked: gr.SelectData,
+            model: str,
+            quality: str,
+            strength: float,
+            crispness: float,
+            progress=gr.Progress(),  # noqa: B008
+        ):
             path = str(EXAMPLES[picked.index].path)
-            return path, None, *show(path, model, crispness, progress)
+            return path, None, *show(path, model, quality, strength, crispness, progress)
 
-        def deblur(photo: str, model: str, crispness: float) -> str:
+        def deblur(
+            photo: str, model: str, crispness: float, quality: str = AUTOMATIC, strength: float = 1.0
+        ) -> str:
             """Restores one picture and returns a PNG of the same size."""
             try:
-                return str(restore(Path(photo), model, crispness).file)
+                return str(restore(Path(photo), model, crispness, asked(model, quality), strength).file)
             except DeblurHubError as error:
                 raise gr.Error(str(error), print_exception=False) from None
 
+        settings = [model, quality, strength, crispness]
         # The public endpoint has a button of its own, so that a client gives a file and gets a file.
         gr.Button(visible=False).click(
-            deblur, [photo, model, crispness], gr.File(visible=False), api_name="deblur", **work
+            deblur,
+            [photo, model, crispness, quality, strength],
+            gr.File(visible=False),
+            api_name="deblur",
+            **work,
         )
-        # One event for both triggers: whoever presses the button while an upload runs does not start a second run.
+        # One event for all triggers: whoever presses the button while an upload runs does not start a second run.
         gr.on(
-            [photo.upload, button.click],
+            [photo.upload, button.click, strength.release],
             show_photo,
-            [photo, shown, model, crispness],
+            [photo, shown, *settings],
             [shown, photo, *outputs],
             **work,
             **private,
         )
         model.change(
-            lambda name: (gr.Dropdown(info=ADVICE.get(name)), gr.Slider(visible=can_be_crisp(name))),
+            lambda name: (
+                gr.Dropdown(info=ADVICE.get(name)),
+                gr.Radio(visible=has_qualities(name)),
+                gr.Slider(visible=can_be_crisp(name)),
+            ),
             model,
-            [model, crispness],
+            [model, quality, crispness],
             api_visibility="private",
         )
 
@@ -331,8 +444,8 @@ def build_app() -> gr.Blocks:
             [(str(example.path), example.caption) for example in EXAMPLES],
             label="Examples",
             show_label=False,
-            columns=8,
-            rows=1,
+            columns=5,
+            rows=2,
             height="auto",
             object_fit="cover",
             allow_preview=False,
@@ -341,7 +454,7 @@ def build_app() -> gr.Blocks:
             format="jpeg",
             elem_id="shelf",
         )
-        shelf.select(show_example, [model, crispness], [shown, photo, *outputs], **work, **private)
+        shelf.select(show_example, settings, [shown, photo, *outputs], **work, **private)
 
     return app.queue(max_size=32)
 

@@ -1,8 +1,9 @@
-"""Makes the pictures of `examples/` from free photographs: `python space/make_examples.py [folder]`.
+"""Makes the pictures of `examples/`: `python space/make_examples.py --gopro GOPRO_Large_test_frames/`.
 
-Every picture is a sharp photograph that was blurred here, in linear light, by one kind of blur, with a fixed seed:
-the same command gives the same files. It needs scikit-image, scikit-learn and matplotlib for their sample photographs;
-the page itself needs none of them. README.md beside this file lists the photographers.
+Some are cut out of really blurred frames of GoPro, whose folder is given; without it they are left as they are. The
+others are sharp photographs that were blurred here, in linear light, by one kind of blur, with a fixed seed: the same
+command gives the same files. It needs scikit-image, scikit-learn and matplotlib for their sample photographs; the page
+itself needs none of them. README.md beside this file lists the photographers.
 """
 
 import argparse
@@ -22,19 +23,26 @@ from torch import Tensor
 
 MARGIN = 14  # pixels cut off at each edge: what a moving camera would have seen there is not known
 JPEG_QUALITY = 91
+CROP_QUALITY = 96  # what was saved once more should look as it was taken
 
 Blur = Callable[[Tensor, np.random.Generator], Tensor]
 
 
 def main() -> None:
-    """Writes every example into the folder given on the command line, or into `examples/` beside this file."""
+    """Writes the gallery into `examples/` beside this file, or all that can be made here into a folder that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(__file__).parent / "examples")
+    parser.add_argument("folder", nargs="?", type=Path, help="(default: the gallery's)")
+    parser.add_argument("--gopro", type=Path, metavar="FOLDER", help="of blurred frames, named as in GoPro's test set")
     parser.add_argument("--sharp", type=Path, metavar="FOLDER", help="write the photographs as they were there, as PNG")
     options = parser.parse_args()
-    folder = options.folder
+    folder = options.folder or Path(__file__).parent / "examples"
     folder.mkdir(parents=True, exist_ok=True)
+    for crop in CROPS if options.gopro else ():
+        with Image.open(options.gopro / crop.frame) as frame:
+            frame.crop(crop.box).save(folder / crop.name, quality=CROP_QUALITY, subsampling=0, optimize=True)
     for number, recipe in enumerate(RECIPES):
+        if not (recipe.gallery or options.folder):
+            continue
         photo = blurred(recipe, np.random.default_rng(1000 + number))
         photo.save(folder / recipe.name, quality=JPEG_QUALITY, subsampling=0, optimize=True)
         if options.sharp:
@@ -51,6 +59,16 @@ class Recipe:
     load: Callable[[], np.ndarray]
     blur: Blur
     noise: float = 0.003
+    gallery: bool = False  # else for the cards of models alone
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of a really blurred frame: left, top, right and bottom."""
+
+    name: str
+    frame: str
+    box: tuple[int, int, int, int]
 
 
 def blurred(recipe: Recipe, random: np.random.Generator) -> Image.Image:
@@ -108,6 +126,11 @@ def camera_shake(length: float, wander: float, roll: float = 0) -> Blur:
         return average(light, [{"dx": x, "dy": y, "turn": turn} for x, y, turn in views])
 
     return blur
+
+
+def as_it_is(light: Tensor, _: np.random.Generator) -> Tensor:
+    """A steady hand."""
+    return light
 
 
 def straight_motion(length: float, degrees: float) -> Blur:
@@ -203,15 +226,27 @@ RECIPES = (
     Recipe("pagoda.jpg", lambda: sklearn.datasets.load_sample_image("china.jpg"), camera_shake(13, 0.12, roll=0.3)),
     Recipe("coffee.jpg", skimage.data.coffee, straight_motion(10, degrees=30)),
     Recipe("astronaut.jpg", skimage.data.astronaut, rotation(2.0)),
-    Recipe("rocket.jpg", skimage.data.rocket, low_light(camera_shake(12, 0.16), lamps=8), noise=0.010),
+    Recipe("rocket.jpg", skimage.data.rocket, low_light(camera_shake(12, 0.16), lamps=8), noise=0.010, gallery=True),
     Recipe(
         "dahlia.jpg",
         lambda: sklearn.datasets.load_sample_image("flower.jpg"),
         moving_subject(11, degrees=20, mask_of=orange_petals),
+        gallery=True,
     ),
     Recipe("admiral.jpg", hopper, zooming(0.035)),
-    Recipe("cat.jpg", skimage.data.chelsea, defocus(2.2)),
+    Recipe("cat.jpg", skimage.data.chelsea, defocus(2.2), gallery=True),
     Recipe("coins.jpg", skimage.data.coins, camera_shake(9, 0.25), noise=0.008),
+    Recipe("cup.jpg", skimage.data.coffee, as_it_is, gallery=True),
+    Recipe("lost.jpg", skimage.data.astronaut, camera_shake(90, 0.35, roll=4), noise=0.010, gallery=True),
+)
+
+# GoPro, Nah, Kim and Lee, CVPR 2017, CC BY 4.0.
+CROPS = (
+    Crop("square.jpg", "GOPR0384_11_00_000001.png", (500, 150, 1280, 640)),
+    Crop("shop.jpg", "GOPR0385_11_01_003014.png", (640, 20, 1280, 600)),
+    Crop("banner.jpg", "GOPR0881_11_01_000203.png", (180, 170, 820, 680)),
+    Crop("kiosk.jpg", "GOPR0410_11_00_000161.png", (540, 300, 1280, 700)),
+    Crop("street.jpg", "GOPR0854_11_00_000001.png", (560, 0, 1280, 560)),
 )
 
 if __name__ == "__main__":

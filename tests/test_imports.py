@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deblur_hub"
 GROUND = {"networks", "images", "image_files", "restoration", "tiles", "blur", "metrics", "config", "model_card"}
-GROUND |= {"errors"}
-FIRST = {"crispness", "hub", "datasets"}
+GROUND |= {"errors", "fused", "machine", "windowed"}
+FIRST = {"crispness", "hub", "datasets", "qualities"}
 HEAVY = (
     "gradio",
     "accelerate",

@@ -179,6 +179,7 @@ class Peak(TorchDispatchMode):
         ("compact", {"widths": [96], "blocks": [3]}, 256),
         ("compact", {"widths": [16, 32, 64], "blocks": [1, 1, 1], "unshuffle": 1}, 256),
         ("resnet", {"width": 64, "blocks": 2}, 256),
+        ("resnet", {"width": 64, "blocks": 2, "norm": "batch", "downsampling": "same", "upsampling": "nearest"}, 256),
     ],
 )
 def test_the_stated_values_per_pixel_are_what_a_pass_takes(name, options, side):
@@ -203,8 +204,8 @@ def test_the_stated_values_per_pixel_are_what_a_pass_takes(name, options, side):
         (
             "resnet",
             {"widht": 3},
-            "resnet: unknown option 'widht' (did you mean 'width'?); it has: width, blocks, norm, upsampling, "
-            "residual, dropout",
+            "resnet: unknown option 'widht' (did you mean 'width'?); it has: width, blocks, norm, "
+            "downsampling, upsampling, residual, dropout",
         ),
         ("resnet", {"width": "64"}, "resnet: option 'width' must be of type int, not '64'"),
         ("resnet", {"width": True}, "resnet: option 'width' must be of type int, not True"),

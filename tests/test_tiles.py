@@ -28,6 +28,8 @@ def picture(height: int, width: int, count: int = 1) -> torch.Tensor:
         {"upsampling": "nearest", "residual": "half"},
         {"upsampling": "transposed4", "residual": "none"},
         {"norm": "batch"},
+        {"downsampling": "same"},
+        {"norm": "batch", "downsampling": "same", "upsampling": "nearest", "residual": "half"},
         {"norm": "none"},
     ],
     ids=str,

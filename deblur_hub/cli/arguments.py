@@ -32,6 +32,14 @@ def parser() -> argparse.ArgumentParser:
         help="a folder, or for one photo a file (default: photo-deblurred.jpg beside photo.jpg)",
     )
     add_model(deblur)
+    shell.add_quality(deblur, "the best that is estimated to take at most a minute here")
+    deblur.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="from 0, the photo as it was, to 1, the restored picture: a blend of the two (%(default)s)",
+    )
     shell.add_crispness(deblur)
     deblur.add_argument(
         "--format", choices=("png", "jpg", "tif", "webp"), help="of what is written (default: as it came)"
@@ -72,6 +80,12 @@ def parser() -> argparse.ArgumentParser:
         "--load", action="store_true", help="measure loading against reading the file and building the module instead"
     )
 
+    speed.add_argument(
+        "--rate",
+        action="store_true",
+        help="measure from file to file, at each quality and precision, against this machine's matrix product instead",
+    )
+
     for made in (deblur, speed):
         made.add_argument(
             "--precision",
@@ -110,7 +124,11 @@ def parser() -> argparse.ArgumentParser:
     again = command("card", run_card, "Writes the card of a model folder again, from an evaluation of it.")
     again.add_argument("model", type=Path, metavar="folder", help="a model folder, such as runs/compact/model")
     again.add_argument(
-        "--results", type=Path, required=True, help="what 'evaluate --output' wrote: results.json, or its folder"
+        "--results",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="what 'evaluate --output' wrote: results.json, or its folder; one for each quality",
     )
     add_about(again)
 
@@ -124,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
     public.add_argument("--message", default="", help="of the commit")
 
     check = command("verify", run_verify, "Checks that a model gives the output that it gave when it was saved.")
-    check.add_argument("model", nargs="?", help="a bundled model, a folder, or owner/name (default: compact)")
+    check.add_argument("model", nargs="?", help="a bundled model, a folder, or owner/name (default: maxim)")
     check.add_argument("--revision", help="branch, tag or commit of a hub repository")
     check.add_argument("--variant", help="of the weights, such as fp16")
     check.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
@@ -161,7 +179,7 @@ def add_about(made: argparse.ArgumentParser) -> None:
 
 
 def add_model(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--model", help="a bundled model, a folder, or a hub repository owner/name (default: compact)")
+    made.add_argument("--model", help="a bundled model, a folder, or a hub repository owner/name (default: maxim)")
 
 
 def size(text: str) -> tuple[int, int]:

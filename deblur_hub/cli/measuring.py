@@ -30,7 +30,15 @@ def run_score(options: argparse.Namespace) -> int:
 
 
 def run_benchmark(options: argparse.Namespace) -> int:
-    from ..benchmark import loading_table, measure_loading, measure_memory, measure_speed, speed_table
+    from ..benchmark import (
+        loading_table,
+        measure_loading,
+        measure_memory,
+        measure_rates,
+        measure_speed,
+        rate_table,
+        speed_table,
+    )
     from ..hub import DEFAULT_MODEL
 
     if options.train:
@@ -59,6 +67,21 @@ def run_benchmark(options: argparse.Namespace) -> int:
                 print(f"largest difference: {runs[1].difference} of 255 levels")
         return OK
     width, height = options.size
+    if options.rate:
+        print(
+            f"one photo of {width}x{height} from file to file on {options.device or 'cpu'}, median of {options.runs} "
+            "runs, with matrix products between them\n"
+        )
+        rates = measure_rates(
+            models,
+            width=width,
+            height=height,
+            runs=options.runs,
+            device=options.device or "cpu",
+            precisions=("float32", "auto") if options.precision == "auto" else (options.precision,),
+        )
+        print(rate_table(rates))
+        return OK
     print(
         f"one picture of {width}x{height} on {options.device or 'cpu'}, median of {options.runs} interleaved runs; "
         "deblurgan is ResNet-9 in float32\n"

@@ -1,5 +1,6 @@
 """How a command ends, and what it says on the way."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,3 +31,22 @@ def counting(what: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int],
             bar.update(done - bar.n)
 
         yield show
+
+
+@contextmanager
+def telling(tell: Callable[[str], None]) -> Iterator[None]:
+    """What the package tells by the way, such as the quality that it takes, to whoever is to hear it."""
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tell(record.getMessage())
+
+    log, ear = logging.getLogger("deblur_hub"), Ear()
+    before = log.level
+    log.addHandler(ear)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(ear)
+        log.setLevel(before)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DeblurHubError
-from .outcomes import FAILED, OK, SOME_FAILED, UsageError, complain
+from .outcomes import FAILED, OK, SOME_FAILED, UsageError, complain, telling
 
 RESULT = "-deblurred"  # what is put behind the name of a photo whose result stands beside it
 
@@ -22,8 +22,10 @@ def run_deblur(options: argparse.Namespace) -> int:
 
     from ..crispness import require_use
     from ..generator import DeblurGenerator
+    from ..qualities import require_strength
 
     require_use(options.crisp_model, options.crispness)
+    require_strength(options.strength)
     jobs, mistakes = plan(options.inputs, options.output, options.format, options.overwrite)
     for mistake in mistakes:
         complain(mistake)
@@ -45,17 +47,24 @@ def run_deblur(options: argparse.Namespace) -> int:
             def show(done: int, total: int, number: int = number) -> None:
                 bar.update(number + done / total - bar.n)
 
+            def tell(text: str, photo: str = job.source.name) -> None:
+                if not options.quiet:
+                    bar.write(f"{photo}: {text}", file=sys.stderr)
+
             fresh = not job.target.parent.exists()
             try:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
-                generator.deblur_file(
-                    job.source,
-                    job.target,
-                    tile=options.tile,
-                    precision=options.precision,
-                    progress=show,
-                    max_megapixels=options.max_megapixels,
-                )
+                with telling(tell):
+                    generator.deblur_file(
+                        job.source,
+                        job.target,
+                        quality=options.quality,
+                        strength=options.strength,
+                        tile=options.tile,
+                        precision=options.precision,
+                        progress=show,
+                        max_megapixels=options.max_megapixels,
+                    )
                 written.append(job.target)
             except OSError as reason:
                 mistakes.append(

@@ -15,7 +15,20 @@ from ..config import GeneratorConfig
 from ..errors import ModelError
 from ..generator import DeblurGenerator, build
 from ..model_card import converted_card
-from . import deblurgan, deblurgan_v2, deepdeblur, dmphn, mimo_unet, nafnet, ours, srn
+from . import (
+    deblurgan,
+    deblurgan_v2,
+    deepdeblur,
+    dmphn,
+    keras,
+    maxim,
+    mimo_unet,
+    nafnet,
+    ours,
+    srn,
+    tensorflow_checkpoint,
+    tensorflow_js,
+)
 from .checkpoint_file import load, load_folder, state_dict
 from .layout import Converted
 
@@ -27,15 +40,18 @@ LAYOUTS: tuple[Callable[[dict[str, Tensor]], Converted | None], ...] = (
     deepdeblur.recognise,
     srn.recognise,
     dmphn.recognise,
+    maxim.recognise,
+    keras.recognise,
 )
-NAMES = "DeblurGAN, DeblurGAN-v2, MIMO-UNet, NAFNet, DeepDeblur, SRN, DMPHN, and our own training's"
+NAMES = "DeblurGAN (PyTorch, Keras), DeblurGAN-v2, MIMO-UNet, NAFNet, DeepDeblur, SRN, DMPHN, and our own training's"
 
 
 def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = False) -> Converted:
     """Writes a model folder, as `save_pretrained` does, from an author's checkpoint.
 
     Args:
-        source: a file of tensors (.pth, .pt, .pkl, .h5 as PyTorch writes it, .safetensors), or DMPHN's folder of parts.
+        source: a file of tensors (.pth, .pt, .pkl, .h5 of PyTorch or Keras 2, .safetensors), or DMPHN's folder of
+            parts.
         name: of the model; the architecture's by default.
         overwrite: replace a model that is in `folder`.
 
@@ -47,15 +63,31 @@ def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = Fal
         raise ModelError(f"{folder}: holds a model already; give --overwrite to replace it, or name another folder")
     if (source / "config.json").exists():
         raise ModelError(f"{source}: is a model folder already; give it to from_pretrained or --model as it is")
-    content = load_folder(source) if source.is_dir() else load(source)
-    converted = ours.from_run(content)
-    if converted is None:
-        tensors, passed_over = state_dict(content, source)
-        converted = recognise(tensors, source)
-        converted = replace(converted, dropped=passed_over | converted.dropped)
+    converted = read(source)
     generator = assembled(converted, source, name)
     generator.save_pretrained(folder, card=converted_card(generator.config, converted.layout, source.name))
     return converted
+
+
+def read(source: Path) -> Converted:
+    """What a checkpoint is.
+
+    Raises:
+        ModelError: as `convert`.
+    """
+    if tensorflow_js.is_model(source):
+        return recognise(maxim.from_graph(tensorflow_js.read(source), source), source)
+    if source.suffix == ".npz":
+        tensors, passed_over = maxim.from_npz(source)
+    elif tensorflow_checkpoint.is_checkpoint(source):
+        tensors, passed_over = tensorflow_checkpoint.load(source)
+    else:
+        content = load_folder(source) if source.is_dir() else load(source)
+        if (converted := ours.from_run(content)) is not None:
+            return converted
+        tensors, passed_over = state_dict(content, source)
+    converted = recognise(tensors, source)
+    return replace(converted, dropped=passed_over | converted.dropped)
 
 
 def recognise(tensors: dict[str, Tensor], source: Path) -> Converted:

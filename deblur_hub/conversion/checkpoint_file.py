@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import ModelError
+from . import keras
 
 # Where authors keep the generator's state dict inside a file, the one to take first.
 WRAPPINGS = (
@@ -20,6 +21,7 @@ WRAPPINGS = (
     "state_dict",
     "model_state_dict",
     "model",
+    keras.MODEL,
     "generator",
     "netG",
     "G",
@@ -52,9 +54,7 @@ def load(source: Path) -> Any:
             return load_file(source)
         with source.open("rb") as file:
             if file.read(4) == HDF5:
-                raise ModelError(
-                    f"{source}: is an HDF5 file of Keras, not of PyTorch; convert takes PyTorch's and safetensors"
-                )
+                return keras.load(source)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a pickle protocol that it may not read: it says if so
             return torch.load(source, map_location="cpu", weights_only=True)

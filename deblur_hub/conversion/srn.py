@@ -1,8 +1,11 @@
-"""SRN's best-known layout in PyTorch (iwtw/SRN-DeblurNet, `SRNDeblurNet_epoch*.pth`).
+"""SRN's two layouts: the authors' TensorFlow checkpoints, and its best-known one in PyTorch.
 
-The authors themselves published TensorFlow files alone. This re-implementation differs from theirs: a ConvLSTM of 5x5
-on all colours at once, transposed convolutions of 5x5, zeros as the coarsest scale's first guess, values in [-1, 1];
-our "lstm-color". Its pyramid is of 8-bit pictures that Pillow resized, ours is not rounded.
+The authors (jiangsutx/SRN-Deblur, `deblur.model-523000.*`) name the layers after their place, `g_net/enc1_1` to
+`g_net/dec1_0`; our "color" and "lstm".
+
+The re-implementation (iwtw/SRN-DeblurNet, `SRNDeblurNet_epoch*.pth`) differs from theirs: a ConvLSTM of 5x5 on all
+colours at once, transposed convolutions of 5x5, zeros as the coarsest scale's first guess, values in [-1, 1]; our
+"lstm-color". Its pyramid is of 8-bit pictures that Pillow resized, ours is not rounded.
 """
 
 import re
@@ -11,19 +14,103 @@ import torch
 from torch import Tensor
 
 from ..config import Option
-from ..errors import ModelError
+from ..errors import ModelError, shown
 from .layout import Converted
 
-LAYOUT = "SRN (iwtw, PyTorch)"
+AUTHORS, LAYOUT = "SRN (jiangsutx, TensorFlow)", "SRN (iwtw, PyTorch)"
+PUBLISHED = {"width": 32, "blocks": 3}
 THEIR_GATES, OUR_GATES = ("input", "forget", "output", "candidate"), ("input", "candidate", "forget", "output")
+AUTHORS_CELL = "g_net/convLSTM/LSTM_conv"
+FORGET_BIAS = 1.0  # which the authors' cell adds to the forget gate; ours has it in the bias
+OF_TRAINING = re.compile(r"(.+/)?(Adam(_\d+)?|beta[12]_power(_\d+)?|global_step)|Variable(_\d+)?")
 
 
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """The network with ConvLSTM of any width and number of blocks; None if it is something else.
+    """Either layout, of any width and number of blocks; None if it is something else.
 
     Raises:
         ModelError: if it is cut down or altered.
     """
+    if "g_net/enc1_1/weights" in tensors:
+        return of_authors(tensors)
+    return of_reimplementation(tensors)
+
+
+# --- TensorFlow --------------------------------------------------------------------------------------------------
+
+
+def of_authors(tensors: dict[str, Tensor]) -> Converted:
+    dropped = {key: "of the training, not of the network" for key in tensors if OF_TRAINING.fullmatch(key)}
+    kept = {key: tensor for key, tensor in tensors.items() if key not in dropped}
+    stem, cell = kept["g_net/enc1_1/weights"], kept.get(f"{AUTHORS_CELL}/weights")
+    shape = list(stem.shape)
+    if stem.ndim != 4 or shape[:2] != [5, 5] or shape[2] not in (2, 6):
+        raise ModelError(
+            f"looks like SRN as its authors have it, but its first convolution is {shape}; convert takes [5, 5, 6, "
+            "width], or [5, 5, 2, width] of the one with a ConvLSTM"
+        )
+    if (cell is None) != (shape[2] == 6):
+        network = "'gray' network, without a ConvLSTM" if cell is None else "network of all colours, with a ConvLSTM"
+        raise ModelError(f"is SRN as its authors have it, but the {network}; convert takes 'color' and 'lstm'")
+    first = re.compile(r"g_net/enc1_\d+/conv1/weights")
+    width, blocks = shape[3], sum(first.fullmatch(key) is not None for key in kept)
+    names = authors_names(blocks) | ({} if cell is None else {AUTHORS_CELL: "cell.gates"})
+    wanted = {f"{name}/{kind}" for name in names for kind in ("weights", "biases")}
+    strange = sorted(wanted ^ kept.keys())
+    if strange:
+        state = "lacks" if strange[0] in wanted else "has besides"
+        raise ModelError(f"is SRN as its authors have it, but {state} {shown(strange[0])}")
+    converted = {}
+    for theirs, ours in names.items():
+        kernel, bias = kept[f"{theirs}/weights"], kept[f"{theirs}/biases"]
+        if kernel.ndim != 4:
+            raise ModelError(f"is SRN as its authors have it, but '{theirs}/weights' is {list(kernel.shape)}")
+        # (height, width, in, out), and (height, width, out, in) of transposed ones; the same permutation turns both
+        # into what PyTorch has: (out, in, height, width), and (in, out, height, width).
+        converted[f"{ours}.weight"] = kernel.permute(3, 2, 0, 1).contiguous()
+        converted[f"{ours}.bias"] = bias
+    if cell is not None:
+        converted["cell.gates.bias"] = remembering(converted["cell.gates.bias"])
+    options: dict[str, Option] = {} if cell is None else {"variant": "lstm"}
+    return Converted(AUTHORS, "srn", options | unlike_published(width, blocks), converted, dropped)
+
+
+def authors_names(blocks: int) -> dict[str, str]:
+    """Author's name of each convolution -> ours; they count up through the encoders and down through the decoders."""
+    names = {}
+    for level in (1, 2, 3):
+        names[f"g_net/enc{level}_1"] = f"encoders.{level - 1}.0"
+        for block in range(blocks):
+            names |= pair(f"g_net/enc{level}_{block + 2}", f"encoders.{level - 1}.{block + 2}")
+    for level, ours in ((3, "decoders.0"), (2, "decoders.1"), (1, "head")):
+        for block in range(blocks):
+            names |= pair(f"g_net/dec{level}_{blocks - block}", f"{ours}.{block}")
+        following = "dec1_0" if level == 1 else f"dec{level - 1}_{blocks + 1}"
+        names[f"g_net/{following}"] = f"{ours}.{blocks}"
+    return names
+
+
+def pair(theirs: str, ours: str) -> dict[str, str]:
+    return {f"{theirs}/conv1": f"{ours}.first", f"{theirs}/conv2": f"{ours}.second"}
+
+
+def remembering(bias: Tensor) -> Tensor:
+    """The bias of the gates with the authors' constant in it."""
+    if bias.ndim != 1 or len(bias) % len(OUR_GATES):
+        raise ModelError(f"is SRN as its authors have it, but '{AUTHORS_CELL}/biases' is {list(bias.shape)}")
+    gates = dict(zip(OUR_GATES, bias.float().chunk(len(OUR_GATES)), strict=True))
+    return torch.cat([gate + FORGET_BIAS if name == "forget" else gate for name, gate in gates.items()])
+
+
+def unlike_published(width: int, blocks: int) -> dict[str, Option]:
+    found = {"width": width, "blocks": blocks}
+    return {key: value for key, value in found.items() if value != PUBLISHED[key]}
+
+
+# --- PyTorch -----------------------------------------------------------------------------------------------------
+
+
+def of_reimplementation(tensors: dict[str, Tensor]) -> Converted | None:
     stem, cell = tensors.get("inblock.conv.0.weight"), tensors.get("convlstm.conv.weight")
     if stem is None or cell is None or stem.ndim != 4 or cell.ndim != 4:
         return None
@@ -42,13 +129,11 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
         raise ModelError(f"is SRN as iwtw/SRN-DeblurNet has it, but {state} '{strange[0]}'")
     if tensors["convlstm.conv.bias"].shape != cell.shape[:1]:
         raise ModelError(f"is SRN as iwtw/SRN-DeblurNet has it, but 'convlstm.conv.bias' is not {list(cell.shape[:1])}")
-    found, published = {"width": width, "blocks": blocks}, {"width": 32, "blocks": 3}
     options: dict[str, Option] = {"variant": "lstm-color"}
-    options |= {key: value for key, value in found.items() if value != published[key]}
     return Converted(
         LAYOUT,
         "srn",
-        options,
+        options | unlike_published(width, blocks),
         {
             ours: reordered(tensors[theirs]) if theirs.startswith("convlstm.") else tensors[theirs]
             for theirs, ours in wanted.items()

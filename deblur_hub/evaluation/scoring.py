@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from .. import __version__, hub, images
+from ..config import QUALITIES
 from ..crispness import require_use
 from ..errors import DatasetError, ModelError
 from ..generator import DeblurGenerator
@@ -244,15 +245,26 @@ def score_pictures(
     return evaluation
 
 
-def load_model(name: str, device: str | None = None, *, crispness: float = 0.0, crisp: str | None = None) -> Restorer:
+def load_model(
+    name: str,
+    device: str | None = None,
+    *,
+    quality: str | None = None,
+    crispness: float = 0.0,
+    crisp: str | None = None,
+) -> Restorer:
     """A baseline by its name, or a generator as `DeblurGenerator.from_pretrained` finds it, that crisp (0 to 1).
+
+    Args:
+        quality: None for the model's own or else the best: scores are not to depend on how fast a machine is.
 
     Raises:
         ModelError: if it cannot be found, or is not to be had that crisp, or a partner is named for nothing.
     """
     require_use(crisp, crispness)
     if name not in BASELINES:
-        return DeblurGenerator.from_pretrained(name, device=device, crisp=crisp).with_crispness(crispness)
+        generator = DeblurGenerator.from_pretrained(name, device=device, crisp=crisp).with_crispness(crispness)
+        return generator.with_quality(quality or generator.config.quality or QUALITIES[-1])
     if crispness:
         raise ModelError(f"{name}: is no model, and has no crisp partner; leave the crispness at 0")
     return BASELINES[name]

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..config import QUALITIES
 from ..errors import DatasetError
 from .comparison import compare, comparison_text
 from .measures import DEFAULT_METRICS, METRICS
@@ -77,6 +78,7 @@ def evaluate_arguments(made: argparse.ArgumentParser) -> None:
         default=False,
         help="print what papers and reports published, and what may stand beside what",
     )
+    add_quality(made, "the best, whatever it takes")
     add_crispness(made)
     add_protocol(made)
     made.add_argument(
@@ -126,6 +128,12 @@ def add_metrics(made: argparse.ArgumentParser) -> None:
     )
 
 
+def add_quality(made: argparse.ArgumentParser, default: str) -> None:
+    made.add_argument(
+        "--quality", choices=QUALITIES, help=f"how much of a model that has such steps is run (default: {default})"
+    )
+
+
 def add_crispness(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--crispness",
@@ -161,7 +169,9 @@ def evaluate_on(options: argparse.Namespace, processes: Processes, program: str)
     if options.save and options.output is None:
         raise DatasetError("--save writes the restored pictures into the output folder; give --output as well")
     device = processes.device(options.device)
-    model = load_model(options.model, device, crispness=options.crispness, crisp=options.crisp_model)
+    model = load_model(
+        options.model, device, quality=options.quality, crispness=options.crispness, crisp=options.crisp_model
+    )
     with ExitStack() as stack:
         output, save = options.output, options.save
         if options.html and not save:  # the page shows restored pictures

@@ -12,7 +12,7 @@ are spread over `model-00001-of-00002.safetensors` and so on, each with a SHA-25
 `model.safetensors.index.json`.
 """
 
-from .bundled import BUNDLED, DEFAULT_MODEL, BundledModel, crisp_partner, list_models
+from .bundled import BUNDLED, DEFAULT_MODEL, BundledModel, crisp_partner, list_models, models_with_partner
 from .cards import with_tags
 from .files import (
     CARD,
@@ -55,6 +55,7 @@ __all__ = [
     "golden_metadata",
     "index_file",
     "list_models",
+    "models_with_partner",
     "norms_of",
     "push",
     "read_config",

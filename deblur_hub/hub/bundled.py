@@ -10,7 +10,7 @@ from ..model_card import CardFacts, read_facts
 from .files import CARD, CONFIG, Source, weights_file
 
 BUNDLED = Path(__file__).parents[1] / "weights"
-DEFAULT_MODEL = "compact"
+DEFAULT_MODEL = "maxim"
 CRISP = "-gan"  # behind the name of a bundled model, that of its partner which was trained on against a critic
 
 
@@ -27,6 +27,7 @@ class BundledModel(str):
             blurry input with `blurred_` before them; empty where none were measured.
         dataset: what they were measured on.
         license: of the weights, as the hub abbreviates it.
+        origin: "authors' weights", which those of the paper trained, or "trained here".
         parameters: how many numbers the weights are.
     """
 
@@ -47,6 +48,10 @@ class BundledModel(str):
     def license(self) -> str:
         return self.facts.license
 
+    @property
+    def origin(self) -> str:
+        return "authors' weights" if self.facts.by_authors else "trained here"
+
     @cached_property
     def parameters(self) -> int:
         with safe_open(bundled_folder(self) / weights_file(None), framework="pt") as file:
@@ -60,13 +65,19 @@ class BundledModel(str):
             if {"psnr", "blurred_psnr"} <= scores.keys()
             else ""
         )
-        return f"{self}: {self.parameters / 1e6:.2f} M parameters{measured}"
+        return f"{self}: {self.parameters / 1e6:.2f} M parameters, {self.origin}{measured}"
 
 
 def list_models() -> list[BundledModel]:
     """The released models that are bundled, the default first: their names, which know their scores."""
     names = sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
     return [BundledModel(name) for name in sorted(names, key=lambda name: name != DEFAULT_MODEL)]
+
+
+def models_with_partner() -> list[BundledModel]:
+    """The bundled models that have a crisp partner."""
+    models = list_models()
+    return [model for model in models if f"{model}{CRISP}" in models]
 
 
 def bundled_folder(name: str) -> Path:

@@ -4,6 +4,8 @@
     training = "On two cores for two hours ..."
     recipe = "accelerate launch train/ --recipe compact --data pictures/ --output runs/compact"
     fails = "On strong defocus ..."
+    authors = "Tu et al., Google LLC"       # whose weights these are; left out where they were trained here
+    notice = "Changed from theirs: ..."     # what their licence asks to be said
 
     [pairs]                                 # what the set is called that it was scored on
     folder = "eval/gopro"
@@ -72,6 +74,8 @@ class About:
     recipe: str = ""
     fails: str = ""
     citation: str = ""
+    authors: str = ""
+    notice: str = ""
     pairs: PairsTold = PairsTold()
     data: tuple[Data, ...] = ()
     pictures: tuple[Shown, ...] = ()

@@ -96,22 +96,35 @@ def training_card(
 
 
 def release_card(
-    config: GeneratorConfig, scores: Scores, cost: Cost, about: About, *, address: str = HERE, pictures: bool = False
+    config: GeneratorConfig,
+    scores: Scores,
+    cost: Cost,
+    about: About,
+    *,
+    qualities: Mapping[str, tuple[Scores, Cost]] | None = None,
+    address: str = HERE,
+    pictures: bool = False,
 ) -> str:
     """The card of a model that is released: all that was measured, and what its makers say.
 
     Args:
+        qualities: what was measured at each, of a model that has several; `scores` and `cost` are those of one.
         address: what `from_pretrained` finds the model by.
         pictures: whether `SHEET` is to stand beside the card.
     """
     name = called(config)
     return assembled(
         front_matter(
-            name, license=about.license, datasets=[data.dataset for data in about.data if data.dataset], scores=scores
+            name,
+            license=about.license,
+            datasets=[data.dataset for data in about.data if data.dataset],
+            scores=scores,
+            by_authors=bool(about.authors),
         ),
-        f"# {plain(name)}\n\nA photo deblurring generator of {architecture(config)}.\n",
+        f"# {plain(name)}\n\nA photo deblurring generator of {architecture(config)}{made_by(about)}.\n",
         show(about) if pictures else "",
         use(address),
+        steps(qualities or {}),
         measured(scores),
         costs(cost, address),
         training(about),
@@ -132,6 +145,34 @@ def architecture(config: GeneratorConfig) -> str:
     """`the architecture compact (widths [64, 128, 256])`, as Markdown."""
     options = ", ".join(f"{key} {value}" for key, value in config.options.items()) or "defaults"
     return f"the architecture {code(config.architecture)} ({plain(options)})"
+
+
+def made_by(about: About) -> str:
+    return f", with the weights that its authors trained ({plain(about.authors)})" if about.authors else ""
+
+
+def steps(qualities: Mapping[str, tuple[Scores, Cost]]) -> str:
+    """The section of a model's qualities: what each scores and takes."""
+    if not qualities:
+        return ""
+    lines = [
+        [
+            code(name),
+            PSNR.written(scores.mean["psnr"]),
+            SSIM.written(scores.mean["ssim"]),
+            f"{cost.seconds:.2g} s",
+        ]
+        for name, (scores, cost) in qualities.items()
+    ]
+    first, _ = next(iter(qualities.values()))
+    lines.insert(
+        0, ["blurry input", PSNR.written(first.mean["blurred_psnr"]), SSIM.written(first.mean["blurred_ssim"]), ""]
+    )
+    return (
+        "## Qualities\n\n`quality` says how much of the network runs: in Python `deblur(photo, quality=...)`, in the "
+        "shell `--quality`; the best that takes at most a minute is the default. On the set below, in "
+        f"{plain(first.precision)}:\n\n{table(['quality', 'PSNR', 'SSIM', 'a picture'], lines)}"
+    )
 
 
 def use(name: str) -> str:
@@ -198,9 +239,10 @@ def failures(about: About, scores: Scores) -> str:
 def licences(about: About) -> str:
     """The weights' licence, and what they were trained on."""
     lines = [[data.name, data.by, data.licence] for data in about.data]
-    return f"## Licence and credits\n\nThe weights: {plain(about.license)}." + (
+    told = f"## Licence and credits\n\nThe weights: {plain(about.license)}." + (
         f" They were trained on\n\n{table(['data', 'by', 'licence'], lines)}" if lines else "\n"
     )
+    return f"{told}\n{about.notice.strip()}\n" if about.notice else told
 
 
 def citation(entry: str) -> str:

@@ -11,21 +11,30 @@ from .scores import BLURRED, Scores
 
 ORDER = ["library_name", "pipeline_tag", "license", "datasets", "metrics", "tags"]
 TAGS = ["deblurring", "image-restoration"]
+AUTHORS = "authors-weights"  # a tag: the weights are those that a paper's authors trained
 
 
 @dataclass(frozen=True)
 class CardFacts:
     """What a card's front matter says: the licence, and the means that were measured on a dataset, by measure.
 
-    `blurred_` before a measure is the blurry input's own.
+    `blurred_` before a measure is the blurry input's own. `by_authors` is whether the weights are a paper's authors'.
     """
 
     license: str = ""
     dataset: str = ""
     scores: dict[str, float] = field(default_factory=dict)
+    by_authors: bool = False
 
 
-def front_matter(name: str, *, license: str, datasets: Sequence[str] = (), scores: Scores | None = None) -> str:
+def front_matter(
+    name: str,
+    *,
+    license: str,
+    datasets: Sequence[str] = (),
+    scores: Scores | None = None,
+    by_authors: bool = False,
+) -> str:
     """The front matter, with the lines of dashes around it."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -52,7 +61,7 @@ def front_matter(name: str, *, license: str, datasets: Sequence[str] = (), score
         license=clean(license),
         datasets=[clean(dataset) for dataset in datasets] or None,
         metrics=[column.name for column in scores.columns] if scores else None,
-        tags=TAGS,
+        tags=[*TAGS, AUTHORS] if by_authors else TAGS,
         model_name=(clean(name) or "model") if results else None,
         eval_results=results or None,
     )
@@ -74,4 +83,5 @@ def read_facts(card: str) -> CardFacts:
         for result in results
         if isinstance(result.metric_value, int | float)
     }
-    return CardFacts(str(data.get("license", "")), results[0].dataset_name if results else "", scores)
+    by_authors = AUTHORS in (data.get("tags") or [])
+    return CardFacts(str(data.get("license", "")), results[0].dataset_name if results else "", scores, by_authors)

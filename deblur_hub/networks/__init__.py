@@ -17,6 +17,7 @@ from .compact import CompactGenerator
 from .deepdeblur import DeepDeblurGenerator
 from .dmphn import DmphnGenerator
 from .fpn import FpnGenerator
+from .maxim import MaximGenerator
 from .mimo_unet import MimoUnetGenerator
 from .mt_rnn import MtRnnGenerator
 from .nafnet import NafnetGenerator
@@ -30,6 +31,7 @@ NETWORKS: dict[str, type[Generator]] = {
     "compact": CompactGenerator,
     "dmphn": DmphnGenerator,
     "fpn": FpnGenerator,
+    "maxim": MaximGenerator,
     "mt_rnn": MtRnnGenerator,
     "mimo_unet": MimoUnetGenerator,
     "nafnet": NafnetGenerator,
@@ -52,6 +54,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         "resnet",
         {"norm": "batch", "upsampling": "nearest", "residual": "half"},
     ),
+    "maxim": ("maxim", {}),
     "mimo-unet": ("mimo_unet", {}),
     "mimo-unet-plus": ("mimo_unet", {"blocks": 20, "dropout": 0.1}),
     "nafnet-w16": ("nafnet", {"width": 16}),

@@ -30,6 +30,18 @@ class Stage(NamedTuple):
     reach: int | None
 
 
+class Quality(NamedTuple):
+    """A step between quick and good at which a network can restore.
+
+    Attributes:
+        depth: how much of the network runs; what that counts is the network's own.
+        halved: on the picture at half its size, to whose result what the picture has over its half is added.
+    """
+
+    depth: int
+    halved: bool = False
+
+
 class Generator(nn.Module):
     """Base of all generators: (N, 3, H, W) in [-1, 1] to the same, for any H and W from 1 up.
 
@@ -75,7 +87,7 @@ class Generator(nn.Module):
         """What this network is and costs for a picture of (width, height); nothing is computed but shapes."""
         return Description(
             parameters=sum(parameter.numel() for parameter in self.parameters()),
-            multiply_adds=multiply_adds(self, size),
+            multiply_adds=self.cost(size),
             size=size,
             size_multiple=self.size_multiple,
             receptive_field=self.receptive_field,
@@ -84,6 +96,10 @@ class Generator(nn.Module):
             licence=self.licence,
             note=self.note,
         )
+
+    def cost(self, size: tuple[int, int]) -> int:
+        """Multiply-adds of a picture of (width, height)."""
+        return multiply_adds(self, size)
 
 
 def follow(stages: Sequence[Stage], blurred: Tensor) -> Tensor:

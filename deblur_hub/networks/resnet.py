@@ -3,11 +3,13 @@
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .base import Generator, Stage, follow, of_kind, zero_bias
 from .frame import FrameNorm
 
 Norm = Literal["instance", "batch", "none"]
+Downsampling = Literal["centred", "same"]
 Upsampling = Literal["transposed3", "transposed4", "nearest"]
 Residual = Literal["clamp", "half", "none"]
 
@@ -20,6 +22,9 @@ class ResnetGenerator(Generator):
         blocks: residual blocks: 9 in the paper, 6 in the BCE + L1 reports.
         norm: "instance" in the paper, over the whole frame in training and in evaluation; "batch" in the Keras port
             and the reports, with remembered statistics in evaluation; "none".
+        downsampling: what the convolutions of stride 2 pad with zeros: "centred", one row or column on each side, the
+            paper; "same", one at the bottom and one at the right, as TensorFlow's "same" is for even sides and the
+            Keras port has it. Weights fit the one alone that they were trained with.
         upsampling: "transposed3" (3x3, the paper), "transposed4" (4x4, reports), "nearest" (nearest upsampling and a
             3x3 convolution, the Keras port's answer to checkerboards).
         residual: "clamp" for clamp(x + y, -1, 1), the paper; "half" for (x + y) / 2, the Keras port; "none" for y.
@@ -40,13 +45,14 @@ class ResnetGenerator(Generator):
         width: int = 64,
         blocks: int = 9,
         norm: Norm = "instance",
+        downsampling: Downsampling = "centred",
         upsampling: Upsampling = "transposed3",
         residual: Residual = "clamp",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm, self.residual = norm, residual
-        self.values_per_pixel = 3 * width
+        self.values_per_pixel = (4 if upsampling == "nearest" else 3) * width
         if norm != "instance":
             self.receptive_field = (
                 19 + 8 * blocks
@@ -55,9 +61,9 @@ class ResnetGenerator(Generator):
             nn.ReflectionPad2d(3),
             nn.Conv2d(3, width, 7),
             *normed(norm, width),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            halved(downsampling, width, 2 * width),
         )
-        self.down = nn.Sequential(*normed(norm, 2 * width), nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1))
+        self.down = nn.Sequential(*normed(norm, 2 * width), halved(downsampling, 2 * width, 4 * width))
         self.bridge = nn.Sequential(*normed(norm, 4 * width))
         self.blocks = nn.ModuleList(ResnetBlock(4 * width, norm, dropout) for _ in range(blocks))
         self.up = doubled(upsampling, 4 * width, 2 * width)
@@ -127,6 +133,20 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
 
 def normed(norm: Norm, channels: int) -> list[nn.Module]:
     return [norm_layer(norm, channels), nn.ReLU(inplace=norm != "none")]  # a held result is not to be written into
+
+
+def halved(downsampling: Downsampling, channels: int, wider: int) -> nn.Conv2d:
+    """Half the height and width, twice the channels."""
+    if downsampling == "same":
+        return SameConv2d(channels, wider, 3, stride=2)
+    return nn.Conv2d(channels, wider, 3, stride=2, padding=1)
+
+
+class SameConv2d(nn.Conv2d):
+    """TensorFlow's 3x3 convolution of stride 2 with padding "same", for even sides."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(F.pad(features, (0, 1, 0, 1)))
 
 
 def doubled(upsampling: Upsampling, channels: int, narrower: int) -> nn.Sequential:

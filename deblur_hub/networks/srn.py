@@ -1,14 +1,16 @@
 """SRN-DeblurNet: one encoder-decoder that goes over the picture at every scale, coarse to fine."""
 
+from functools import partial
 from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Generator, zero_bias
+from .base import Generator, Stage, zero_bias
 from .deepdeblur import ResidualBlock, halved
 
+GRID = 3  # what strided layers add to a reach, in pixels of their scale: it depends on the place between strides
 BILINEAR = (1 / 8, 3 / 8, 3 / 8, 1 / 8)  # a bilinear resize to half the side that smooths, as Pillow's does
 
 
@@ -21,6 +23,7 @@ class Variant(NamedTuple):
         up: kernel of the transposed convolutions.
         guess: what the coarsest scale gets in place of a result before it: the blurred picture or zeros.
         signed: pictures are in [-1, 1] inside, else in [0, 1].
+        tensorflow: borders of strided layers and resizes are TensorFlow 1's, else PyTorch's.
     """
 
     channels: int
@@ -28,12 +31,13 @@ class Variant(NamedTuple):
     up: int
     guess: Literal["blurred", "zeros"]
     signed: bool
+    tensorflow: bool
 
 
 VARIANTS = {
-    "color": Variant(channels=3, cell=0, up=4, guess="blurred", signed=False),
-    "lstm": Variant(channels=1, cell=3, up=4, guess="blurred", signed=False),
-    "lstm-color": Variant(channels=3, cell=5, up=5, guess="zeros", signed=True),
+    "color": Variant(channels=3, cell=0, up=4, guess="blurred", signed=False, tensorflow=True),
+    "lstm": Variant(channels=1, cell=3, up=4, guess="blurred", signed=False, tensorflow=True),
+    "lstm-color": Variant(channels=3, cell=5, up=5, guess="zeros", signed=True, tensorflow=False),
 }
 
 
@@ -42,6 +46,7 @@ class SrnGenerator(Generator):
 
     At each scale it sees the blurred picture and the result of the scale before, enlarged bilinearly. No gradient flows
     from a scale into the result of the one before. With a ConvLSTM, its state goes from scale to scale, enlarged too.
+    A large frame is restored scale by scale, each in tiles.
 
     Args:
         variant: "color", the authors' network without recurrence; "lstm", theirs with a ConvLSTM, which restores red,
@@ -53,10 +58,10 @@ class SrnGenerator(Generator):
 
     `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); in training to the list of all scales' results.
 
-    The borders and the resizes are PyTorch's for all variants: strided convolutions are padded alike on both sides
-    (TensorFlow's "same" pads an even side by 1 in front and 2 behind), enlarging is bilinear with half-pixel centres,
-    and pictures are halved step by step with smoothing (TensorFlow 1 takes every second or fourth pixel). So weights
-    of the authors' TensorFlow files would not fit "color" and "lstm" to the last digit.
+    "color" and "lstm" compute what the authors' TensorFlow 1 code computes: "same" padding of a strided 5x5 convolution
+    is 1 before and 2 behind, the pyramid takes every second and fourth pixel, and enlarging keeps the samples and puts
+    means of neighbours between them. "lstm-color" has PyTorch's rules: padding alike on both sides, enlarging with
+    half-pixel centres, and halves step by step with smoothing.
     """
 
     source = "SRN-DeblurNet: Tao et al., CVPR 2018, arXiv 1802.01770"
@@ -73,11 +78,12 @@ class SrnGenerator(Generator):
         super().__init__()
         self.variant, self.scales = VARIANTS[variant], scales
         channels, cell, up, *_ = self.variant
+        down = SameConv if self.variant.tensorflow else CentredConv
         self.encoders = nn.ModuleList(
             [
-                encoder(2 * channels, width, blocks, stride=1),
-                encoder(width, 2 * width, blocks, stride=2),
-                encoder(2 * width, 4 * width, blocks, stride=2),
+                encoder(nn.Conv2d(2 * channels, width, 5, padding=2), blocks),
+                encoder(down(width, 2 * width), blocks),
+                encoder(down(2 * width, 4 * width), blocks),
             ]
         )
         self.cell = ConvLstm(4 * width, cell) if cell else None
@@ -86,9 +92,13 @@ class SrnGenerator(Generator):
         )
         self.head = nn.Sequential(*residual_blocks(width, blocks), nn.Conv2d(width, channels, 5, padding=2))
 
-        self.size_multiple = 4 * 2 ** (scales - 1)
-        seen = 16 + 56 * blocks + 4 * (cell // 2)  # stem and head 4, strides and enlarging 12, blocks, cell
-        self.receptive_field = recurrent_radius(seen, scales)
+        self.steps = [2**scale for scale in reversed(range(scales))]  # pixels of the picture per pixel, scale by scale
+        self.size_multiple = 4 * self.steps[0]
+        self.seen = 16 + 56 * blocks + 4 * (cell // 2)  # stem and head 4, strides and enlarging 12, blocks, cell
+        if self.variant.tensorflow:
+            self.receptive_field = sum(self.stage_reach(step) for step in self.steps)
+        else:
+            self.receptive_field = recurrent_radius(self.seen, scales)
         # The pictures; for each of the colours or for all, what the head starts from and a block's input, middle and
         # output at the finest scale, and the cell's state before and behind it.
         self.values_per_pixel = 11 + (5 if cell else 4) * width * (3 // channels)
@@ -97,17 +107,67 @@ class SrnGenerator(Generator):
             self.cell.start()
 
     def compute(self, blurred: Tensor) -> Tensor | list[Tensor]:
-        pyramid = self.pyramid(blurred)
-        guess = pyramid[0] if self.variant.guess == "blurred" else torch.zeros_like(pyramid[0])
-        state: Tensor | None = None
         results: list[Tensor] = []
-        for picture in pyramid:
-            if results:
-                guess = doubled(results[-1].detach() if self.training else results[-1])
-                state = None if state is None else doubled(state)
-            result, state = self.restore(torch.cat([picture, guess], dim=1), state)
-            results.append(result)
-        return [self.shown(result) for result in results] if self.training else self.shown(results[-1])
+        before: Tensor | None = None
+        state: Tensor | None = None
+        for step in self.steps:
+            before, state = self.at_scale(self.picture(blurred, step), before, state)
+            if self.training:
+                results.append(self.shown(before))
+                before = before.detach()
+        return results if self.training else self.shown(cast(Tensor, before))
+
+    def at_scale(self, picture: Tensor, before: Tensor | None, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One scale: its result and the ConvLSTM's state, from those of the scale before, None at the coarsest."""
+        enlarged = doubled_between if self.variant.tensorflow else doubled
+        if before is not None:
+            guess = enlarged(before)
+        else:
+            guess = picture if self.variant.guess == "blurred" else torch.zeros_like(picture)
+        return self.restore(torch.cat([picture, guess], dim=1), None if state is None else enlarged(state))
+
+    def stages(self) -> list[Stage]:
+        """Scale by scale; each but the last hands on its result and the ConvLSTM's state, as one tensor."""
+        way: list[Stage] = []
+        for step in self.steps[:-1]:
+            reads = ("blurred", *(stage.writes for stage in way[-1:]))
+            way.append(Stage(partial(self.hand_on, step), reads, f"scale{step}", self.stage_reach(step)))
+        reads = ("blurred", *(stage.writes for stage in way[-1:]))
+        return [*way, Stage(self.finish, reads, "restored", self.stage_reach(1))]
+
+    def stage_reach(self, step: int) -> int:
+        """How far the scale of `step` sees of the picture and of what is handed on, in pixels of the picture.
+
+        The state is of every fourth pixel, but what sees it is behind the encoders: it is not seen from farther away.
+        """
+        if self.variant.tensorflow:
+            return step * (self.seen + (step < self.steps[0]))  # enlarging looks one pixel ahead
+        return step * (self.seen + GRID + 2)  # and two by half-pixel centres, as halving does
+
+    def hand_on(self, step: int, blurred: Tensor, before: Tensor | None = None) -> Tensor:
+        result, state = self.at_scale(self.picture(blurred, step), *self.unpacked(before))
+        return self.packed(result, state)
+
+    def finish(self, blurred: Tensor, before: Tensor | None = None) -> Tensor:
+        return self.shown(self.at_scale(self.picture(blurred, 1), *self.unpacked(before))[0])
+
+    def packed(self, result: Tensor, state: Tensor | None) -> Tensor:
+        """A scale's result and state as one tensor of every frame's own, at the state's size if there is one."""
+        result = result.reshape(-1, 3, *result.shape[-2:])
+        if state is None:
+            return result
+        state = state.reshape(len(result), -1, *state.shape[-2:])
+        return torch.cat([F.pixel_unshuffle(result, 4), state], dim=1)
+
+    def unpacked(self, handed: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """What `packed` was given."""
+        if handed is None:
+            return None, None
+        if self.cell is None:
+            return self.apart(handed), None
+        result, state = handed[:, : 3 * 16], handed[:, 3 * 16 :]
+        parts = len(handed) * 3 // self.variant.channels
+        return self.apart(F.pixel_shuffle(result, 4)), state.reshape(parts, -1, *state.shape[-2:])
 
     def restore(self, features: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One scale: the picture and the guess to the result, and the ConvLSTM's state to its next."""
@@ -122,10 +182,16 @@ class SrnGenerator(Generator):
             features = decode(features) + skips.pop()
         return self.head(features), state
 
-    def pyramid(self, blurred: Tensor) -> list[Tensor]:
-        """The blurred picture as the network sees it, coarse to fine."""
-        blurred = blurred if self.variant.signed else (blurred + 1) / 2
-        return bilinear_pyramid(blurred.reshape(-1, self.variant.channels, *blurred.shape[-2:]), self.scales)
+    def picture(self, blurred: Tensor, step: int) -> Tensor:
+        """The blurred picture as a scale of the network sees it."""
+        blurred = self.apart(blurred if self.variant.signed else (blurred + 1) / 2)
+        if self.variant.tensorflow:
+            return blurred[..., ::step, ::step]
+        return bilinear_pyramid(blurred, step.bit_length())[0]
+
+    def apart(self, pictures: Tensor) -> Tensor:
+        """Pictures with the colours that the network sees at a time."""
+        return pictures.reshape(-1, self.variant.channels, *pictures.shape[-2:])
 
     def shown(self, result: Tensor) -> Tensor:
         """A result with its colours together again, in [-1, 1]."""
@@ -159,9 +225,25 @@ class ConvLstm(nn.Module):
             cast(Tensor, self.gates.bias).view(4, -1)[2] += 1
 
 
-def encoder(channels: int, width: int, blocks: int, *, stride: int) -> nn.Sequential:
-    convolution = nn.Conv2d(channels, width, 5, stride=stride, padding=2)
-    return nn.Sequential(convolution, nn.ReLU(inplace=True), *residual_blocks(width, blocks))
+class SameConv(nn.Conv2d):
+    """5x5 of stride 2 with TensorFlow's "same" padding, which for even sides is 1 before and 2 behind."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, 5, stride=2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(F.pad(features, [1, 2, 1, 2]))
+
+
+class CentredConv(nn.Conv2d):
+    """5x5 of stride 2 with a padding of 2 on all sides."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, 5, stride=2, padding=2)
+
+
+def encoder(convolution: nn.Conv2d, blocks: int) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.ReLU(inplace=True), *residual_blocks(convolution.out_channels, blocks))
 
 
 def decoder(width: int, narrower: int, blocks: int, *, kernel: int) -> nn.Sequential:
@@ -195,7 +277,17 @@ def bilinear_pyramid(picture: Tensor, scales: int) -> list[Tensor]:
 
 
 def doubled(features: Tensor) -> Tensor:
+    """Bilinearly, with half-pixel centres."""
     return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def doubled_between(features: Tensor) -> Tensor:
+    """As TensorFlow 1 resizes bilinearly: samples stay, means of neighbours go between, the last one is repeated."""
+    for axis in (-2, -1):
+        last = features.shape[axis] - 1
+        following = torch.cat([features.narrow(axis, 1, last), features.narrow(axis, last, 1)], dim=axis)
+        features = torch.stack([features, (features + following) / 2], dim=axis).flatten(axis - 1, axis)
+    return features
 
 
 def recurrent_radius(seen: int, scales: int) -> int:
@@ -204,5 +296,5 @@ def recurrent_radius(seen: int, scales: int) -> int:
     Args:
         seen: how far the layers of one scale see, in its pixels.
     """
-    grid, resizes = 3, 4  # a scale's own, in its pixels; doubling, of coarser pixels, and halving at each step
-    return (2**scales - 1) * (seen + grid) + resizes * (2 ** (scales - 1) - 1)
+    resizes = 4  # doubling, of coarser pixels, and halving at each step
+    return (2**scales - 1) * (seen + GRID) + resizes * (2 ** (scales - 1) - 1)

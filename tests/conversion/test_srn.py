@@ -1,12 +1,125 @@
-"""SRN's PyTorch files: recognised, every tensor accounted for, and the network computes what theirs does."""
+"""SRN's files, of TensorFlow and PyTorch: recognised, every tensor accounted for, and the network computes the same."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from deblur_hub import DeblurGenerator
+from deblur_hub.conversion import convert
 from deblur_hub.conversion.srn import recognise
+from deblur_hub.conversion.tensorflow_checkpoint import load
 from deblur_hub.errors import ModelError
 from deblur_hub.networks import build_network
+
+TENSORFLOW = Path(__file__).parents[1] / "data" / "tensorflow"  # made by tests/fixtures/make_srn.py
+OF_TRAINING = {"Variable", "beta1_power", "beta2_power"}
+OF_TRAINING |= {f"g_net/dec1_0/{kind}/{slot}" for kind in ("weights", "biases") for slot in ("Adam", "Adam_1")}
+
+# --- TensorFlow --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variant", "options", "dropped"),
+    [
+        ("color", {"width": 3, "blocks": 1}, OF_TRAINING),
+        ("lstm", {"variant": "lstm", "width": 2, "blocks": 1}, set()),
+    ],
+)
+def test_a_converted_checkpoint_restores_as_tensorflow_does(tmp_path, variant, options, dropped):
+    converted = convert(TENSORFLOW / f"srn-{variant}", tmp_path / "model")
+    assert (converted.architecture, converted.options) == ("srn", options)
+    assert converted.dropped == dict.fromkeys(dropped, "of the training, not of the network")
+
+    network = DeblurGenerator.from_pretrained(tmp_path / "model", device="cpu").network.eval()
+    with np.load(TENSORFLOW / f"srn-{variant}.npz") as example:
+        picture, expected = (torch.from_numpy(example[name]).permute(2, 0, 1)[None] for name in ("picture", "result"))
+    with torch.no_grad():
+        restored = (network(2 * picture - 1) + 1) / 2
+    assert (expected - picture).abs().mean() > 0.1
+    assert (restored - expected).abs().max() < 1e-5
+
+
+def authors_file(*, width=2, blocks=3, channels=3, cell=False):
+    """The names and shapes of the authors' checkpoint."""
+    tensors = {}
+
+    def convolution(name, given, made, kernel=5, *, transposed=False):
+        tensors[f"g_net/{name}/weights"] = torch.zeros(
+            kernel, kernel, *((made, given) if transposed else (given, made))
+        )
+        tensors[f"g_net/{name}/biases"] = torch.zeros(made)
+
+    for level, given, made in ((1, 2 * channels, width), (2, width, 2 * width), (3, 2 * width, 4 * width)):
+        convolution(f"enc{level}_1", given, made)
+        for block in range(blocks):
+            for side, at in (("enc", block + 2), ("dec", block + 1)):
+                convolution(f"{side}{level}_{at}/conv1", made, made)
+                convolution(f"{side}{level}_{at}/conv2", made, made)
+    convolution(f"dec2_{blocks + 1}", 4 * width, 2 * width, 4, transposed=True)
+    convolution(f"dec1_{blocks + 1}", 2 * width, width, 4, transposed=True)
+    convolution("dec1_0", width, channels)
+    if cell:
+        convolution("convLSTM/LSTM_conv", 8 * width, 16 * width, 3)
+    return tensors
+
+
+@pytest.mark.parametrize(("channels", "cell", "variant"), [(3, False, "color"), (1, True, "lstm")])
+def test_the_authors_published_size_is_recognised(channels, cell, variant):
+    with torch.device("meta"):
+        tensors = authors_file(width=32, channels=channels)
+    if cell:
+        tensors |= {key: tensor for key, tensor in authors_file(width=32, cell=True).items() if "LSTM" in key}
+    converted = recognise(tensors)
+    assert converted.options == ({} if variant == "color" else {"variant": variant})
+    with torch.device("meta"):
+        wanted = build_network("srn", variant=variant).state_dict()
+    assert {key: tensor.shape for key, tensor in converted.tensors.items()} == {
+        key: tensor.shape for key, tensor in wanted.items()
+    }
+    if cell:  # the constant that their graph adds is in our bias
+        assert converted.tensors["cell.gates.bias"].view(4, -1).mean(1).tolist() == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("of", "change", "message"),
+    [
+        ({}, {"g_net/dec2_4/weights": None}, "lacks 'g_net/dec2_4/weights'"),
+        ({}, {"g_net/extra": torch.zeros(1)}, "has besides 'g_net/extra'"),
+        ({}, {"g_net/enc1_1/weights": torch.zeros(3, 3, 6, 2)}, r"first convolution is \[3, 3, 6, 2\]; convert takes"),
+        ({}, {"g_net/enc1_1/weights": torch.zeros(4)}, r"first convolution is \[4\]; convert takes"),
+        ({}, {"g_net/dec1_0/weights": torch.zeros(3)}, r"'g_net/dec1_0/weights' is \[3\]"),
+        ({"channels": 1}, {}, "the 'gray' network, without a ConvLSTM; convert takes 'color' and 'lstm'"),
+        ({"cell": True}, {}, "of all colours, with a ConvLSTM; convert takes 'color' and 'lstm'"),
+        (
+            {"channels": 1, "cell": True},
+            {"g_net/convLSTM/LSTM_conv/biases": torch.zeros(3)},
+            r"'g_net/convLSTM/LSTM_conv/biases' is \[3\]",
+        ),
+    ],
+)
+def test_a_checkpoint_cut_or_altered_is_refused_in_one_sentence(of, change, message):
+    tensors = {key: tensor for key, tensor in (authors_file(**of) | change).items() if tensor is not None}
+    with pytest.raises(ModelError, match=message):
+        recognise(tensors)
+
+
+def test_what_adam_keeps_of_every_layer_is_dropped():
+    tensors = authors_file()
+    slots = {f"{key}/{slot}": tensor for key, tensor in tensors.items() for slot in ("Adam", "Adam_1")}
+    converted = recognise(tensors | slots | {"global_step": torch.zeros(())})
+    assert converted.dropped.keys() == slots.keys() | {"global_step"}
+
+
+def test_every_tensor_of_a_checkpoint_is_used_or_dropped():
+    tensors, _ = load(TENSORFLOW / "srn-color")
+    converted = recognise(tensors)
+    assert len(converted.tensors) + len(converted.dropped) == len(tensors)
+
+
+# --- PyTorch -----------------------------------------------------------------------------------------------------
 
 
 def author_file(*, width=4, blocks=3, device="cpu"):

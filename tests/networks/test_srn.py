@@ -1,5 +1,7 @@
 """SRN: the published sizes of its variants, the recurrence from scale to scale, its reach, and what it returns."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deblur_hub.networks import build_network
+from deblur_hub.networks.base import follow
 from deblur_hub.networks.srn import bilinear_pyramid
 from deblur_hub.restoration import restore
 from tests.conftest import awake
@@ -49,14 +52,30 @@ def test_the_recurrent_network_has_the_published_parameters_and_multiply_adds():
     assert multiply_adds(network, 720, 1280) == pytest.approx(3773e9, rel=0.001)
 
 
+def doubled(x):
+    """TensorFlow 1's resize: pixel 2 i is i, pixel 2 i + 1 lies in the middle between i and i + 1, or is the last."""
+    framed = F.pad(x, [0, 1, 0, 1], mode="replicate")
+    rows = torch.empty(*x.shape[:2], 2 * x.shape[2], x.shape[3] + 1)
+    rows[:, :, 0::2] = framed[:, :, :-1]
+    rows[:, :, 1::2] = framed[:, :, :-1] * 0.5 + framed[:, :, 1:] * 0.5
+    both = torch.empty(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+    both[..., 0::2] = rows[..., :-1]
+    both[..., 1::2] = rows[..., :-1] * 0.5 + rows[..., 1:] * 0.5
+    return both
+
+
 @pytest.mark.parametrize("variant", ["color", "lstm"])
 def test_it_computes_what_the_paper_draws(variant):
     """The authors' graph evaluated by hand on the state dict, without one of our modules."""
     network = tiny(variant)
     weights = network.state_dict()
 
-    def convolved(x, name, **options):
-        return F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=2, **options)
+    def convolved(x, name):
+        return F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=2)
+
+    def halved(x, name):
+        """TensorFlow's "same": what is missing for an even side, 3 pixels in all, is 1 before and 2 behind."""
+        return F.conv2d(F.pad(x, [1, 2, 1, 2]), weights[f"{name}.weight"], weights[f"{name}.bias"], stride=2)
 
     def block(x, name):
         return x + convolved(convolved(x, f"{name}.first").relu(), f"{name}.second")
@@ -64,13 +83,10 @@ def test_it_computes_what_the_paper_draws(variant):
     def transposed(x, name):
         return F.conv_transpose2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride=2, padding=1).relu()
 
-    def doubled(x):
-        return F.interpolate(x, scale_factor=2, mode="bilinear")
-
     def one_scale(x, c, h):
         first = block(convolved(x, "encoders.0.0").relu(), "encoders.0.2")
-        second = block(convolved(first, "encoders.1.0", stride=2).relu(), "encoders.1.2")
-        x = block(convolved(second, "encoders.2.0", stride=2).relu(), "encoders.2.2")
+        second = block(halved(first, "encoders.1.0").relu(), "encoders.1.2")
+        x = block(halved(second, "encoders.2.0").relu(), "encoders.2.2")
         if variant == "lstm":
             c, h = (torch.zeros_like(x), torch.zeros_like(x)) if c is None else (doubled(c), doubled(h))
             gates = F.conv2d(torch.cat([x, h], 1), weights["cell.gates.weight"], weights["cell.gates.bias"], padding=1)
@@ -85,8 +101,7 @@ def test_it_computes_what_the_paper_draws(variant):
     inside = (picture + 1) / 2
     if variant == "lstm":
         inside = inside.flatten(0, 1)[:, None]
-    half = half_of(inside)
-    quarter = half_of(half)
+    half, quarter = inside[..., ::2, ::2], inside[..., ::4, ::4]
     result, c, h = one_scale(torch.cat([quarter, quarter], 1), None, None)
     result, c, h = one_scale(torch.cat([half, doubled(result)], 1), c, h)
     result, c, h = one_scale(torch.cat([inside, doubled(result)], 1), c, h)
@@ -124,15 +139,19 @@ def test_the_three_colours_are_restored_one_by_one_by_lstm_alone():
         assert moved[0] > 0 and (moved[1:] == 0).all() == alone
 
 
-def test_the_state_of_the_cell_goes_from_scale_to_scale():
+@pytest.mark.parametrize(
+    ("variant", "enlarged"),
+    [("lstm", doubled), ("lstm-color", partial(F.interpolate, scale_factor=2, mode="bilinear"))],
+)
+def test_the_state_of_the_cell_goes_from_scale_to_scale(variant, enlarged):
     """With results that say nothing, it is all that a finer scale hears of a coarser one."""
-    network = tiny("lstm", scales=2)
+    network = tiny(variant, scales=2)
     states = []
     network.cell.register_forward_hook(lambda cell, given, state: states.append((given[1], state)))
     network(torch.rand(1, 3, 16, 24) * 2 - 1)
     (first, coarse), (second, _) = states
     assert first is None
-    assert torch.equal(second, F.interpolate(coarse, scale_factor=2, mode="bilinear"))
+    assert torch.allclose(second, enlarged(coarse), atol=1e-6)
 
 
 def test_no_gradient_flows_through_a_result_into_the_scale_before():
@@ -168,7 +187,10 @@ def reach_along(network, axis: int) -> int:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("options", [{"scales": 1}, {"scales": 3}, {"scales": 2, "variant": "lstm-color"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"scales": 1}, {"scales": 3}, {"scales": 2, "variant": "lstm"}, {"scales": 2, "variant": "lstm-color"}],
+)
 def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel(options, axis):
     network = tiny(**{"variant": "color", "blocks": 2} | options).double()
     bound = network.receptive_field
@@ -176,11 +198,56 @@ def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel(options, axis)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_tiles_make_the_same_picture_as_the_whole_frame(variant):
-    network = tiny(variant, scales=2, width=2)
-    picture = torch.rand(1, 3, 70, 603) * 2 - 1
+@pytest.mark.parametrize("scales", [1, 2, 3])
+def test_tiles_make_the_same_picture_as_the_whole_frame(variant, scales):
+    network = tiny(variant, scales=scales, width=2)
+    picture = torch.rand(1, 3, 70, 1203) * 2 - 1  # far more than the largest margin on both sides of a tile
     whole = restore(network, picture, tile=0, precision="float32")
     assert (restore(network, picture, tile=64, precision="float32") - whole).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_one_scale_after_another_makes_the_same_picture_of_several_frames_at_once(variant):
+    network = tiny(variant, width=3)
+    picture = torch.rand(2, 3, 32, 48) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(follow(network.stages(), picture), network(picture))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_scale_sees_far_less_than_all_of_them(variant):
+    """A tile of the finest scale, which costs most, has the margin of that scale alone."""
+    network = build_network("srn", variant=variant)
+    coarse, half, finest = network.stages()
+    assert [stage.reads for stage in (coarse, half, finest)] == [
+        ("blurred",),
+        ("blurred", "scale4"),
+        ("blurred", "scale2"),
+    ]
+    assert finest.reach < 200 and half.reach < 400 and coarse.reach < 800 and network.receptive_field > 1250
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_stage_sees_no_farther_than_it_says(variant):
+    """Of the picture and of what the scale before hands on; measured along the columns, in pixels of the picture."""
+    network = tiny(variant, width=2).double()
+    side, handed = 1024, {}
+    for stage in network.stages():
+        tensors = {"blurred": torch.rand(1, 3, 16, side, dtype=torch.float64) * 2 - 1} | handed
+        read = [tensors[name].requires_grad_() for name in stage.reads]
+        result = stage.run(*read)
+        scale = side // result.shape[-1]
+        farthest = 0
+        for at in range(side // 2 // scale, side // 2 // scale + 16 // scale):
+            gradients = torch.autograd.grad(result[..., at].sum(), read, retain_graph=True)
+            for gradient in gradients:
+                cell = side // gradient.shape[-1]  # all of a tile is in its grid: a cell counts from its nearest pixel
+                touched = gradient.abs().amax((0, 1, 2)).nonzero() * cell
+                ahead = touched.max() - (at * scale + scale - 1)
+                behind = at * scale - (touched.min() + cell - 1)
+                farthest = max(farthest, int(ahead), int(behind))
+        assert 0.75 * stage.reach <= farthest <= stage.reach
+        handed = {stage.writes: result.detach()}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,0 +1,195 @@
+"""Windows: a picture cut by a plan that depends on its size alone, for networks whose result depends on the frame's.
+
+They overlap, and where they do, results are blended by linear ramps that add up to one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Generator, Quality, reflect
+from .description import multiply_adds
+
+Run = Callable[[Iterator[Tensor]], Iterable[Tensor]]  # windows to their results, in the same order
+
+
+@dataclass(frozen=True)
+class Span:
+    """A window along one axis: what it reads, beyond the picture by reflection, and the weight of what it gives.
+
+    Attributes:
+        read: pixels of the picture; may begin before it and end behind.
+        own: those of them that lie in the picture.
+        fade_in, fade_out: pixels over which it takes over from the window before, and gives over to the one behind.
+    """
+
+    read: range
+    own: range
+    fade_in: int
+    fade_out: int
+
+    @property
+    def place(self) -> slice:
+        return slice(self.own.start, self.own.stop)
+
+    def weights(self) -> Tensor:
+        """(len(own),) in (0, 1]; with those of the neighbours they add up to one."""
+        weights = torch.ones(len(self.own))
+        if self.fade_in:
+            weights[: self.fade_in] = ramp(self.fade_in)
+        if self.fade_out:
+            weights[-self.fade_out :] = ramp(self.fade_out).flip(0)
+        return weights
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of a picture."""
+
+    rows: Span
+    columns: Span
+
+    def read(self, picture: Tensor) -> Tensor:
+        """(..., H, W) of the window, from the picture's (..., H, W)."""
+        return reflect(picture, self.rows.read, self.columns.read)
+
+    def inside(self, result: Tensor) -> Tensor:
+        """The part of its result, (..., H, W), that lies in the picture."""
+        for axis, span in ((-2, self.rows), (-1, self.columns)):
+            result = result.narrow(axis, span.own.start - span.read.start, len(span.own))
+        return result
+
+    def weights(self) -> Tensor:
+        """(H, W) of the part that lies in the picture."""
+        return self.rows.weights()[:, None] * self.columns.weights()
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How pictures are cut.
+
+    Args:
+        side: the longest side of a window, in pixels.
+        overlap: the least that neighbours share.
+        multiple: of which all sides are.
+    """
+
+    side: int
+    overlap: int
+    multiple: int
+
+    def plan(self, size: tuple[int, int]) -> list[Window]:
+        """The windows of a picture of (height, width), row by row; all of one size."""
+        vertical, horizontal = (list(self.spans(length)) for length in size)
+        return [Window(rows, columns) for rows in vertical for columns in horizontal]
+
+    def spans(self, length: int) -> Iterator[Span]:
+        """As few as reach, no longer than they need to be, evenly spread."""
+        count = 1 if length <= self.side else -(-(length - self.overlap) // (self.side - self.overlap))
+        needed = -(-(length + (count - 1) * self.overlap) // count)
+        side = -(-needed // self.multiple) * self.multiple
+        if count == 1:
+            start = -((side - length) // 2)
+            yield Span(range(start, start + side), range(length), 0, 0)
+            return
+        starts = [number * (length - side) // (count - 1) for number in range(count)]
+        shared = [0, *(before + side - after for before, after in zip(starts, starts[1:], strict=False)), 0]
+        for number, start in enumerate(starts):
+            yield Span(range(start, start + side), range(start, start + side), shared[number], shared[number + 1])
+
+
+def ramp(length: int) -> Tensor:
+    """(length,) rising from above 0 to below 1, the same from either end."""
+    return (torch.arange(length) + 0.5) / length
+
+
+class WindowedGenerator(Generator):
+    """Base of networks that restore a picture in windows of a fixed plan, at one of several qualities.
+
+    In training a picture is taken whole; in evaluation `forward` restores it at the best quality.
+
+    A subclass defines `compute`, `restore_window`, and:
+
+    Attributes:
+        windows: how pictures are cut.
+        qualities: by name, the quickest first.
+    """
+
+    windows: Windows
+    qualities: dict[str, Quality]
+
+    @property
+    def best(self) -> Quality:
+        return list(self.qualities.values())[-1]
+
+    def forward(self, blurred: Tensor) -> Tensor | list[Tensor]:
+        return super().forward(blurred) if self.training else self.restore(blurred, self.best)
+
+    def restore_window(self, blurred: Tensor, quality: Quality) -> Tensor:
+        """(N, 3, H, W) in [-1, 1], of the sides that `windows` plans, to the same."""
+        raise NotImplementedError
+
+    def restore(self, blurred: Tensor, quality: Quality, run: Run | None = None) -> Tensor:
+        """(N, 3, H, W) in [-1, 1], of any size, to the same, at the given quality.
+
+        Args:
+            run: restores the windows in its own way; None does it one after another.
+        """
+        each = run or (lambda windows: (self.restore_window(window, quality) for window in windows))
+        if not quality.halved:
+            return self.blend(blurred, each)
+        size = (blurred.shape[-2], blurred.shape[-1])
+        half = resized(blurred, half_of(size))
+        return blurred + resized(self.blend(half, each) - half, size)
+
+    def blend(self, blurred: Tensor, each: Run) -> Tensor:
+        """The windows' results where they overlap add up by weights that add up to one."""
+        plan = self.windows.plan((blurred.shape[-2], blurred.shape[-1]))
+        restored = torch.zeros_like(blurred)
+        for window, result in zip(plan, each(window.read(blurred) for window in plan), strict=True):
+            place = restored[..., window.rows.place, window.columns.place]
+            inside = window.inside(result).to(restored)
+            place += inside * window.weights().to(restored) if len(plan) > 1 else inside
+        return restored
+
+    def plan(self, size: tuple[int, int], quality: Quality) -> list[Window]:
+        """The windows of a picture of (height, width)."""
+        return self.windows.plan(half_of(size) if quality.halved else size)
+
+    def multiply_adds(self, size: tuple[int, int], quality: Quality) -> int:
+        """Of restoring a picture of (height, width), counting what overlapping windows compute twice."""
+        plan = self.plan(size, quality)
+        pixels = len(plan) * len(plan[0].rows.read) * len(plan[0].columns.read)
+        return round(pixels * self.multiply_adds_per_pixel(quality))
+
+    def multiply_adds_per_pixel(self, quality: Quality) -> float:
+        """Of a window."""
+        side = self.windows.multiple
+        return multiply_adds(OneWindow(self, quality), (side, side)) / side**2
+
+    def cost(self, size: tuple[int, int]) -> int:
+        return self.multiply_adds((size[1], size[0]), self.best)
+
+
+class OneWindow(nn.Module):
+    """A network's way through one window."""
+
+    def __init__(self, network: WindowedGenerator, quality: Quality) -> None:
+        super().__init__()
+        self.network, self.quality = network, quality
+
+    def forward(self, blurred: Tensor) -> Tensor:
+        return self.network.restore_window(blurred, self.quality)
+
+
+def half_of(size: tuple[int, int]) -> tuple[int, int]:
+    return -(-size[0] // 2), -(-size[1] // 2)
+
+
+def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubically, smoothed where it shrinks."""
+    shrinks = size[0] < picture.shape[-2] or size[1] < picture.shape[-1]
+    return F.interpolate(picture, size=size, mode="bicubic", antialias=shrinks)

@@ -1,0 +1,143 @@
+"""Quality: by name or by what a machine affords, the same network at each; and strength, a blend without a second run."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deblur_hub import DeblurGenerator, GeneratorConfig, RestorationError, qualities
+from deblur_hub.cli import main
+from deblur_hub.errors import ModelError
+from tests.conftest import awake
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def maxim() -> DeblurGenerator:
+    made = DeblurGenerator(GeneratorConfig("maxim", {"width": 4}, name="tiny-maxim"))
+    awake(made.network)
+    return made.eval()
+
+
+@pytest.fixture(autouse=True)
+def a_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("DEBLUR_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(qualities, "SPEEDS", {})
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+
+
+def as_fast_as(monkeypatch, maxim, seconds: float, at: str) -> None:
+    """A machine that takes so many seconds for a picture of 1000x1000 at a quality."""
+    work = maxim.network.multiply_adds((1000, 1000), maxim.network.qualities[at])
+    monkeypatch.setattr(qualities, "speed", lambda network, device, dtype: work / seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "at", "taken"), [(59, "best", "best"), (61, "best", "balanced"), (61, "balanced", "draft"), (900, "draft", "draft")]
+)
+def test_the_best_that_takes_at_most_a_minute_is_chosen_and_never_less_than_a_draft(monkeypatch, maxim, seconds, at, taken):
+    as_fast_as(monkeypatch, maxim, seconds, at)
+    choice = maxim.choose_quality((1000, 1000))
+    assert choice.name == taken and choice.best == "best"
+    if at == taken:
+        assert choice.seconds == pytest.approx(seconds)
+    if taken == "best":  # an alpha channel is restored as well
+        assert maxim.choose_quality((1000, 1000), 2).name == "balanced"
+
+
+def test_what_is_taken_is_told_and_done(monkeypatch, maxim, photo, caplog):
+    as_fast_as(monkeypatch, maxim, 1e6, "draft")
+    with caplog.at_level(logging.INFO, "deblur_hub"):
+        automatic = maxim.deblur(photo)
+    assert "quality 'draft', about" in caplog.text and "'best' would take" in caplog.text
+    assert np.array_equal(automatic, maxim.deblur(photo, quality="draft"))
+    assert not np.array_equal(automatic, maxim.deblur(photo, quality="balanced"))
+    assert not np.array_equal(maxim.deblur(photo, quality="best"), maxim.deblur(photo, quality="balanced"))
+
+
+def test_the_speed_of_a_machine_is_measured_once_and_kept(monkeypatch, maxim, a_machine):
+    measured = []
+    monkeypatch.setattr(qualities, "measured", lambda *arguments: measured.append(arguments) or 1e9)
+    for _ in range(3):
+        maxim.choose_quality((100, 100))
+        qualities.SPEEDS.clear()  # another process
+    assert len(measured) == 1
+    (held,) = json.loads((a_machine / "speeds.json").read_text()).values()
+    assert held == 1e9
+    (a_machine / "speeds.json").write_text("no json")
+    maxim.choose_quality((100, 100))
+    assert len(measured) == 2
+
+
+def test_the_measured_speed_is_that_of_the_work(maxim):
+    speed = qualities.measured(maxim.network, CPU, torch.float32)
+    assert 1e7 < speed < 1e13
+
+
+@pytest.mark.parametrize("name", ["bset", "", 3])
+def test_an_unknown_quality_is_one_sentence(maxim, photo, name):
+    with pytest.raises(RestorationError, match="is not known.*; take one of draft, balanced, best"):
+        maxim.deblur(photo, quality=name)
+
+
+def test_a_network_without_such_steps_has_one(generator, photo):
+    assert generator.qualities == () and generator.choose_quality((70, 90)) is None
+    assert np.array_equal(generator.deblur(photo, quality="draft"), generator.deblur(photo))
+    assert generator.with_quality("best") is generator
+
+
+def test_a_generator_s_own_quality_is_kept_with_its_model(maxim, photo, tmp_path):
+    drafting = maxim.with_quality("draft")
+    assert drafting.config.name == "tiny-maxim at quality draft"
+    drafting.save_pretrained(tmp_path / "model")
+    again = DeblurGenerator.from_pretrained(tmp_path / "model", device="cpu")
+    assert again.config.quality == "draft"
+    assert np.array_equal(again.deblur(photo, precision="float32"), maxim.deblur(photo, quality="draft", precision="float32"))
+    with pytest.raises(ModelError, match="'quality' must be one of"):
+        GeneratorConfig("maxim", quality="finest")
+
+
+def test_a_model_of_one_stage_has_no_better_than_balanced(photo):
+    made = DeblurGenerator(GeneratorConfig("maxim", {"width": 4, "stages": 1}, name="one"))
+    awake(made.network)
+    made.eval()
+    assert made.qualities == ("draft", "balanced")
+    assert np.array_equal(made.deblur(photo, quality="best"), made.deblur(photo, quality="balanced"))
+
+
+# --- strength ----------------------------------------------------------------------------------------------------
+
+
+def test_strength_blends_the_photo_with_what_became_of_it(generator, photo):
+    restored = generator.deblur(photo).astype(float)
+    assert np.array_equal(generator.deblur(photo, strength=0.0), photo)
+    assert np.array_equal(generator.deblur(photo, strength=1.0), restored)
+    half = generator.deblur(photo, strength=0.5).astype(float)
+    assert np.abs(half - (photo + restored) / 2).max() <= 1
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan")])
+def test_a_strength_beyond_its_bounds_is_one_sentence(generator, photo, strength):
+    with pytest.raises(RestorationError, match="strength .* is not between 0"):
+        generator.deblur(photo, strength=strength)
+
+
+def test_the_shell_takes_both_and_tells_what_it_takes(photo, tmp_path, capsys):
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    assert main(["deblur", str(path), "-o", str(tmp_path / "a.png"), "--strength", "0", "--quality", "draft"]) == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), photo)
+    assert "quality" not in capsys.readouterr().err
+    assert main(["deblur", str(path), "-o", str(tmp_path / "b.png")]) == 0
+    assert "photo.png: quality '" in capsys.readouterr().err
+    assert main(["deblur", str(path), "-o", str(tmp_path / "c.png"), "--strength", "2"]) == 2
+    assert "strength 2 is not between 0" in capsys.readouterr().err

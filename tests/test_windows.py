@@ -1,0 +1,152 @@
+"""Windows: a plan by the size alone, weights that add up to one, progress, an end within moments, small memory."""
+
+import threading
+import time
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deblur_hub.networks import build_network
+from deblur_hub.networks.base import Quality
+from deblur_hub.networks.windows import Windows, WindowedGenerator
+from deblur_hub.restoration import restore
+from tests.conftest import awake
+
+WINDOWS = Windows(side=512, overlap=64, multiple=64)
+
+
+class Same(WindowedGenerator):
+    """Gives every window back as it is, and remembers its size."""
+
+    windows = Windows(side=128, overlap=32, multiple=64)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.qualities = {"draft": Quality(1, halved=True), "balanced": Quality(1)}
+        self.sizes = []
+
+    def compute(self, blurred):
+        return blurred + self.weight
+
+    def restore_window(self, blurred, quality):
+        self.sizes.append(tuple(blurred.shape[-2:]))
+        return self.compute(blurred)
+
+
+class Darker(Same):
+    """Takes each window's own mean off: what it gives depends on what it sees."""
+
+    def compute(self, blurred):
+        return blurred - blurred.mean((2, 3), keepdim=True) * 0.5
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 5000))
+def test_the_windows_of_a_side_cover_it_with_enough_overlap_and_weights_that_add_up_to_one(length):
+    spans = list(WINDOWS.spans(length))
+    total = torch.zeros(length)
+    for span in spans:
+        assert len(span.read) % 64 == 0 and len(span.read) <= 512
+        assert set(span.own) <= set(range(length)) and set(span.own) == set(span.read) & set(range(length))
+        weights = span.weights()
+        assert (weights > 0).all() and (weights <= 1).all()
+        total[span.place] += weights
+    assert torch.allclose(total, torch.ones(length), atol=1e-5)
+    assert len({len(span.read) for span in spans}) == 1
+    for before, after in zip(spans, spans[1:], strict=False):
+        assert before.read.stop - after.read.start >= 64
+
+
+def test_a_frame_of_720p_is_six_windows():
+    plan = WINDOWS.plan((720, 1280))
+    assert len(plan) == 6 and {(len(one.rows.read), len(one.columns.read)) for one in plan} == {(448, 512)}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 700), (129, 257), (300, 100)])
+def test_what_a_network_leaves_alone_comes_back_as_it_was(size):
+    blurred = torch.rand(2, 3, *size) * 2 - 1
+    for quality in (None, *Same().qualities.values()):
+        assert torch.allclose(restore(Same(), blurred, quality=quality), blurred, atol=1e-5)
+
+
+def test_forward_and_restore_are_the_same_whatever_the_tile():
+    blurred = torch.rand(1, 3, 200, 300) * 2 - 1
+    network = Darker().eval()
+    with torch.no_grad():
+        expected = network(blurred).clamp(-1, 1)
+    for tile in (None, 0, 64, 2048):
+        assert torch.allclose(restore(network, blurred, tile=tile), expected, atol=1e-6)
+
+
+def test_the_draft_works_at_half_size():
+    network = Same()
+    restore(network, torch.zeros(1, 3, 130, 250), quality=network.qualities["draft"])
+    assert set(network.sizes) == {(128, 128)} and len(network.sizes) == 1
+
+
+@pytest.fixture
+def maxim():
+    return awake(build_network("maxim", width=4, stages=1))
+
+
+@pytest.mark.parametrize("size", [(100, 60), (700, 900)])
+def test_the_result_is_the_same_with_one_thread_and_with_three(maxim, size):
+    blurred = torch.rand(1, 3, *size) * 2 - 1
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(restore(maxim, blurred, precision="float32"))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(*found, atol=1e-6)
+    assert (found[0] - blurred).abs().max() > 0.01
+
+
+def test_progress_moves_in_small_steps_in_the_caller_s_thread(maxim):
+    told = []
+    restore(
+        maxim,
+        torch.zeros(1, 3, 700, 900),
+        precision="float32",
+        progress=lambda done, total: told.append((threading.current_thread(), time.perf_counter(), done / total)),
+    )
+    assert {thread for thread, _, _ in told} == {threading.current_thread()}
+    shares = [0.0, *(share for _, _, share in told)]
+    assert shares == sorted(shares) and shares[-1] == 1
+    steps = zip(told, told[1:], strict=False)
+    assert all(after[2] - before[2] <= 0.02 or after[1] - before[1] <= 1 for before, after in steps)
+
+
+def test_what_progress_raises_ends_the_work_and_passes_on(maxim):
+    class Enough(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise Enough
+
+    started = time.perf_counter()
+    restore(maxim, torch.zeros(1, 3, 200, 200), precision="float32")
+    one_window = time.perf_counter() - started
+    started = time.perf_counter()
+    with pytest.raises(Enough):
+        restore(maxim, torch.zeros(1, 3, 3000, 3000), precision="float32", progress=stop)
+    assert time.perf_counter() - started < 3 + 10 * one_window  # of some fifty windows, each larger
+    assert not [thread for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
+
+
+def test_a_batch_on_an_accelerator_is_what_single_windows_are(monkeypatch):
+    """The way of a GPU, taken on a CPU: batches through the network itself."""
+    from deblur_hub import windowed
+
+    blurred = torch.rand(1, 3, 300, 200) * 2 - 1
+    network = Darker()
+    told = windowed.Told(None)
+    run = windowed.runner(
+        network, network.best, 4, device=torch.device("cpu"), dtype=torch.float32, told=told
+    )
+    assert torch.allclose(network.restore(blurred, network.best, run), network.restore(blurred, network.best))
