@@ -16,9 +16,10 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The scores of the bundled weights, and the README's picture, from a folder of evaluation pictures.
+# The scores of the bundled weights, and the README's picture, from a folder of evaluation pictures; with SRN=folder those of
+# SRN's authors' weights, too (README.md says how to get them).
 results: .venv/dev
-	$(BIN)/python docs/make_results.py $(DATA)
+	$(BIN)/python docs/make_results.py $(DATA) $(if $(SRN),--srn $(SRN))
 
 # The tables of train/README.md: DATA holds train/ and eval/gopro/; VGG19 from weights/ if it is there, else torchvision.
 ablation: DATA = data

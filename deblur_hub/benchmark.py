@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from .config import GeneratorConfig
+from .config import GeneratorConfig, Option
 from .errors import DeblurHubError
 from .generator import DeblurGenerator
 from .hub import CONFIG, find, list_models, weights_file
@@ -181,10 +181,14 @@ def rate_table(rates: list[Rate]) -> str:
 def load(name: str, device: str) -> DeblurGenerator:
     """A saved model, or a preset with fresh weights, which are no slower."""
     if name in PRESETS and name not in list_models():
-        architecture, options = PRESETS[name]
-        made = DeblurGenerator(GeneratorConfig(architecture, dict(options), name)).to(torch.device(device))
-        return made.to(memory_format=torch.channels_last).eval()
+        return fresh(name, {}).to(torch.device(device))
     return DeblurGenerator.from_pretrained(name, device=device)
+
+
+def fresh(preset: str, options: Mapping[str, Option]) -> DeblurGenerator:
+    architecture, own = PRESETS[preset]
+    made = DeblurGenerator(GeneratorConfig(architecture, own | dict(options), preset))
+    return made.to(memory_format=torch.channels_last).eval()
 
 
 def measure_loading(model: str, *, loads: int) -> Loading:
@@ -229,7 +233,12 @@ def loading_table(loadings: list[Loading]) -> str:
 
 
 def measure_memory(
-    model: str, *, photo: Path | tuple[int, int], tiles: Sequence[int | None] = (None,), precision: str = "auto"
+    model: str,
+    *,
+    photo: Path | tuple[int, int],
+    tiles: Sequence[int | None] = (None,),
+    precision: str = "auto",
+    options: Mapping[str, Option] | None = None,
 ) -> list[Memory]:
     """Runs `deblur-hub deblur` once for each tile size, each in a process of its own.
 
@@ -237,13 +246,14 @@ def measure_memory(
         model: a saved model, or a preset, which gets fresh weights.
         photo: a picture file, or width and height of one that is made up.
         tiles: the sides of the tiles; None is `deblur`'s own choice, 0 the whole frame at once.
+        options: of a network with fresh weights, in place of a saved model.
     """
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(photo, tuple):
             photo = made_up(Path(folder) / "photo.jpg", *photo)
-        if model in PRESETS and model not in list_models():
+        if options or (model in PRESETS and model not in list_models()):
             saved = Path(folder) / "model"
-            wakened(load(model, "cpu")).save_pretrained(saved)
+            wakened(fresh(model, options or {})).save_pretrained(saved)
             model = str(saved)
         found: list[Memory] = []
         first = None

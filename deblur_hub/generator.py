@@ -191,13 +191,9 @@ class DeblurGenerator(nn.Module):
                 name = choice.name
                 log.info("%s", choice)
             step = step_of(self.network, name) if name else None
-            return restore(
-                self.network, blurred, tile=tile, precision=precision, quality=step, progress=progress
-            )
+            return restore(self.network, blurred, tile=tile, precision=precision, quality=step, progress=progress)
 
-    def choose_quality(
-        self, size: Sequence[int], pictures: int = 1, *, precision: Precision = "auto"
-    ) -> Choice | None:
+    def choose_quality(self, size: Sequence[int], pictures: int = 1, *, precision: Precision = "auto") -> Choice | None:
         """The quality that `deblur` takes of itself: the best that is estimated to take at most a minute here.
 
             print(generator.choose_quality((4000, 6000)))    # quality 'draft', about 34 s; 'best' would take 470 s
@@ -256,7 +252,8 @@ class DeblurGenerator(nn.Module):
             name = self.config.name or self.config.architecture
             raise ModelError(
                 f"{name}: has no crisp partner to blend with; leave the crispness at 0, take the model "
-                f"'{hub.models_with_partner()[0]}', or name one that was trained from it (crisp=..., in the shell --crisp-model)"
+                f"'{hub.models_with_partner()[0]}', or name one that was trained from it (crisp=..., in the shell "
+                "--crisp-model)"
             )
         if self._partner is None or self._partner[0] != self.crisp:
             partner = DeblurGenerator.from_pretrained(self.crisp, device="cpu", **self._access)
@@ -540,7 +537,7 @@ def change_by_rounding(
 @torch.inference_mode()
 def plainly(network: Generator, picture: Tensor) -> Tensor:
     """The network's own way through a whole picture in float32, nothing of it folded or fused."""
-    return network(picture).clamp(-1, 1).contiguous()
+    return cast(Tensor, network(picture)).clamp(-1, 1).contiguous()
 
 
 def require_weight_dtype(dtype: torch.dtype) -> None:

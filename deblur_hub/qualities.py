@@ -53,7 +53,8 @@ def require_quality(name: str | None) -> str | None:
     """
     if name is not None and name not in QUALITIES:
         raise RestorationError(
-            f"quality {shown(name)} is not known{did_you_mean(str(name), QUALITIES)}; take one of {', '.join(QUALITIES)}"
+            f"quality {shown(name)} is not known{did_you_mean(str(name), QUALITIES)}; take one of "
+            f"{', '.join(QUALITIES)}"
         )
     return name
 
@@ -108,8 +109,7 @@ def estimates(
     rate = speed(network, device, dtype)
     height, width = size
     return {
-        name: pictures * network.multiply_adds((height, width), step) / rate
-        for name, step in network.qualities.items()
+        name: pictures * network.multiply_adds((height, width), step) / rate for name, step in network.qualities.items()
     }
 
 

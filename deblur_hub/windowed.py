@@ -120,9 +120,7 @@ def folded_for(network: MaximGenerator, dtype: torch.dtype) -> FusedMaxim:
     return held[1]
 
 
-def in_threads(
-    folded: FusedMaxim, windows: Iterator[Tensor], count: int, depth: int, told: Told
-) -> Iterator[Tensor]:
+def in_threads(folded: FusedMaxim, windows: Iterator[Tensor], count: int, depth: int, told: Told) -> Iterator[Tensor]:
     """As many windows at a time as there are threads; the last ones, if they are fewer, with several threads each."""
     threads = torch.get_num_threads()
     workers = min(threads, MOST_WORKERS, count)

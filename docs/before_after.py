@@ -12,8 +12,8 @@ from deblur_hub import DeblurGenerator
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "space" / "examples"
 # File and the corner of the part that is shown at 1:1.
-PARTS = (("pagoda.jpg", (60, 40)), ("coffee.jpg", (140, 40)), ("admiral.jpg", (110, 150)))
-SIDE, GAP = 300, 8
+PARTS = (("square.jpg", (440, 0)), ("shop.jpg", (20, 20)), ("banner.jpg", (10, 60)))
+SIDE, GAP = 340, 8
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     sheet = Image.new("RGB", (len(PARTS) * (SIDE + GAP) - GAP, 2 * SIDE + GAP), "white")
     for column, (name, (left, top)) in enumerate(PARTS):
         blurred = Image.open(EXAMPLES / name)
-        for row, picture in enumerate((blurred, generator.deblur(blurred))):
+        for row, picture in enumerate((blurred, generator.deblur(blurred, quality="best"))):
             part = picture.convert("RGB").crop((left, top, left + SIDE, top + SIDE))
             sheet.paste(part, (column * (SIDE + GAP), row * (SIDE + GAP)))
     sheet.save(HERE / "before-after.jpg", quality=90, subsampling=0)

@@ -1,9 +1,10 @@
 """Makes RESULTS.md again, and the README's picture, from the bundled weights: every number with the command behind it.
 
-python docs/make_results.py DATA
+python docs/make_results.py DATA [--srn FOLDER]
 
-DATA holds `gopro/` with pairs in blur/ and sharp/, and `sharp/` with sharp photographs. Commands are run as they are
-printed, but for the place of DATA, which they call `eval`.
+DATA holds `gopro/` with pairs in blur/ and sharp/, and `sharp/` with sharp photographs; FOLDER is SRN's authors' model
+as `deblur-hub convert` writes it, which is not bundled. Commands are run as they are printed, but for the places of
+both, which they call `eval` and `srn/`.
 """
 
 import argparse
@@ -18,13 +19,14 @@ from pathlib import Path
 import torch
 from before_after import main as make_picture
 
-from deblur_hub import DEFAULT_MODEL, __version__, list_models
+from deblur_hub import DEFAULT_MODEL, DeblurGenerator, __version__, list_models
 from deblur_hub.errors import DeblurHubError
 from deblur_hub.evaluation import Evaluation
 from deblur_hub.evaluation.baselines import BASELINES
 from deblur_hub.evaluation.results import write_aside
 from deblur_hub.evaluation.tables import markdown
-from deblur_hub.hub.bundled import CRISP
+from deblur_hub.hub.bundled import CRISP, models_with_partner
+from deblur_hub.machine import processor
 from deblur_hub.model_card import read_about
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,17 +38,25 @@ CRISPNESS = (0.0, 0.25, 0.5, 0.75, 1.0)
 class Runs:
     """The commands that are run, each once, and what came of them."""
 
-    def __init__(self, data: Path, aside: Path) -> None:
-        self.data, self.aside = data, aside
+    def __init__(self, data: Path, srn: Path | None, aside: Path) -> None:
+        self.data, self.srn, self.aside = data, srn, aside
+
+    def systems(self) -> dict[str, str]:
+        """Every model at each of its qualities, as people and as commands call it."""
+        found = {}
+        for name in list_models():
+            qualities = DeblurGenerator.from_pretrained(name, device="cpu").qualities
+            found |= {f"{name}, {quality}": f"{name} --quality {quality}" for quality in qualities} or {name: name}
+        return found | ({"SRN (its authors')": "{srn}"} if self.srn else {})
 
     def said(self, command: str) -> str:
         """What a command prints; `{data}` in it stands for the data folder."""
-        print(command.format(data=NAMED), file=sys.stderr, flush=True)
-        words = [word.format(data=self.data) for word in shlex.split(command)]
+        print(named(command), file=sys.stderr, flush=True)
+        words = [word.format(data=self.data, srn=self.srn) for word in shlex.split(command)]
         program = [sys.executable, "-m", "deblur_hub.cli", *words[1:]]
         done = subprocess.run(program, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            raise SystemExit(f"'{command.format(data=NAMED)}' failed, for the reason above; nothing was written")
+            raise SystemExit(f"'{named(command)}' failed, for the reason above; nothing was written")
         return done.stdout.strip()
 
     def evaluation(self, command: str) -> Evaluation:
@@ -55,14 +65,19 @@ class Runs:
         return Evaluation.read(output)
 
 
+def named(command: str) -> str:
+    return command.format(data=NAMED, srn="srn/")
+
+
 def shown(*commands: str) -> str:
-    return "\n".join(f"    {command.format(data=NAMED)}" for command in commands)
+    return "\n".join(f"    {named(command)}" for command in commands)
 
 
 def pairs_section(runs: Runs) -> str:
-    systems = [*BASELINES, *list_models()]
-    command = "deblur-hub evaluate {model} {{data}}/gopro --metrics features,edges --precision float32"
-    found = {name: runs.evaluation(command.format(model=name)) for name in systems}
+    systems = {name: name for name in BASELINES} | runs.systems()
+    rest = "{data}/gopro --metrics features,edges --precision float32"
+    commands = {name: f"deblur-hub evaluate {model} {rest}" for name, model in systems.items()}
+    found = {name: runs.evaluation(command) for name, command in commands.items()}
     first = next(iter(found.values()))
     told = read_about(ROOT / "docs" / "cards" / f"{list_models()[0]}.toml").pairs
     same = told.fingerprint == first.settings.fingerprint
@@ -92,9 +107,9 @@ def pairs_section(runs: Runs) -> str:
         "with which nothing here was trained; less is better. Edges: the mean step between neighbouring pixels "
         "as a share of the sharp picture's, right or wrong.",
         markdown(header, lines),
-        shown(*(command.format(model=name) for name in systems)),
+        shown(*commands.values()),
     ]
-    for name in list_models():
+    for name in runs.systems():
         rows = [
             [
                 row.name,
@@ -112,10 +127,9 @@ def pairs_section(runs: Runs) -> str:
 
 
 def crispness_section(runs: Runs) -> str:
-    """What the default model gains and loses between itself and its crisp partner."""
-    command = (
-        f"deblur-hub evaluate {DEFAULT_MODEL} {{data}}/gopro --metrics features,edges --precision float32 --crispness"
-    )
+    """What a model gains and loses between itself and its crisp partner."""
+    plain = models_with_partner()[0]
+    command = f"deblur-hub evaluate {plain} {{data}}/gopro --metrics features,edges --precision float32 --crispness"
     commands = [f"{command} {crispness}" for crispness in CRISPNESS]
     lines = []
     for crispness, command in zip(CRISPNESS, commands, strict=True):
@@ -135,7 +149,7 @@ def crispness_section(runs: Runs) -> str:
     return "\n\n".join(
         [
             "## Crispness",
-            f"`{DEFAULT_MODEL}`, its weights blended with those of `{DEFAULT_MODEL}{CRISP}`, on the same pairs.",
+            f"`{plain}`, its weights blended with those of `{plain}{CRISP}`, on the same pairs.",
             markdown(["crispness", "PSNR", "gain", "least gain", "SSIM", "features", "edges"], lines),
             shown(*commands),
         ]
@@ -143,11 +157,14 @@ def crispness_section(runs: Runs) -> str:
 
 
 def photographs_section(runs: Runs) -> str:
-    shaken = "deblur-hub evaluate {model} --synthetic {{data}}/sharp --seed 0 --precision float32"
-    left = "deblur-hub evaluate {model} --sharp {{data}}/sharp --precision float32"
+    shaken, left = "--synthetic {data}/sharp --seed 0 --precision float32", "--sharp {data}/sharp --precision float32"
+    systems = runs.systems()
+    commands = {
+        name: [f"deblur-hub evaluate {model} {rest}" for rest in (shaken, left)] for name, model in systems.items()
+    }
     lines = []
-    for name in list_models():
-        blurred, sharp = (runs.evaluation(command.format(model=name)) for command in (shaken, left))
+    for name, both in commands.items():
+        blurred, sharp = (runs.evaluation(command) for command in both)
         gain, harm = blurred.gain("psnr"), sharp.spread("psnr")
         lines.append(
             [
@@ -165,27 +182,34 @@ def photographs_section(runs: Runs) -> str:
         [
             "## Sharp photographs",
             f"{len(blurred.rows)} of them (fingerprint `{settings.fingerprint[:16]}`): under synthetic camera shake of "
-            "a fixed seed, what a model gains; and as they are, how near to them it stays, for it is to do no harm.",
+            "a fixed seed, with noise and JPEG, what a model gains; and as they are, how near to them it stays, for it "
+            "is to do no harm.",
             markdown(
                 ["", "shaken", "restored", "gain", "least gain", "sharp: PSNR to the input", "least"],
                 lines,
             ),
-            shown(*(command.format(model=name) for name in list_models() for command in (shaken, left))),
+            shown(*(command for both in commands.values() for command in both)),
         ]
     )
 
 
 def cost_section(runs: Runs) -> str:
-    """Of the default model: its crisp partner is the same network, and ResNet-9 is what speed is compared with."""
-    speed = f"deblur-hub benchmark {DEFAULT_MODEL} --size 1280x720"
-    loading = f"deblur-hub benchmark --load {' '.join(list_models())}"
-    memory = f"deblur-hub benchmark {DEFAULT_MODEL} --photo {PHOTO[0]}x{PHOTO[1]}"
+    """Of the default model, and of the small one: its crisp partner is the same network."""
+    small = models_with_partner()[0]
+    commands = (
+        f"deblur-hub benchmark {small} --size 1280x720",
+        f"deblur-hub benchmark {DEFAULT_MODEL} {small} --size 1280x720 --rate",
+        f"deblur-hub benchmark --load {' '.join(list_models())}",
+        *(f"deblur-hub benchmark {model} --photo {PHOTO[0]}x{PHOTO[1]}" for model in (DEFAULT_MODEL, small)),
+    )
     return "\n\n".join(
         [
             "## Speed, loading, memory",
-            f"Times are of this machine, and ratios within one run. `{DEFAULT_MODEL}{CRISP}` is the same network as "
-            f"`{DEFAULT_MODEL}`.",
-            *(part for command in (speed, loading, memory) for part in (shown(command), runs.said(command))),
+            f"Times are of this machine, and ratios within one run. `{small}{CRISP}` is the same network as `{small}`. "
+            "The "
+            "matrix product is PyTorch's of two matrices of 4096 a side; multiply-adds are those of the networks as "
+            "published, windows that overlap counted as often as they are computed.",
+            *(part for command in commands for part in (shown(command), runs.said(command))),
         ]
     )
 
@@ -206,16 +230,10 @@ def heading() -> str:
     )
 
 
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{name or platform.processor() or platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder with gopro/ and sharp/")
+    parser.add_argument("--srn", type=Path, help="the folder that SRN's authors' checkpoint was converted to")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "RESULTS.md", help="the file to write")
     options = parser.parse_args()
     for needed in ("gopro/blur", "gopro/sharp", "sharp"):
@@ -224,7 +242,7 @@ def main() -> None:
                 f"{options.data}: has no folder '{needed}'; name the folder that has, as in make results DATA=eval"
             )
     with tempfile.TemporaryDirectory() as aside:
-        runs = Runs(options.data.resolve(), Path(aside))
+        runs = Runs(options.data.resolve(), options.srn and options.srn.resolve(), Path(aside))
         try:
             parts = (pairs_section, crispness_section, photographs_section, cost_section)
             sections = [heading(), *(part(runs) for part in parts)]

@@ -65,7 +65,7 @@ OPENING_QUALITY = "balanced"  # of the picture that the page opens with, which e
 SLIDER_AT = 44  # percent from the left: between the people of the opening picture, and before its print
 
 ADVICE = {
-    "maxim": "The best here: Google's MAXIM with its authors' weights. Seconds for a snapshot, a minute for a large one.",
+    "maxim": "The best here: Google's MAXIM with its authors' weights. Seconds for a snapshot, a minute for more.",
     "compact": "Small and instant on any computer, and takes only the edge off; its crispness can be set.",
     "compact-gan": "The crisp end of compact: firmer edges and textures, which may not be quite those of the scene.",
     "deblurgan": "DeblurGAN's network after as many hours as compact, to compare: slow, and less near to the scene.",
@@ -359,7 +359,9 @@ def build_app() -> gr.Blocks:
         work = {"concurrency_limit": 1, "concurrency_id": "model"}
         private = {"api_visibility": "private", "show_progress": "full", "show_progress_on": slider}
 
-        def show(path: str, model: str, quality: str, strength: float, crispness: float, progress: gr.Progress) -> tuple:
+        def show(
+            path: str, model: str, quality: str, strength: float, crispness: float, progress: gr.Progress
+        ) -> tuple:
             try:
                 result = restore(
                     Path(path),
@@ -401,9 +403,7 @@ def build_app() -> gr.Blocks:
             path = str(EXAMPLES[picked.index].path)
             return path, None, *show(path, model, quality, strength, crispness, progress)
 
-        def deblur(
-            photo: str, model: str, crispness: float, quality: str = AUTOMATIC, strength: float = 1.0
-        ) -> str:
+        def deblur(photo: str, model: str, crispness: float, quality: str = AUTOMATIC, strength: float = 1.0) -> str:
             """Restores one picture and returns a PNG of the same size."""
             try:
                 return str(restore(Path(photo), model, crispness, asked(model, quality), strength).file)

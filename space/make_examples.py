@@ -29,7 +29,7 @@ Blur = Callable[[Tensor, np.random.Generator], Tensor]
 
 
 def main() -> None:
-    """Writes the gallery into `examples/` beside this file, or all that can be made here into a folder that is named."""
+    """Writes the gallery into `examples/` beside this file, or all that is made here into a folder that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="(default: the gallery's)")
     parser.add_argument("--gopro", type=Path, metavar="FOLDER", help="of blurred frames, named as in GoPro's test set")

@@ -14,8 +14,8 @@ from deblur_hub import DeblurGenerator, hub, list_models
 
 def test_the_bundled_models_are_names_like_any_other_text():
     first = list_models()[0]
-    assert first == hub.DEFAULT_MODEL == "compact" and f"{first}" == str(first) == "compact"
-    assert json.dumps([first]) == '["compact"]' and {first: 1}["compact"] == 1 and "compact" in list_models()
+    assert first == hub.DEFAULT_MODEL == "maxim" and f"{first}" == str(first) == "maxim"
+    assert json.dumps([first]) == '["maxim"]' and {first: 1}["maxim"] == 1 and "compact" in list_models()
     for twin in (copy.deepcopy(first), pickle.loads(pickle.dumps(first))):
         assert twin == first and twin.scores == first.scores
 
@@ -27,6 +27,7 @@ def test_a_bundled_model_knows_the_scores_of_its_card_with_the_blurry_inputs_own
     assert name.scores == {metric["type"]: metric["value"] for metric in result["metrics"]}
     assert name.scores["psnr"] > name.scores["blurred_psnr"] > 20 and name.dataset == result["dataset"]["name"]
     assert name.license == front["license"] == "apache-2.0"
+    assert name.origin == ("authors' weights" if name == "maxim" else "trained here") and name.origin in name.describe()
     parameters = DeblurGenerator.from_pretrained(name).parameters()
     assert name.parameters == sum(parameter.numel() for parameter in parameters)
 

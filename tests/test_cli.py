@@ -318,6 +318,13 @@ def test_a_photo_of_24_megapixels_stays_under_two_and_a_half_gib():
 
 
 @pytest.mark.slow
+def test_a_photo_of_24_megapixels_needs_its_windows_and_two_pictures_of_memory():
+    """A network with the depth of the released one, and few channels: its windows are small, the pictures are not."""
+    (run,) = measure_memory("maxim", options={"width": 4, "stages": 1}, photo=(6000, 4000))
+    assert 0.6 < run.peak < 2.0
+
+
+@pytest.mark.slow
 def test_memory_is_measured_in_tiles_and_whole_and_the_results_are_compared(capsys):
     assert main(["benchmark", "deblurgan", "--photo", "2200x500", "--whole", "--precision", "float32"]) == 0
     tiled, whole, difference = capsys.readouterr().out.splitlines()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_hub import list_models
+from deblur_hub import DeblurGenerator, GeneratorConfig
+from tests.conftest import TINY, awake
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -36,14 +37,27 @@ def data(tmp_path) -> Path:
     return root
 
 
+@pytest.fixture
+def two_models(page, tmp_path, monkeypatch):
+    """Those that have something of their own in the page, and a network in the place of SRN's authors'."""
+    monkeypatch.setattr(page, "list_models", lambda: ["maxim", "compact", "compact-gan"])
+    made = DeblurGenerator(GeneratorConfig("compact", TINY, name="srn"))
+    awake(made.network)
+    made.eval().save_pretrained(tmp_path / "srn")
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("two_models")
 def test_its_sections_hold_what_was_measured_and_the_commands_that_did(page, data, tmp_path):
-    runs = page.Runs(data, tmp_path)
+    runs = page.Runs(data, tmp_path / "srn", tmp_path)
     text = page.pairs_section(runs)
     table = [line for line in text.splitlines() if line.startswith("| blurry input")]
     assert len(table) == 1 and "+0.00 dB" in table[0]
-    for name in list_models():
-        assert f"    deblur-hub evaluate {name} eval/gopro --metrics features,edges --precision float32" in text
+    named = {name: name for name in ("compact", "compact-gan")} | {"SRN (its authors')": "srn/"}
+    named |= {f"maxim, {quality}": f"maxim --quality {quality}" for quality in ("draft", "balanced", "best")}
+    assert runs.systems().keys() == named.keys()
+    for name, model in named.items():
+        assert f"    deblur-hub evaluate {model} eval/gopro --metrics features,edges --precision float32" in text
         assert f"### {name}, picture by picture" in text
     assert "GoPro test pairs" not in text  # another set does not go by the name of the one that is described
     assert str(tmp_path) not in text

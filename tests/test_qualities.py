@@ -1,4 +1,4 @@
-"""Quality: by name or by what a machine affords, the same network at each; and strength, a blend without a second run."""
+"""Quality: by name or by what a machine affords; and strength, a blend without a second run."""
 
 import json
 import logging
@@ -42,9 +42,12 @@ def as_fast_as(monkeypatch, maxim, seconds: float, at: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "at", "taken"), [(59, "best", "best"), (61, "best", "balanced"), (61, "balanced", "draft"), (900, "draft", "draft")]
+    ("seconds", "at", "taken"),
+    [(59, "best", "best"), (61, "best", "balanced"), (61, "balanced", "draft"), (900, "draft", "draft")],
 )
-def test_the_best_that_takes_at_most_a_minute_is_chosen_and_never_less_than_a_draft(monkeypatch, maxim, seconds, at, taken):
+def test_the_best_that_takes_at_most_a_minute_is_chosen_and_never_less_than_a_draft(
+    monkeypatch, maxim, seconds, at, taken
+):
     as_fast_as(monkeypatch, maxim, seconds, at)
     choice = maxim.choose_quality((1000, 1000))
     assert choice.name == taken and choice.best == "best"
@@ -85,7 +88,7 @@ def test_the_measured_speed_is_that_of_the_work(maxim):
 
 @pytest.mark.parametrize("name", ["bset", "", 3])
 def test_an_unknown_quality_is_one_sentence(maxim, photo, name):
-    with pytest.raises(RestorationError, match="is not known.*; take one of draft, balanced, best"):
+    with pytest.raises(RestorationError, match=r"is not known.*; take one of draft, balanced, best"):
         maxim.deblur(photo, quality=name)
 
 
@@ -101,7 +104,9 @@ def test_a_generator_s_own_quality_is_kept_with_its_model(maxim, photo, tmp_path
     drafting.save_pretrained(tmp_path / "model")
     again = DeblurGenerator.from_pretrained(tmp_path / "model", device="cpu")
     assert again.config.quality == "draft"
-    assert np.array_equal(again.deblur(photo, precision="float32"), maxim.deblur(photo, quality="draft", precision="float32"))
+    assert np.array_equal(
+        again.deblur(photo, precision="float32"), maxim.deblur(photo, quality="draft", precision="float32")
+    )
     with pytest.raises(ModelError, match="'quality' must be one of"):
         GeneratorConfig("maxim", quality="finest")
 
@@ -127,7 +132,7 @@ def test_strength_blends_the_photo_with_what_became_of_it(generator, photo):
 
 @pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan")])
 def test_a_strength_beyond_its_bounds_is_one_sentence(generator, photo, strength):
-    with pytest.raises(RestorationError, match="strength .* is not between 0"):
+    with pytest.raises(RestorationError, match=r"strength .* is not between 0"):
         generator.deblur(photo, strength=strength)
 
 

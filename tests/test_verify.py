@@ -148,9 +148,7 @@ def test_the_shell_verifies_in_one_sentence(saved, swapped, capsys):
 def test_the_shell_verifies_the_default_in_each_precision(capsys):
     for precision in ("float32", "bfloat16"):
         assert main(["verify", "--device", "cpu", "--precision", precision]) == 0
-        assert capsys.readouterr().out.startswith(
-            f"compact: gives its golden output in {precision} on cpu; the largest"
-        )
+        assert capsys.readouterr().out.startswith(f"maxim: gives its golden output in {precision} on cpu; the largest")
     assert main(["verify", "--device", "cpu", "--precision", "float16"]) == 2
     assert "needs a GPU" in capsys.readouterr().err
 

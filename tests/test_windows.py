@@ -1,5 +1,6 @@
 """Windows: a plan by the size alone, weights that add up to one, progress, an end within moments, small memory."""
 
+import itertools
 import threading
 import time
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from deblur_hub.networks import build_network
 from deblur_hub.networks.base import Quality
-from deblur_hub.networks.windows import Windows, WindowedGenerator
+from deblur_hub.networks.windows import WindowedGenerator, Windows
 from deblur_hub.restoration import restore
 from tests.conftest import awake
 
@@ -56,7 +57,7 @@ def test_the_windows_of_a_side_cover_it_with_enough_overlap_and_weights_that_add
         total[span.place] += weights
     assert torch.allclose(total, torch.ones(length), atol=1e-5)
     assert len({len(span.read) for span in spans}) == 1
-    for before, after in zip(spans, spans[1:], strict=False):
+    for before, after in itertools.pairwise(spans):
         assert before.read.stop - after.read.start >= 64
 
 
@@ -118,7 +119,7 @@ def test_progress_moves_in_small_steps_in_the_caller_s_thread(maxim):
     assert {thread for thread, _, _ in told} == {threading.current_thread()}
     shares = [0.0, *(share for _, _, share in told)]
     assert shares == sorted(shares) and shares[-1] == 1
-    steps = zip(told, told[1:], strict=False)
+    steps = itertools.pairwise(told)
     assert all(after[2] - before[2] <= 0.02 or after[1] - before[1] <= 1 for before, after in steps)
 
 
@@ -146,7 +147,5 @@ def test_a_batch_on_an_accelerator_is_what_single_windows_are(monkeypatch):
     blurred = torch.rand(1, 3, 300, 200) * 2 - 1
     network = Darker()
     told = windowed.Told(None)
-    run = windowed.runner(
-        network, network.best, 4, device=torch.device("cpu"), dtype=torch.float32, told=told
-    )
+    run = windowed.runner(network, network.best, 4, device=torch.device("cpu"), dtype=torch.float32, told=told)
     assert torch.allclose(network.restore(blurred, network.best, run), network.restore(blurred, network.best))

@@ -99,7 +99,12 @@ def parser() -> argparse.ArgumentParser:
     listed.add_argument("--size", type=size, default=(1280, 720), help="of the picture to count for (1280x720)")
 
     other = command("convert", run_convert, "Brings an author's checkpoint into our format.")
-    other.add_argument("source", type=Path, metavar="checkpoint", help="such as latest_net_G.pth or fpn_inception.h5")
+    other.add_argument(
+        "source",
+        type=Path,
+        metavar="checkpoint",
+        help="such as latest_net_G.pth, generator.h5, deblur.model.index, a folder with model.json",
+    )
     other.add_argument("-o", "--output", type=Path, required=True, metavar="folder", help="the model folder to write")
     other.add_argument("--name", default="", help="what the model is called (default: its architecture)")
     other.add_argument("--overwrite", action="store_true", help="replace the model that is in the folder")

@@ -44,6 +44,7 @@ def run_convert(options: argparse.Namespace) -> int:
     for reason in dict.fromkeys(converted.dropped.values()):
         keys = [key for key, why in converted.dropped.items() if why == reason]
         print(f"  {len(keys)} dropped: {reason} ({keys[0]}{', ...' if len(keys) > 1 else ''})")
+    print(converted.tried)
     print(f"written to {options.output}; try: deblur-hub deblur photo.jpg --model {options.output}")
     return OK
 

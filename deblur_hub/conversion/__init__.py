@@ -31,6 +31,7 @@ from . import (
 )
 from .checkpoint_file import load, load_folder, state_dict
 from .layout import Converted
+from .trial import trial
 
 LAYOUTS: tuple[Callable[[dict[str, Tensor]], Converted | None], ...] = (
     deblurgan.recognise,
@@ -43,14 +44,17 @@ LAYOUTS: tuple[Callable[[dict[str, Tensor]], Converted | None], ...] = (
     maxim.recognise,
     keras.recognise,
 )
-NAMES = "DeblurGAN (PyTorch, Keras), DeblurGAN-v2, MIMO-UNet, NAFNet, DeepDeblur, SRN, DMPHN, and our own training's"
+NAMES = (
+    "DeblurGAN (PyTorch, Keras), DeblurGAN-v2, MIMO-UNet, NAFNet, DeepDeblur, SRN, DMPHN, MAXIM, and our own training's"
+)
 
 
 def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = False) -> Converted:
     """Writes a model folder, as `save_pretrained` does, from an author's checkpoint.
 
     Args:
-        source: a file of tensors (.pth, .pt, .pkl, .h5 of PyTorch or Keras 2, .safetensors), or DMPHN's folder of
+        source: a file of tensors (.pth, .pt, .pkl, .h5 of PyTorch or Keras 2, .safetensors, MAXIM's .npz), the folder
+            of a TensorFlow.js graph model, a TensorFlow checkpoint's prefix or any of its files, or DMPHN's folder of
             parts.
         name: of the model; the architecture's by default.
         overwrite: replace a model that is in `folder`.
@@ -66,7 +70,7 @@ def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = Fal
     converted = read(source)
     generator = assembled(converted, source, name)
     generator.save_pretrained(folder, card=converted_card(generator.config, converted.layout, source.name))
-    return converted
+    return replace(converted, tried=str(trial(generator)))
 
 
 def read(source: Path) -> Converted:

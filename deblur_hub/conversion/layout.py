@@ -18,6 +18,7 @@ class Converted:
         options: of its class, as far as they differ from its defaults.
         tensors: our key -> tensor; every key of the network, none besides.
         dropped: key in the file -> why it is not used.
+        tried: what became of a picture in the converted model, in words; "" before it was tried.
     """
 
     layout: str
@@ -25,3 +26,4 @@ class Converted:
     options: Mapping[str, Option]
     tensors: dict[str, Tensor]
     dropped: dict[str, str] = field(default_factory=dict)
+    tried: str = ""

@@ -1,4 +1,4 @@
-"""MAXIM's weights as its authors name them (google-research/maxim, Flax): from their `.npz`, or a TensorFlow.js graph of it.
+"""MAXIM's weights as its authors name them (google-research/maxim, Flax): from their `.npz`, or a TensorFlow.js graph.
 
 In the graph a constant's own name says nothing, but the node that reads it has the layer's scope in its name: each
 Conv2D, Conv2DBackpropInput and Einsum has one constant input, its kernel, and is read by one AddV2 with another, its
@@ -59,11 +59,16 @@ def from_graph(graph: Graph, source: Path) -> dict[str, Tensor]:
                 keep(scope, "bias", bias, graph.constants[bias].reshape(-1))
             elif op == "Rsqrt":
                 product = graph.reader(name, "Mul")
-                scale, shift = graph.constant(product), graph.constant(graph.reader(graph.reader(product, "Mul"), "AddV2"))
+                scale, shift = (
+                    graph.constant(product),
+                    graph.constant(graph.reader(graph.reader(product, "Mul"), "AddV2")),
+                )
                 keep(scope_of(name, 1), "scale", scale, graph.constants[scale].reshape(-1))
                 keep(scope_of(name, 1), "bias", shift, graph.constants[shift].reshape(-1))
     except (LookupError, ValueError, TypeError):
-        raise ModelError(f"{source}: is a graph of another network than MAXIM, which is the one that convert knows") from None
+        raise ModelError(
+            f"{source}: is a graph of another network than MAXIM, which is the one that convert knows"
+        ) from None
     left = [name for name, value in graph.constants.items() if value.dtype == np.float32 and value.size > 1]
     if FIRST not in tensors or (left := [name for name in left if name not in used]):
         what = f"of which '{left[0]:.60}' belongs to no layer" if left else "without MAXIM's first layer"

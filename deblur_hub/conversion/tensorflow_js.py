@@ -1,4 +1,4 @@
-"""TensorFlow.js graph models: a `model.json` with the graph's nodes and a manifest of the shards that hold its constants."""
+"""TensorFlow.js graph models: a `model.json` with the graph's nodes, and shards that hold its constants."""
 
 import base64
 import json
@@ -89,7 +89,8 @@ def read(source: Path) -> Graph:
         raise ModelError(f"{file}: no such file; give the folder with {MODEL} and its shards") from None
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError(
-            f"{file}: is no graph model of TensorFlow.js; give the folder with {MODEL} and its shards, or download it again"
+            f"{file}: is no graph model of TensorFlow.js; give the folder with {MODEL} and its shards, or download it "
+            "again"
         ) from None
     return Graph(nodes, constants)
 
@@ -112,7 +113,9 @@ def unpacked(file: Path, data: bytes, weights: list[dict[str, Any]]) -> dict[str
         name, kind, shape = str(weight["name"]), weight["dtype"], [int(side) for side in weight["shape"]]
         if "quantization" in weight or kind not in TYPES:
             packing = weight.get("quantization", {}).get("dtype", kind)
-            raise ModelError(f"{file}: '{name:.60}' is packed as {packing!s:.20}; convert takes models of plain float32")
+            raise ModelError(
+                f"{file}: '{name:.60}' is packed as {packing!s:.20}; convert takes models of plain float32"
+            )
         count = math.prod(shape)
         length = count * np.dtype(TYPES[kind]).itemsize
         if min([0, *shape]) < 0 or at + length > min(len(data), MOST_BYTES):

@@ -1,4 +1,4 @@
-"""What PyTorch has no single operation for, in one pass over memory each: `kernels.c`, compiled when it is first needed.
+"""What PyTorch has no single operation for, in one pass over memory: `kernels.c`, compiled when it is first needed.
 
 The result is kept in the cache folder. Where there is no C compiler, or on a computer that does not run what it makes,
 PyTorch's own operations take the same steps.
@@ -66,9 +66,7 @@ def gelu_and_norm(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         activated = plain_gelu(x)
         return activated, F.layer_norm(activated, activated.shape[-1:], eps=eps)
     activated, normed = torch.empty_like(x), torch.empty_like(x)
-    call(
-        x.data_ptr(), activated.data_ptr(), normed.data_ptr(), x.shape[0], x.stride(0), x.shape[1], None, None, eps
-    )
+    call(x.data_ptr(), activated.data_ptr(), normed.data_ptr(), x.shape[0], x.stride(0), x.shape[1], None, None, eps)
     return activated, normed
 
 
@@ -78,9 +76,7 @@ def norm_of_gelu(x: Tensor, eps: float, scale: Tensor, shift: Tensor) -> Tensor:
     if call is None:
         return F.layer_norm(plain_gelu(x), x.shape[-1:], as_type(scale, x), as_type(shift, x), eps)
     out = torch.empty(x.shape, dtype=x.dtype)
-    call(
-        x.data_ptr(), None, out.data_ptr(), x.shape[0], x.stride(0), x.shape[1], address(scale), address(shift), eps
-    )
+    call(x.data_ptr(), None, out.data_ptr(), x.shape[0], x.stride(0), x.shape[1], address(scale), address(shift), eps)
     return out
 
 
@@ -90,7 +86,7 @@ def gate_(mixed: Tensor, x: Tensor, bias: Tensor) -> Tensor:
     channels = x.shape[1]
     if call is None:
         gates = plain_gelu(x).view(mixed.shape)
-        return mixed.add_(as_type(bias, mixed)[:, None]).mul_(gates)
+        return mixed.add_(bias.to(mixed.dtype)[:, None]).mul_(gates)
     rows = mixed.shape[1] // channels
     call(mixed.data_ptr(), x.data_ptr(), mixed.shape[0], rows, x.stride(0), channels, bias.data_ptr())
     return mixed
@@ -163,4 +159,3 @@ def build(compiler: str, file: Path) -> None:
         command = [compiler, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=LONGEST_COMPILATION)
         made.replace(file)
-

@@ -65,7 +65,7 @@ class Dense:
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.packed is not None:
-            return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+            return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], ""))
         return F.linear(x, self.weight, self.bias)
 
 
@@ -92,7 +92,7 @@ def packed(weight: Tensor) -> Tensor | None:
 
 
 class Folded:
-    """What the layers are folded from: weights in float64, and a layer norm's scale and shift with what is behind it."""
+    """Makes layers of weights in float64, with a layer norm's scale and shift in what stands behind it."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -487,11 +487,10 @@ class Stage:
                 entered[level] = fuse(entered[level], before.attended.pop(0), tick)
 
         encoded: list[Tensor] = []
-        x: Tensor | None = None
+        x = pictures[0]  # which the first level does not look at: it sees what entered, twice
         for level in levels:
             y = self.enter_own[level](entered.pop(0))
-            below = self.enter_below[level]
-            if x is not None and below is not None:
+            if (below := self.enter_below[level]) is not None:
                 below(rows(y), rows(x))
             x = self.encoders[level](y, tick)
             if before is not None:
@@ -516,7 +515,9 @@ class Stage:
             x = self.decoders[level](signal, tick)
             decoded.insert(0, x)
 
-        restored = [self.outputs[level](decoded[level]).float() + pictures[level] for level in levels[: 1 if final else None]]
+        restored = [
+            self.outputs[level](decoded[level]).float() + pictures[level] for level in levels[: 1 if final else None]
+        ]
         if final:
             return restored[0], None
         attended = []

@@ -51,9 +51,7 @@ class MaximGenerator(WindowedGenerator):
     note = "multiply-adds include what overlapping windows compute twice"
     windows = Windows(side=512, overlap=64, multiple=64)
 
-    def __init__(
-        self, *, width: int = 32, stages: Literal[1, 2, 3] = 3, coarse_outputs: bool = True
-    ) -> None:
+    def __init__(self, *, width: int = 32, stages: Literal[1, 2, 3] = 3, coarse_outputs: bool = True) -> None:
         super().__init__()
         widths = [width << level for level in range(LEVELS)]
         self.unets = nn.ModuleList(
@@ -374,16 +372,12 @@ class Stage(nn.Module):
         self.bottlenecks = nn.ModuleList(
             Block(widths[-1], widths[-1], TOKENS[-1], MlpAttention) for _ in range(BOTTLENECKS)
         )
-        self.to_gates = nn.ModuleList(
-            nn.ModuleList(Rescale(other, width) for other in widths) for width in widths
-        )
+        self.to_gates = nn.ModuleList(nn.ModuleList(Rescale(other, width) for other in widths) for width in widths)
         self.gates = nn.ModuleList(
             CrossGating(width, LEVELS * width, lower, tokens, doubles=True)
             for (width, tokens), lower in zip(sizes, below, strict=True)
         )
-        self.to_decoders = nn.ModuleList(
-            nn.ModuleList(Rescale(other, width) for other in widths) for width in widths
-        )
+        self.to_decoders = nn.ModuleList(nn.ModuleList(Rescale(other, width) for other in widths) for width in widths)
         self.ups = nn.ModuleList(Double(lower, width) for width, lower in zip(widths, below, strict=True))
         self.decoders = nn.ModuleList(
             Block((1 + LEVELS) * width, width, tokens, ConvAttention) for width, tokens in sizes
@@ -401,9 +395,7 @@ class Stage(nn.Module):
 
         entered = [conv(picture) for conv, picture in zip(self.inputs, pictures, strict=True)]
         if before is not None:
-            entered = [
-                fuse(x, y)[0] for fuse, x, y in zip(self.fuse_inputs, entered, before.attended, strict=True)
-            ]
+            entered = [fuse(x, y)[0] for fuse, x, y in zip(self.fuse_inputs, entered, before.attended, strict=True)]
 
         encoded: list[Tensor] = []
         x = entered[0]  # which the first encoder sees twice: so it was trained
@@ -419,7 +411,9 @@ class Stage(nn.Module):
         skips: dict[int, Tensor] = {}
         y = x
         for level in reversed(levels):
-            signal = torch.cat([fit(e, sizes[level]) for fit, e in zip(self.rescales("gates", level), encoded, strict=True)], -1)
+            signal = torch.cat(
+                [fit(e, sizes[level]) for fit, e in zip(self.rescales("gates", level), encoded, strict=True)], -1
+            )
             skips[level], y = self.gates[level](signal, y)
 
         decoded: dict[int, Tensor] = {}

@@ -3,6 +3,7 @@
 They overlap, and where they do, results are blended by linear ramps that add up to one.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ class Windows:
             yield Span(range(start, start + side), range(length), 0, 0)
             return
         starts = [number * (length - side) // (count - 1) for number in range(count)]
-        shared = [0, *(before + side - after for before, after in zip(starts, starts[1:], strict=False)), 0]
+        shared = [0, *(before + side - after for before, after in itertools.pairwise(starts)), 0]
         for number, start in enumerate(starts):
             yield Span(range(start, start + side), range(start, start + side), shared[number], shared[number + 1])
 

@@ -104,7 +104,9 @@ def test_the_published_size_is_the_preset():
             for kind, array in weights.items()
         }
     )
-    assert converted is not None and converted.options == PRESETS["deblurgan-keras"][1] | {"downsampling": "same"} == KERAS
+    assert (
+        converted is not None and converted.options == PRESETS["deblurgan-keras"][1] | {"downsampling": "same"} == KERAS
+    )
     with torch.device("meta"):
         wanted = build_network("deblurgan-keras").state_dict()
     assert {name: tensor.shape for name, tensor in converted.tensors.items()} == {
