@@ -163,7 +163,7 @@ def test_a_bundled_model_gets_crisper_step_by_step(name):
 
 
 def test_there_is_a_bundled_model_with_a_partner():
-    assert hub.DEFAULT_MODEL in WITH_PARTNERS
+    assert WITH_PARTNERS == hub.models_with_partner() == ["compact"]
 
 
 def test_evaluation_scores_a_blend_as_it_restores(picture, tmp_path, capsys):
@@ -171,11 +171,11 @@ def test_evaluation_scores_a_blend_as_it_restores(picture, tmp_path, capsys):
     for folder, pixels in (("blur", smeared), ("sharp", picture)):
         (tmp_path / "pairs" / folder).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / "pairs" / folder / "1.png")
-    line = ["evaluate", hub.DEFAULT_MODEL, str(tmp_path / "pairs"), "--precision", "float32", "-q"]
+    line = ["evaluate", "compact", str(tmp_path / "pairs"), "--precision", "float32", "-q"]
     assert main([*line, "--crispness", "0.5", "--output", str(tmp_path / "out")]) == 0
     found = Evaluation.read(tmp_path / "out")
-    generator = DeblurGenerator.from_pretrained(device="cpu")
-    assert found.model == f"{hub.DEFAULT_MODEL} at crispness 0.5"
+    generator = DeblurGenerator.from_pretrained("compact", device="cpu")
+    assert found.model == "compact at crispness 0.5"
     restored = generator.deblur(smeared, crispness=0.5, precision="float32")
     assert found.mean("psnr") == pytest.approx(psnr(restored, picture), abs=0.01)
     assert found.mean("psnr") != pytest.approx(psnr(generator.deblur(smeared), picture), abs=0.01)

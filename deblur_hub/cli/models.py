@@ -45,7 +45,8 @@ def run_convert(options: argparse.Namespace) -> int:
         keys = [key for key, why in converted.dropped.items() if why == reason]
         print(f"  {len(keys)} dropped: {reason} ({keys[0]}{', ...' if len(keys) > 1 else ''})")
     print(converted.tried)
-    print(f"written to {options.output}; try: deblur-hub deblur photo.jpg --model {options.output}")
+    folder = options.output if options.output.name != str(options.output) else f"./{options.output}"  # no bundled name
+    print(f"written to {options.output}; try: deblur-hub deblur photo.jpg --model {folder}")
     return OK
 
 
