@@ -48,7 +48,8 @@ class Rate:
     Attributes:
         multiply_adds: of the photo, those of overlapping windows counted as often as they are computed.
         seconds: the median over the runs.
-        product: multiply-adds a second of a matrix product of `MATRIX` a side in this precision, in the same run.
+        product: multiply-adds a second of a matrix product of `MATRIX` a side in this precision, the median over the
+            same runs.
     """
 
     model: str
@@ -142,7 +143,7 @@ def measure_rates(
                 for quality, taken in times.items():
                     work = work_of(generator.network, quality, (width, height))
                     seconds = float(np.median(taken))
-                    found.append(Rate(name, quality, str(dtype)[6:], work, seconds, max(products)))
+                    found.append(Rate(name, quality, str(dtype)[6:], work, seconds, float(np.median(products))))
     return found
 
 

@@ -121,19 +121,51 @@ void NAME(gate)(T *restrict mixed, const T *restrict x, ptrdiff_t tokens, ptrdif
             for (ptrdiff_t c = 0; c < channels; c++) mixed[c] = STORE((LOAD(mixed[c]) + bias[t]) * gelu(LOAD(x[c])));
 }
 
-/* Rows side by side, added to the block that `gather` would read them from, or put there. */
-void NAME(scatter)(const T *restrict y, T *restrict x, const ptrdiff_t *sizes, const ptrdiff_t *strides, ptrdiff_t channels, int add) {
+/* Rows side by side, plus those of the block `base` if it is not NULL, into the block that `gather` would read them
+   from; `base` may be that block itself. */
+void NAME(scatter)(const T *y, const T *base, T *x, const ptrdiff_t *sizes, const ptrdiff_t *strides,
+                   ptrdiff_t channels) {
     for (ptrdiff_t i = 0; i < sizes[0]; i++)
         for (ptrdiff_t j = 0; j < sizes[1]; j++)
             for (ptrdiff_t k = 0; k < sizes[2]; k++) {
-                T *to = x + i * strides[0] + j * strides[1] + k * strides[2];
-                for (ptrdiff_t l = 0; l < sizes[3]; l++, to += strides[3], y += channels) {
-                    if (add)
-                        for (ptrdiff_t c = 0; c < channels; c++) to[c] = STORE(LOAD(to[c]) + LOAD(y[c]));
+                ptrdiff_t at = i * strides[0] + j * strides[1] + k * strides[2];
+                for (ptrdiff_t l = 0; l < sizes[3]; l++, at += strides[3], y += channels) {
+                    if (base)
+#pragma GCC ivdep
+                        for (ptrdiff_t c = 0; c < channels; c++) x[at + c] = STORE(LOAD(base[at + c]) + LOAD(y[c]));
                     else
-                        memcpy(to, y, channels * sizeof(T));
+                        memcpy(x + at, y, channels * sizeof(T));
                 }
             }
+}
+
+/* The anti-aliased bilinear resize of (height, width, channels) to a part of it, `factor` times as small, by `taps`
+   = 2 * factor weights in each direction. Taps that lie beyond the border count for nothing, the others for more.
+   `row` has room for width * channels. */
+void NAME(shrink)(const T *restrict x, T *restrict out, float *restrict row, ptrdiff_t height, ptrdiff_t width,
+                  ptrdiff_t channels, ptrdiff_t factor, const float *weights) {
+    ptrdiff_t taps = 2 * factor, before = factor / 2, length = width * channels;
+    for (ptrdiff_t i = 0; i < height / factor; i++) {
+        float total = 0;
+        memset(row, 0, length * sizeof(float));
+        for (ptrdiff_t t = 0; t < taps; t++) {
+            ptrdiff_t from = i * factor + t - before;
+            if (from < 0 || from >= height) continue;
+            total += weights[t];
+            for (ptrdiff_t c = 0; c < length; c++) row[c] += weights[t] * LOAD(x[from * length + c]);
+        }
+        for (ptrdiff_t j = 0; j < width / factor; j++, out += channels) {
+            float across = 0, sum[256] = {0};
+            for (ptrdiff_t t = 0; t < taps; t++) {
+                ptrdiff_t from = j * factor + t - before;
+                if (from < 0 || from >= width) continue;
+                across += weights[t];
+                for (ptrdiff_t c = 0; c < channels; c++) sum[c] += weights[t] * row[from * channels + c];
+            }
+            float scale = 1.0f / (total * across);
+            for (ptrdiff_t c = 0; c < channels; c++) out[c] = STORE(sum[c] * scale);
+        }
+    }
 }
 
 #endif

@@ -32,29 +32,35 @@ FUNCTIONS = {
     "norm": (Pointer, Pointer, Pointer, Pointer, Size, Pointer, Pointer, Real),
     "gelu_norm": (Pointer, Pointer, Pointer, Size, Size, Size, Pointer, Pointer, Real),
     "gate": (Pointer, Pointer, Size, Size, Size, Size, Pointer),
-    "scatter": (Pointer, Pointer, Pointer, Pointer, Size, ctypes.c_int),
+    "scatter": (Pointer, Pointer, Pointer, Pointer, Pointer, Size),
+    "shrink": (Pointer, Pointer, Pointer, Size, Size, Size, Size, Pointer),
 }
 FourSizes = Size * 4
 
 
-def norm(x: Tensor, eps: float, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-    """Layer norm of (a, b, c, d, C), however it lies in memory, to (a * b * c * d, C)."""
+def norm(
+    x: Tensor, eps: float, scale: Tensor | None = None, shift: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
+    """Layer norm of (a, b, c, d, C), however it lies in memory, to (a * b * c * d, C), which may be given."""
     call = function("norm", x)
     if call is None:
         rows = x.reshape(-1, x.shape[-1])
-        return F.layer_norm(rows, rows.shape[-1:], as_type(scale, x), as_type(shift, x), eps)
-    out = torch.empty((math.prod(x.shape[:-1]), x.shape[-1]), dtype=x.dtype)
+        made = F.layer_norm(rows, rows.shape[-1:], as_type(scale, x), as_type(shift, x), eps)
+        return made if out is None else out.copy_(made)
+    if out is None:
+        out = torch.empty((math.prod(x.shape[:-1]), x.shape[-1]), dtype=x.dtype)
     sizes, strides = FourSizes(*x.shape[:-1]), FourSizes(*x.stride()[:-1])
     call(x.data_ptr(), out.data_ptr(), sizes, strides, x.shape[-1], address(scale), address(shift), eps)
     return out
 
 
-def gelu(x: Tensor) -> Tensor:
+def gelu(x: Tensor, out: Tensor | None = None) -> Tensor:
     """GELU's tanh form of (rows, C)."""
     call = function("gelu_norm", x)
     if call is None:
-        return plain_gelu(x)
-    out = torch.empty_like(x)
+        return plain_gelu(x) if out is None else out.copy_(plain_gelu(x))
+    if out is None:
+        out = torch.empty_like(x)
     call(x.data_ptr(), out.data_ptr(), None, x.shape[0], x.stride(0), x.shape[1], None, None, 0.0)
     return out
 
@@ -92,15 +98,39 @@ def gate_(mixed: Tensor, x: Tensor, bias: Tensor) -> Tensor:
     return mixed
 
 
-def scatter(rows: Tensor, target: Tensor, *, add: bool) -> None:
-    """Rows, (a * b * c * d, C), added to or put into a view (a, b, c, d, C) of something larger."""
+def scatter(rows: Tensor, target: Tensor, base: Tensor | None = None) -> None:
+    """Rows, (a * b * c * d, C), plus those of `base`, into a view (a, b, c, d, C) of something larger.
+
+    Args:
+        base: such a view as `target`, with the same strides, or `target` itself; None for nothing.
+    """
     call = function("scatter", rows)
     if call is None:
         shaped = rows.view(target.shape)
-        target.add_(shaped) if add else target.copy_(shaped)
+        target.copy_(shaped) if base is None else torch.add(base, shaped, out=target)
         return
     sizes, strides = FourSizes(*target.shape[:-1]), FourSizes(*target.stride()[:-1])
-    call(rows.data_ptr(), target.data_ptr(), sizes, strides, target.shape[-1], int(add))
+    call(rows.data_ptr(), address(base), target.data_ptr(), sizes, strides, target.shape[-1])
+
+
+def shrink(x: Tensor, factor: int) -> Tensor:
+    """(H, W, C) to (H / factor, W / factor, C): bilinearly and anti-aliased, as torch's `interpolate` does it."""
+    tap = torch.arange(2 * factor, dtype=torch.float32)
+    weights = torch.minimum(2 * tap + 1, 4 * factor - 2 * tap - 1) / (2 * factor**2)
+    height, width, channels = x.shape
+    call = function("shrink", x)
+    if call is None:
+        kernel = weights.outer(weights).to(x.dtype).expand(channels, 1, 2 * factor, 2 * factor)
+        first = x[None].permute(0, 3, 1, 2)
+        out = F.conv2d(first, kernel, stride=factor, padding=factor // 2, groups=channels)[0].permute(1, 2, 0)
+        lost = 1 / (1 - float(weights[: factor // 2].sum()))  # what lies beyond the border
+        for edge in (out[0], out[-1], out[:, 0], out[:, -1]):
+            edge.mul_(lost)
+        return out
+    out = torch.empty((height // factor, width // factor, channels), dtype=x.dtype)
+    row = torch.empty(width * channels, dtype=torch.float32)
+    call(x.data_ptr(), out.data_ptr(), row.data_ptr(), height, width, channels, factor, weights.data_ptr())
+    return out
 
 
 def plain_gelu(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..networks import maxim
 from ..networks.base import of_kind
 from ..networks.maxim import LAYER_NORM_EPS, LEAKY_SLOPE, LEVELS
-from .kernels import gate_, gelu, gelu_and_norm, norm, norm_of_gelu, scatter
+from .kernels import gate_, gelu, gelu_and_norm, norm, norm_of_gelu, scatter, shrink
 
 PIECE = 2**18  # values of a piece's features: larger ones leave a core's cache, smaller ones wait for Python
 Tick = Callable[[float], None]  # told of the work done, in units of `Stage.cost`
@@ -184,22 +184,6 @@ def rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-def shrink(x: Tensor, factor: int) -> Tensor:
-    """The anti-aliased bilinear resize to an integer fraction of the size.
-
-    A depthwise convolution with a triangle; at the borders, where the triangle is cut off, the rest counts for more.
-    """
-    taps, channels = 2 * factor, x.shape[-1]
-    tap = torch.arange(taps, dtype=torch.float32)
-    tap = torch.minimum(2 * tap + 1, 2 * (taps - tap) - 1) / (2 * factor * factor)
-    kernel = (tap[:, None] * tap).to(x.dtype).expand(channels, 1, taps, taps)
-    y = channels_last(F.conv2d(channels_first(x), kernel, stride=factor, padding=factor // 2, groups=channels))
-    lost = 1 / (1 - float(tap[: factor // 2].sum()))
-    for edge in (y[0], y[-1], y[:, 0], y[:, -1]):
-        edge.mul_(lost)
-    return y
-
-
 # Mixing over space -----------------------------------------------------------------------------------------------
 
 
@@ -289,11 +273,11 @@ class MultiAxis:
         self.block = MlpBranch(layer, layer.block, second=True, fold=fold)
 
     def __call__(self, x: Tensor) -> Tensor:
-        out = x.clone()
+        out = torch.empty_like(x)
         for piece, target in grid_pieces(self.tokens, x, out):
-            scatter(self.grid(piece), target, add=True)
+            scatter(self.grid(piece), target, piece)
         for piece, target in block_pieces(self.tokens, x, out):
-            scatter(self.block(piece), target, add=True)
+            scatter(self.block(piece), target, target)
         return out
 
 
@@ -308,9 +292,9 @@ class Gate:
     def __call__(self, x: Tensor) -> Tensor:
         out = torch.empty_like(x)
         for piece, target in grid_pieces(self.tokens, x, out):
-            scatter(self.grid(piece), target, add=False)
+            scatter(self.grid(piece), target)
         for piece, target in block_pieces(self.tokens, x, out):
-            scatter(self.block(piece), target, add=True)
+            scatter(self.block(piece), target, target)
         return out
 
 
@@ -337,7 +321,7 @@ class CrossGating:
     def entered(self, side: str, x: Tensor) -> Tensor:
         out = torch.empty_like(x)
         for source, target in flat_pieces(x, out):
-            target.copy_(gelu(self.enter[side](norm(source[None, None, None], LAYER_NORM_EPS))))
+            gelu(self.enter[side](norm(source[None, None, None], LAYER_NORM_EPS)), target)
         return out
 
 
@@ -364,7 +348,8 @@ class ConvAttention:
         self.attention = Attention(layer.attention, fold)
 
     def __call__(self, x: Tensor) -> Tensor:
-        normed = norm(x[None, None], LAYER_NORM_EPS, self.scale, self.shift).view(x.shape)
+        normed = torch.empty_like(x)
+        norm(x[None, None], LAYER_NORM_EPS, self.scale, self.shift, rows(normed))
         hidden = F.leaky_relu_(self.conv1(normed), LEAKY_SLOPE)
         del normed
         return self.attention(x, self.conv2(hidden))

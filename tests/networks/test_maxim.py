@@ -106,12 +106,13 @@ def test_the_kernels_do_what_pytorch_does(monkeypatch, dtype, channels):
     rows = wide.view(-1, 2 * channels)[:, channels:]
     scale, shift, bias = (torch.randn(size, generator=draw) for size in (channels, channels, 6))
     mixed = torch.randn(6, 20 * channels, generator=draw).to(dtype)
+    picture = torch.randn(8, 12, channels, generator=draw).to(dtype)
     target = torch.zeros(2, 3, 5, 4, channels, dtype=dtype).permute(1, 0, 3, 2, 4)
 
     def everything() -> list[torch.Tensor]:
         put = target.clone()
-        kernels.scatter(rows.contiguous(), put, add=False)
-        kernels.scatter(rows.contiguous(), put, add=True)
+        kernels.scatter(rows.contiguous(), put)
+        kernels.scatter(rows.contiguous(), put, put)
         return [
             kernels.norm(block, 1e-6),
             kernels.norm(block, 1e-6, scale, shift),
@@ -120,6 +121,10 @@ def test_the_kernels_do_what_pytorch_does(monkeypatch, dtype, channels):
             kernels.norm_of_gelu(rows, 1e-6, scale, shift),
             kernels.gate_(mixed.clone(), rows, bias),
             put,
+            kernels.shrink(picture, 2),
+            kernels.shrink(picture, 4),
+            kernels.norm(block, 1e-6, scale, shift, torch.empty(120, channels, dtype=dtype)),
+            kernels.gelu(rows.contiguous(), torch.empty(120, channels, dtype=dtype)),
         ]
 
     compiled = everything()
