@@ -70,7 +70,7 @@ ADVICE = {
     "compact-gan": "The crisp end of compact: firmer edges and textures, which may not be quite those of the scene.",
     "deblurgan": "DeblurGAN's network after as many hours as compact, to compare: slow, and less near to the scene.",
 }
-AUTOMATIC = "automatic"
+AUTOMATIC = "auto"
 LARGEST_KEPT = 8e6  # pixels of the last result that is kept for another strength
 
 
@@ -328,7 +328,7 @@ def build_app() -> gr.Blocks:
                     [AUTOMATIC, *QUALITIES],
                     value=AUTOMATIC,
                     label="Quality",
-                    info="Automatic takes the best that needs at most a minute.",
+                    info="Auto takes the best that needs at most a minute.",
                     visible=has_qualities(models[0]),
                     elem_id="quality",
                 )

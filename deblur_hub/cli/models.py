@@ -26,8 +26,7 @@ def run_networks(options: argparse.Namespace) -> int:
             f"{found.parameters / 1e6:.2f} M",
             f"{found.multiply_adds / 1e9:.0f} G",
             str(found.size_multiple),
-            ("whole frame" if found.receptive_field is None else f"{found.receptive_field} px")
-            + ("" if found.tiles else ", not tiled"),
+            found.field + ("" if found.tiles else ", not tiled"),
             f"{found.source} ({found.licence})" + (f"; {found.note}" if found.note else ""),
         )
         print(f"| {' | '.join(cells)} |")

@@ -19,6 +19,7 @@ class Description:
         tiles: whether large frames can be cut into tiles that leave no trace.
         licence: of the authors' code.
         note: where what is printed elsewhere differs, which count is meant.
+        windows: the longest side of the windows that it restores a frame in, in pixels; None of one that has none.
     """
 
     parameters: int
@@ -30,13 +31,20 @@ class Description:
     source: str
     licence: str
     note: str = ""
+    windows: int | None = None
+
+    @property
+    def field(self) -> str:
+        """How far it sees, in words."""
+        if self.windows is not None:
+            return f"windows of {self.windows} px"
+        return "whole frame" if self.receptive_field is None else f"{self.receptive_field} px"
 
     def __str__(self) -> str:
         width, height = self.size
-        field = "whole frame" if self.receptive_field is None else f"{self.receptive_field} pixels"
         return (
             f"{self.parameters / 1e6:.2f} M parameters, {self.multiply_adds / 1e9:.0f} G multiply-adds at "
-            f"{width}x{height}, size multiple {self.size_multiple}, receptive field {field}; "
+            f"{width}x{height}, size multiple {self.size_multiple}, receptive field {self.field}; "
             f"{self.source} ({self.licence}){f'; {self.note}' if self.note else ''}"
         )
 

@@ -5,14 +5,14 @@ They overlap, and where they do, results are blended by linear ramps that add up
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import Generator, Quality, reflect
-from .description import multiply_adds
+from .description import Description, multiply_adds
 
 Run = Callable[[Iterator[Tensor]], Iterable[Tensor]]  # windows to their results, in the same order
 
@@ -170,6 +170,9 @@ class WindowedGenerator(Generator):
         """Of a window."""
         side = self.windows.multiple
         return multiply_adds(OneWindow(self, quality), (side, side)) / side**2
+
+    def describe(self, size: tuple[int, int] = (1280, 720)) -> Description:
+        return replace(super().describe(size), tiles=True, windows=self.windows.side)
 
     def cost(self, size: tuple[int, int]) -> int:
         return self.multiply_adds((size[1], size[0]), self.best)
