@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from . import hub, images
 from .config import LONGEST_NAME, GeneratorConfig
@@ -34,6 +35,7 @@ AT_QUALITY = " at quality "  # between a model's name and the quality that it wa
 GOLDEN_SIDE = 48
 GOLDEN_MARGIN = 4  # between what rounding is measured to change and what it may
 GOLDEN_FLOORS = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1.6e-2}  # differences that no network is too good for
+FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.tensor, torch.arange}
 WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -341,17 +343,16 @@ class DeblurGenerator(nn.Module):
     ) -> "DeblurGenerator":
         """Loads what `hub.find` found; arguments and errors as in `from_pretrained`."""
         config = hub.read_config(source)
-        with torch.device("meta"):  # no memory is taken, and no random numbers drawn, before all is known to fit
+        with Undrawn():  # no memory is taken, and nothing drawn, before all is known to fit
             network = build(config, f"{source.name}: {hub.CONFIG}")
         tensors = hub.read_tensors(source, variant, network.state_dict())
-        network.load_state_dict(tensors, strict=True, assign=True)
-        network.requires_grad_(True)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            made = cls(config, network).to(torch.device(device), dtype or torch.float32)
-            return made.to(memory_format=torch.channels_last).eval()
+        try:  # one by one: Module.to looks at every module of a network
+            tensors = {key: laid(tensor, torch.device(device), dtype) for key, tensor in tensors.items()}
         except (RuntimeError, AssertionError) as reason:
             raise ModelError(f"device '{device}' cannot be used ({hub.first_line(reason)}); take 'cpu'") from None
+        network.load_state_dict(tensors, strict=True, assign=True)
+        return cls(config, network.requires_grad_(True)).eval()
 
     def verify(self, golden: hub.Golden, *, precision: Precision = "float32") -> hub.Match:
         """Restores a golden input and compares the output with the golden one.
@@ -489,6 +490,29 @@ class DeblurGenerator(nn.Module):
         kinds = sorted({f"{str(parameter.dtype)[6:]} on {parameter.device}" for parameter in parameters})
         described = [self.config.name or self.config.architecture, f"{count:.2f} M parameters", *kinds]
         return f"DeblurGenerator({', '.join(described)})"
+
+
+def laid(tensor: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    """A weight where it is to be, floats in the type that they are to have, those of convolutions channels-last."""
+    there = tensor.to(device, (dtype or torch.float32) if tensor.is_floating_point() else None)
+    return there.contiguous(memory_format=torch.channels_last) if there.ndim == 4 else there
+
+
+class Undrawn(TorchFunctionMode):
+    """Where a network is built whose weights are to be loaded: on the meta device, and without its layers' own draws.
+
+    As `torch.device("meta")` does it, but that their beginnings are not computed, which takes longer than the rest.
+    """
+
+    def __torch_function__(
+        self, function: Any, kinds: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        options = options or {}
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return arguments[0] if arguments else options["tensor"]
+        if function in FACTORIES:
+            options = {"device": "meta"} | {key: value for key, value in options.items() if value is not None}
+        return function(*arguments, **options)
 
 
 def build(config: GeneratorConfig, source: str) -> Generator:
