@@ -1,12 +1,13 @@
 """The published table: what it holds, and what it lets stand beside ours."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from deblur_hub.cli import main
 from deblur_hub.evaluation.protocols import PROTOCOLS
-from deblur_hub.evaluation.published import CW, MATLAB, PER_CHANNEL, PUBLISHED, Published, table
+from deblur_hub.evaluation.published import CW, MATLAB, MEASURED, PER_CHANNEL, PUBLISHED, Published, table
 
 METHODS = (
     "Sun et al.",
@@ -125,3 +126,17 @@ def test_the_table_is_markdown_that_lines_up():
 def test_the_shell_prints_it_without_a_model_or_a_dataset(capsys):
     assert main(["evaluate", "--published"]) == 0
     assert capsys.readouterr().out.strip() == table().strip()
+
+
+def test_what_we_measure_of_authors_weights_is_in_the_results_and_beside_what_they_print():
+    results = (Path(__file__).parents[2] / "RESULTS.md").read_text()
+    table_of_pairs = results[results.index("## Pairs") : results.index("### ")]
+    named = {"best, in windows": "maxim, best", "balanced: its first stage": "maxim, balanced"}
+    for row in MEASURED:
+        name = named.get(row.how, "SRN (its authors')")
+        (line,) = [line for line in table_of_pairs.splitlines() if line.startswith(f"| {name} ")]
+        assert f" {row.psnr:.2f} dB " in line and f" {row.ssim_matlab:.4f} " in line
+        assert row.command in results.replace(" --metrics features,edges", "")
+        (printed,) = [line for line in table().splitlines() if f"| {row.psnr:.2f} dB |" in line.replace("  ", " ")]
+        assert f"{row.ssim_matlab:.4f} (M)" in printed and "of 1111" in table() and row.command in printed
+    assert "blurry input: 24.20 dB" in table()
