@@ -206,8 +206,8 @@ def cost_section(runs: Runs) -> str:
         [
             "## Speed, loading, memory",
             f"Times are of this machine, and ratios within one run. `{small}{CRISP}` is the same network as `{small}`. "
-            "The matrix product is PyTorch's of two matrices of 4096 a side; multiply-adds are those of the networks as "
-            "published, windows that overlap counted as often as they are computed.",
+            "The matrix product is PyTorch's of two matrices of 4096 a side; multiply-adds are those of the networks "
+            "as published, windows that overlap counted as often as they are computed.",
             *(part for command in commands for part in (shown(command), runs.said(command))),
         ]
     )
