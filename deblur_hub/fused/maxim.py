@@ -19,7 +19,7 @@ from .kernels import gate_, gelu, gelu_and_norm, norm, norm_of_gelu, scatter, sh
 
 PIECE = 2**18  # values of a piece's features: larger ones leave a core's cache, smaller ones wait for Python
 Tick = Callable[[float], None]  # told of the work done, in units of `Stage.cost`
-GROUP_COST, BOTTLENECK_COST, GATING_COST = 0.5, 0.1, 0.35  # of a block at one level, measured
+GROUP_COST, BOTTLENECK_COST, GATING_COST = 0.5, 0.1, 0.35  # of a block at one level, roughly, by multiply-adds
 
 
 class FusedMaxim:

@@ -45,7 +45,6 @@ class MaximGenerator(WindowedGenerator):
     """
 
     size_multiple = 64
-    values_per_pixel = 420  # measured: the first level's features, those of the encoders, and a block's intermediates
     source = "MAXIM: Tu et al., CVPR 2022, arXiv 2201.02973"
     licence = "Apache-2.0"
     note = "multiply-adds include what overlapping windows compute twice"
