@@ -8,7 +8,7 @@ from . import __version__
 from .errors import ModelError, did_you_mean, shown
 
 SCHEMA_VERSION = 1
-QUALITIES = ("draft", "balanced", "best")
+QUALITIES = ("draft", "fast", "balanced", "best")
 HEADER = ("schema_version", "library_name", "library_version", "architecture", "name", "quality")
 LONGEST_FILE = 2**20  # bytes; ours have a few hundred
 LONGEST_NAME = 100  # characters

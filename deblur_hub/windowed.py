@@ -25,6 +25,7 @@ MOST_WORKERS = 6  # Python, which starts every operation of every thread, keeps 
 PATIENCE = 0.2  # seconds between looks at the progress
 BATCH_PIXELS = 2**20  # of a batch of windows on a GPU
 
+Work = Callable[[Tensor], Tensor]  # a window to its result
 Key = tuple[torch.dtype, tuple[tuple[int, int], ...]]
 FOLDED: WeakKeyDictionary[MaximGenerator, tuple[Key, FusedMaxim]] = WeakKeyDictionary()
 
@@ -67,7 +68,15 @@ def runner(
     if isinstance(network, MaximGenerator) and device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
         folded = folded_for(network, dtype)
         told.total = folded.prepare(quality.depth) * count
-        return lambda windows: in_threads(folded, windows, count, quality.depth, told)
+
+        def compute(window: Tensor, depth: int) -> Tensor:
+            return folded.restore(window, depth, told.tick)
+
+        def work(window: Tensor) -> Tensor:
+            with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                return network.restore_window(window, quality, compute)
+
+        return lambda windows: in_threads(work, windows, count, told)
     told.total = count
     return lambda windows: in_batches(network, windows, quality, device, dtype, told)
 
@@ -113,14 +122,14 @@ class Told:
 
 def folded_for(network: MaximGenerator, dtype: torch.dtype) -> FusedMaxim:
     """The folded network, made once for as long as its weights stay what they are."""
-    key = dtype, tuple((weight.data_ptr(), weight._version) for weight in network.parameters())
+    key = dtype, tuple((weight.data_ptr(), weight._version) for weight in network.unets.parameters())
     held = FOLDED.get(network)
     if held is None or held[0] != key:
         FOLDED[network] = held = key, FusedMaxim(network, dtype)
     return held[1]
 
 
-def in_threads(folded: FusedMaxim, windows: Iterator[Tensor], count: int, depth: int, told: Told) -> Iterator[Tensor]:
+def in_threads(work: Work, windows: Iterator[Tensor], count: int, told: Told) -> Iterator[Tensor]:
     """As many windows at a time as there are threads; the last ones, if they are fewer, with several threads each."""
     threads = torch.get_num_threads()
     workers = min(threads, MOST_WORKERS, count)
@@ -128,7 +137,7 @@ def in_threads(folded: FusedMaxim, windows: Iterator[Tensor], count: int, depth:
     for share in (together, count - together):
         if share:
             yield from in_workers(
-                lambda window: folded.restore(window, depth, told.tick),
+                work,
                 islice(windows, share),
                 workers=min(workers, share),
                 threads=threads,
@@ -136,9 +145,7 @@ def in_threads(folded: FusedMaxim, windows: Iterator[Tensor], count: int, depth:
             )
 
 
-def in_workers(
-    work: Callable[[Tensor], Tensor], windows: Iterable[Tensor], *, workers: int, threads: int, told: Told
-) -> Iterator[Tensor]:
+def in_workers(work: Work, windows: Iterable[Tensor], *, workers: int, threads: int, told: Told) -> Iterator[Tensor]:
     """The results in their order, computed by some threads of Python with a share of PyTorch's threads each."""
     ready = threading.Barrier(workers + 1)
     waiting: deque[Future[Tensor]] = deque()

@@ -32,7 +32,7 @@ class Same(WindowedGenerator):
     def compute(self, blurred):
         return blurred + self.weight
 
-    def restore_window(self, blurred, quality):
+    def compute_window(self, blurred, depth):
         self.sizes.append(tuple(blurred.shape[-2:]))
         return self.compute(blurred)
 

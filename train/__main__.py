@@ -42,6 +42,9 @@ from pathlib import Path
 if not __package__:  # `accelerate launch train/` runs this file as a plain script from inside the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+# Before PyTorch starts its threads, which otherwise spin while they wait, and take cores from each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 
 from deblur_hub.errors import DeblurHubError
@@ -75,6 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = load_recipe(options.recipe, options.set)
         if options.benchmark:
             return show_benchmark(recipe, options)
+        # Also before its threads start: momenta that fade away make every operation on them ten times as slow.
+        torch.set_flush_denormal(True)
         accelerator = make_accelerator(recipe, options.patience)
         require_sound_launch(accelerator)
         if accelerator.device.type == "cpu":
@@ -87,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.steps,
             options.time_budget,
             options.resume,
-            options.init_from,
+            tuple(options.init_from),
             options.perceptual_weights,
             resume_from=options.resume_from,
         )
@@ -178,7 +183,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="STATE",
         help="write the output folder's newest checkpoint to this one, in small files, and train nothing",
     )
-    parser.add_argument("--init-from", default="", metavar="MODEL", help="start from the weights of a saved model")
+    parser.add_argument(
+        "--init-from",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="start from the weights of a saved model; again for another part of a network that has several",
+    )
     parser.add_argument(
         "--perceptual-weights",
         type=Path,

@@ -3,6 +3,8 @@
 import torch
 from accelerate import Accelerator
 
+from deblur_hub.networks.refined import RefinedMaximGenerator
+
 from .recipe import Recipe, RecipeError
 from .trainer import make_critic
 
@@ -14,6 +16,12 @@ def check(recipe: Recipe, network: torch.nn.Module, accelerator: Accelerator) ->
             f"recipe '{recipe.name}': schedule.freeze_backbone freezes the classifier inside a generator, and "
             f"'{recipe.generator}' has none; set it to 0, or take a generator such as deblurgan-v2-mobilenet"
         )
+    if recipe.schedule.freeze_restorer and not isinstance(network, RefinedMaximGenerator):
+        raise RecipeError(
+            f"recipe '{recipe.name}': schedule.freeze_restorer leaves a refiner alone to learn, and "
+            f"'{recipe.generator}' has none; set it to false, or take a generator such as maxim-light"
+        )
+    check_pool(recipe)
     if recipe.data.batch_size % accelerator.num_processes:
         raise RecipeError(
             f"recipe '{recipe.name}': data.batch_size {recipe.data.batch_size} is the total over all "
@@ -92,6 +100,25 @@ def check(recipe: Recipe, network: torch.nn.Module, accelerator: Accelerator) ->
         )
     if recipe.loss.adversarial.weight:
         check_critic(recipe, accelerator)
+
+
+def check_pool(recipe: Recipe) -> None:
+    """Refuses a pool that its batches or crops do not fit."""
+    data = recipe.data
+    if not data.pool:
+        return
+    if data.pool < data.batch_size:
+        raise RecipeError(
+            f"recipe '{recipe.name}': data.pool {data.pool} is smaller than a batch of {data.batch_size}; set it "
+            "larger, or to 0 for none"
+        )
+    if data.pool_side and data.pool_side < data.crop:
+        raise RecipeError(
+            f"recipe '{recipe.name}': data.pool_side {data.pool_side} is smaller than data.crop {data.crop}; set it "
+            "larger, or to 0 for two crops"
+        )
+    if not data.reuse:
+        raise RecipeError(f"recipe '{recipe.name}': data.reuse must be at least 1")
 
 
 def check_critic(recipe: Recipe, accelerator: Accelerator) -> None:

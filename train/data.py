@@ -1,7 +1,7 @@
 """Training samples: every one a pure function of (seed, position), whatever the workers, processes or resumes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -201,17 +201,18 @@ def by_set(pairs: list[Pair], weights: dict[str, Any]) -> list[tuple[list[Pair],
 
 
 class PositionSampler(Sampler[list[int]]):
-    """Batches of positions for one process: each global batch is dealt out in equal parts, in order of rank."""
+    """Batches of positions for one process: each global batch is dealt out in equal parts, in order of rank.
 
-    def __init__(self, *, first_batch: int, batches: int, batch_size: int, rank: int, world: int) -> None:
-        self.first_batch, self.batches, self.batch_size = first_batch, batches, batch_size
+    Args:
+        numbers: of the batches, in their order.
+    """
+
+    def __init__(self, numbers: Iterable[int], *, batch_size: int, rank: int, world: int) -> None:
+        self.numbers, self.batch_size = numbers, batch_size
         self.rank, self.world = rank, world
-
-    def __len__(self) -> int:
-        return self.batches - self.first_batch
 
     def __iter__(self) -> Iterator[list[int]]:
         part = self.batch_size // self.world
-        for batch in range(self.first_batch, self.batches):
+        for batch in self.numbers:
             first = batch * self.batch_size + self.rank * part
             yield list(range(first, first + part))

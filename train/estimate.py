@@ -13,8 +13,8 @@ from deblur_hub.datasets import picture_size
 from deblur_hub.networks.description import multiply_adds
 
 from .console import describe
-from .loading import draw, draw_from
-from .preparation import Prepared, prepare
+from .loading import draw
+from .preparation import Prepared, batches_of, prepare
 from .recipe import Recipe
 from .run import Run
 from .toml_text import as_toml
@@ -29,7 +29,7 @@ def dry_run(recipe: Recipe, run: Run, accelerator: Accelerator) -> None:
         DeblurHubError: for all that would stop the run before its first step.
     """
     ready = prepare(recipe, run, accelerator)
-    batches = draw_from(ready.samples, ready.recipe, accelerator, batches=STEPS * ready.recipe.batches_per_step)
+    batches = batches_of(ready, accelerator)
     computing = waiting = 0.0
     for step in range(STEPS):
         started = time.perf_counter()

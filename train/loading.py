@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from types import FrameType, TracebackType
 
 from accelerate import Accelerator
@@ -17,19 +18,19 @@ from deblur_hub.errors import DatasetError
 
 from . import resident
 from .data import PositionSampler, TrainingSet
-from .recipe import Recipe
+from .pool import Frozen, Pictures, Pool
+from .recipe import Data, Recipe
 from .run import StepError
 from .synthesis import Batch, collate
 from .together import WARNINGS
 
 
 def draw_from(
-    samples: TrainingSet, recipe: Recipe, accelerator: Accelerator, *, first_batch: int = 0, batches: int = 2**40
+    samples: TrainingSet, recipe: Recipe, accelerator: Accelerator, numbers: Iterable[int]
 ) -> Iterator[Batch]:
-    """This process's part of the batches, in their order; each is for `Trainer.step`."""
+    """This process's part of the batches of these numbers, in their order; each is for `Trainer.step`."""
     sampler = PositionSampler(
-        first_batch=first_batch,
-        batches=batches,
+        numbers,
         batch_size=recipe.data.batch_size,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
@@ -41,8 +42,54 @@ def draw_from(
             num_workers=recipe.data.workers,
             pin_memory=accelerator.device.type == "cuda",
             worker_init_fn=functools.partial(leave_interrupts_to_main, ended=the_end()),
-            collate_fn=functools.partial(resident.collate, crop=recipe.data.crop) if samples.numbers else collate,
+            collate_fn=functools.partial(resident.collate, crop=samples.size) if samples.numbers else collate,
         )
+    )
+
+
+def sample_side(data: Data) -> int:
+    """Of what the loader draws: a crop, or a pool's sample."""
+    return (data.pool_side or 2 * data.crop) if data.pool else data.crop
+
+
+def make_pool(
+    samples: TrainingSet,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    develop: Callable[[Batch], Pictures],
+    *,
+    file: Path | None,
+    first_batch: int = 0,
+    oldest: int = 0,
+    frozen: Frozen | None = None,
+) -> Pool:
+    """The recipe's pool, on the device where the pictures are there, too.
+
+    Args:
+        develop: makes pictures of what the loader drew.
+    """
+    data = recipe.data
+    part = data.batch_size // accelerator.num_processes
+    first = accelerator.process_index * part
+
+    def generations(numbers: Iterator[int]) -> Iterator[Pictures]:
+        loader = draw_from(samples, recipe, accelerator, numbers)
+        while True:
+            yield develop(draw(loader))
+
+    return Pool(
+        generations,
+        file=None if data.pictures == "device" else file,
+        device=accelerator.device,
+        places=range(first, first + part),
+        side=sample_side(data),
+        crop=data.crop,
+        depth=data.pool // data.batch_size,
+        reuse=data.reuse,
+        seed=recipe.seed,
+        first_batch=first_batch,
+        oldest=oldest,
+        frozen=frozen,
     )
 
 

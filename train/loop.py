@@ -20,8 +20,10 @@ from .carrying import unpack
 from .checkpoint import Checkpoints
 from .console import Log, describe
 from .curves import draw_run
-from .loading import draw, draw_from
-from .preparation import prepare
+from .efficiency import bare_rate, efficiency
+from .loading import draw
+from .pool import Pool
+from .preparation import batches_of, prepare
 from .recipe import Recipe, RecipeError
 from .run import Length, Progress, Run, StepError
 from .sheets import SampleSheet
@@ -106,16 +108,14 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
 
     per_step = recipe.batches_per_step
     length = Length(steps, run.time_budget, stretch=recipe.schedule.stretch)
-    loader = draw_from(
-        ready.samples,
-        recipe,
-        accelerator,
-        first_batch=progress.step * per_step,
-        batches=length.most_steps * per_step,
-    )
+    first_batch = progress.step * per_step
+    if run.resume_from and recipe.data.pool:  # the pool stayed behind
+        progress.oldest = first_batch // recipe.data.reuse
+    pool_file = run.output / f"pool-{accelerator.process_index}.bin"
+    loader = batches_of(ready, accelerator, file=pool_file, first_batch=first_batch, oldest=progress.oldest)
     agreement, alarms = Agreement(accelerator), Alarms(recipe.alarms)
     before, started = progress.seconds, time.monotonic()
-    meter = Meter(recipe.pictures_per_step)
+    meter, bare = Meter(recipe.pictures_per_step), 0.0
     bar = ProgressBar(recipe.name, steps=0 if length.by_time else steps, share=length.share(progress), shown=main)
     # Reading a number from a GPU waits for all that it has still to do: not at every step.
     look_every = 1 if accelerator.device.type == "cpu" else LOG_EVERY
@@ -137,6 +137,7 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
                     with meter.waiting():
                         batches = [draw(loader) for _ in range(per_step)]
                     scalars = trainer.step(batches, step=progress.step, progress=length.of_schedule(progress))
+                bare = bare or bare_rate(trainer, trainer.on_device(batches[-1]))
                 progress.step += 1
                 bar.show(progress.step, length.share(progress))
                 if progress.step % look_every == 0:
@@ -167,6 +168,11 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
             before_it = f"the checkpoint in {checkpoints.folder} is from before it: resume" if kept else "start again"
             raise StepError(f'{reason}; {before_it} with a lower optimizer.lr, or with precision = "no"') from None
         bar.close()
+        pool = loader if isinstance(loader, Pool) else None
+        if main and bare:
+            print(efficiency(meter, bare, pool.frozen_seconds if pool else 0.0))
+        if pool:
+            pool.remove()
         return finish(trainer, config, recipe, progress, run, accelerator, log)
 
 

@@ -54,7 +54,12 @@ def at_every_scale(loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[T
     So MIMO-UNet (Cho et al., ICCV 2021, eq. 7-9) and DeepDeblur (Nah et al., CVPR 2017) train their scales; the loss of
     each is a mean over its own pixels.
     """
-    return sum(loss(output, F.interpolate(sharp, size=output.shape[-2:], mode="area")) for output in outputs)
+    return sum(loss(output, averaged_to(output.shape[-2:], sharp)) for output in outputs)
+
+
+def averaged_to(size: torch.Size, sharp: Tensor) -> Tensor:
+    """Asked for its own size, `interpolate` would average each pixel with nothing else, in its own time."""
+    return sharp if sharp.shape[-2:] == size else F.interpolate(sharp, size=size, mode="area")
 
 
 def wasserstein(of_restored: Tensor, of_sharp: Tensor) -> Tensor:

@@ -44,59 +44,68 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
+        if self.spoilt_on_cpu():
+            return
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not parameters:
                 continue
             steps = self.matrix_steps(parameters, group) if group["matrices"] else self.vector_steps(parameters, group)
-            for parameter, step in zip(parameters, steps, strict=True):
-                change = step + group["weight_decay"] * parameter
-                parameter.sub_(self.unless_spoilt(group["lr"] * change, torch.zeros_like(parameter)))
+            if group["weight_decay"]:
+                torch._foreach_add_(steps, parameters, alpha=group["weight_decay"])
+            if self.found_inf is not None and self.found_inf.device.type != "cpu":
+                steps = [torch.where(self.found_inf.bool(), 0.0, step) for step in steps]
+            torch._foreach_add_(parameters, steps, alpha=-group["lr"])
+
+    def spoilt_on_cpu(self) -> bool:
+        """Whether nothing is to change; asked of a GPU, that would wait for all it has still to do."""
+        return self.found_inf is not None and self.found_inf.device.type == "cpu" and bool(self.found_inf)
 
     def matrix_steps(self, parameters: list[Parameter], group: dict[str, Any]) -> list[Tensor]:
         """Matrices of one shape are orthogonalised together."""
         beta = group["betas"][0]
-        aims, shapes = [], {}
-        for place, parameter in enumerate(parameters):
-            momentum = self.moved(parameter, "momentum", parameter.grad, beta)
-            aims.append(parameter.grad.lerp(momentum, beta).flatten(1))
-            shapes.setdefault(aims[-1].shape, []).append(place)
-        steps = list(aims)
+        momenta = self.moved(parameters, "momentum", [parameter.grad for parameter in parameters], beta)
+        aims = torch._foreach_lerp([parameter.grad for parameter in parameters], momenta, beta)
+        steps, shapes = list(aims), {}
+        for place, aim in enumerate(aims):
+            shapes.setdefault(aim.flatten(1).shape, []).append(place)
         for shape, places in shapes.items():
-            scale = LIKE_ADAM * max(shape) ** 0.5
-            together = orthogonalised(torch.stack([aims[place] for place in places])) * scale
+            together = orthogonalised(torch.stack([aims[place].flatten(1) for place in places]))
+            together.mul_(LIKE_ADAM * max(shape) ** 0.5)
             for place, step in zip(places, together, strict=True):
                 steps[place] = step.view(parameters[place].shape)
         return steps
 
     def vector_steps(self, parameters: list[Parameter], group: dict[str, Any]) -> list[Tensor]:
+        gradients = [parameter.grad for parameter in parameters]
+        means = self.moved(parameters, "exp_avg", gradients, group["betas"][0])
+        squares = self.moved(parameters, "exp_avg_sq", torch._foreach_mul(gradients, gradients), group["betas"][1])
         steps = []
-        for parameter in parameters:
-            mean = self.moved(parameter, "exp_avg", parameter.grad, group["betas"][0])
-            square = self.moved(parameter, "exp_avg_sq", parameter.grad.square(), group["betas"][1])
+        for parameter, mean, square in zip(parameters, means, squares, strict=True):
             count = self.state[parameter].setdefault("step", torch.zeros((), device=parameter.device))
-            count.add_(self.unless_spoilt(torch.ones_like(count), torch.zeros_like(count)))
+            count.add_(1.0 if self.found_inf is None else 1.0 - self.found_inf)
             first, second = (1 - beta**count for beta in group["betas"])
             steps.append(mean / first / ((square / second).sqrt() + EPSILON))
         return steps
 
-    def moved(self, parameter: Parameter, name: str, value: Tensor, beta: float) -> Tensor:
-        """A moving mean of a parameter's, one step on."""
-        state = self.state[parameter]
-        if name not in state:
-            state[name] = torch.zeros_like(parameter)
-        mean: Tensor = state[name]
-        return mean.copy_(self.unless_spoilt(mean.lerp(value, 1 - beta), mean))
-
-    def unless_spoilt(self, new: Tensor, old: Tensor) -> Tensor:
-        return new if self.found_inf is None else torch.where(self.found_inf.bool(), old, new)
+    def moved(self, parameters: list[Parameter], name: str, values: list[Tensor], beta: float) -> list[Tensor]:
+        """Moving means of the parameters', one step on."""
+        for parameter in parameters:
+            if name not in self.state[parameter]:
+                self.state[parameter][name] = torch.zeros_like(parameter)
+        means = [self.state[parameter][name] for parameter in parameters]
+        if self.found_inf is not None and self.found_inf.device.type != "cpu":
+            values = [torch.where(self.found_inf.bool(), *pair) for pair in zip(means, values, strict=True)]
+        torch._foreach_lerp_(means, values, 1 - beta)
+        return means
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
     """About U V' of each matrix U S V', (N, rows, columns): singular values come between 0.7 and 1.2.
 
-    Newton-Schulz iterations in float32, of polynomials in the small Gram matrix X X' that are multiplied with X once at
-    the end: for wide matrices a third of the arithmetic of iterating X itself.
+    Newton-Schulz iterations of polynomials in the small Gram matrix X X', which are multiplied with X once at the end:
+    for wide matrices a third of the arithmetic of iterating X itself. All in float32: rounding to bfloat16, which
+    iterating X would bear, gives the Gram matrix negative eigenvalues, and those grow without bounds.
     """
     wide = matrices.float() if matrices.shape[1] <= matrices.shape[2] else matrices.float().mT
     wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + EPSILON)

@@ -1,7 +1,10 @@
 """All that a run steps with, built before its first step: networks, data, losses."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,15 +14,17 @@ from deblur_hub.config import GeneratorConfig
 from deblur_hub.generator import DeblurGenerator
 from deblur_hub.networks import PRESETS, build_network
 from deblur_hub.networks.base import Generator
+from deblur_hub.networks.refined import RefinedMaximGenerator
 
 from .cache import PictureCache
 from .checks import check, require_compiler
 from .data import Material, TrainingSet, find_material
+from .loading import draw_from, make_pool, sample_side
 from .perceptual import PerceptualLoss
 from .recipe import Recipe, RecipeError
 from .resident import Shelf
 from .run import Run
-from .synthesis import made_on_device
+from .synthesis import Batch, made_on_device
 from .trainer import Trainer
 
 
@@ -50,13 +55,16 @@ def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
     check(recipe, network, accelerator)
     if recipe.compile:
         require_compiler(recipe, accelerator)
-    if run.init_from:
-        network.load_state_dict(initial_weights(run.init_from, network))
+    for model in run.init_from:
+        begin_from(model, network)
+    if recipe.schedule.freeze_restorer:
+        network.unets.requires_grad_(False)
     material = find_material(run.data, recipe.data, recipe.validation)
     cache = PictureCache(run.cache, resize=recipe.data.resize)
     on_device = made_on_device(recipe.data.synthesis, accelerator.device)
     resident = recipe.data.pictures == "device"
-    samples = TrainingSet(material, recipe.data, seed=recipe.seed, cache=cache, on_device=on_device, resident=resident)
+    data = dataclasses.replace(recipe.data, crop=sample_side(recipe.data))
+    samples = TrainingSet(material, data, seed=recipe.seed, cache=cache, on_device=on_device, resident=resident)
     shelf = Shelf(samples.paths, cache, accelerator.device) if resident else None
     perceptual = None
     if recipe.loss.perceptual.weight:
@@ -68,6 +76,30 @@ def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
     if not steps and not (run.time_budget and recipe.schedule.stretch):
         raise RecipeError(f"recipe '{recipe.name}': sets neither schedule.steps nor schedule.epochs; give --steps")
     return Prepared(recipe, network, config, material, samples, trainer, steps)
+
+
+def batches_of(
+    ready: Prepared, accelerator: Accelerator, *, file: Path | None = None, first_batch: int = 0, oldest: int = 0
+) -> Iterator[Batch]:
+    """This process's part of the batches from one on, of a pool where the recipe has one; each for `Trainer.step`.
+
+    Args:
+        file: of the pool; None keeps it in memory.
+        oldest: of the pool's generations, the first.
+    """
+    recipe, trainer = ready.recipe, ready.trainer
+    if not recipe.data.pool:
+        return draw_from(ready.samples, recipe, accelerator, count(first_batch))
+    return make_pool(
+        ready.samples,
+        recipe,
+        accelerator,
+        trainer.develop,
+        file=file,
+        first_batch=first_batch,
+        oldest=oldest,
+        frozen=trainer.frozen,
+    )
 
 
 def steps_of(epochs: int, samples: int, recipe: Recipe) -> int:
@@ -87,10 +119,16 @@ def with_hash(recipe: Recipe, sha256: str) -> Recipe:
     return dataclasses.replace(recipe, loss=dataclasses.replace(recipe.loss, perceptual=perceptual))
 
 
-def initial_weights(model: str, network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The weights of a saved model for a network of the same shapes."""
-    weights = DeblurGenerator.from_pretrained(model).network.state_dict()
-    wanted = network.state_dict()
+def begin_from(model: str, network: Generator) -> None:
+    """Takes the weights of a saved model over: of a network of the same shapes, or of a part of this one."""
+    other = DeblurGenerator.from_pretrained(model).network
+    if isinstance(network, RefinedMaximGenerator):
+        try:
+            if network.begin_from(other):
+                return
+        except ValueError as reason:
+            raise RecipeError(f"--init-from {model}: {reason}; take another model, or the options of its own") from None
+    weights, wanted = other.state_dict(), network.state_dict()
     differing = [
         key
         for key in wanted.keys() | weights.keys()
@@ -101,4 +139,4 @@ def initial_weights(model: str, network: torch.nn.Module) -> dict[str, torch.Ten
             f"--init-from {model}: is another network than the recipe's ({len(differing)} tensors "
             f"differ, such as '{min(differing)}'); take its recipe or leave --init-from away"
         )
-    return weights
+    network.load_state_dict(weights)

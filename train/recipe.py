@@ -76,6 +76,9 @@ class Data:
     sharp_folder: str = "sharp"
     synthesis: Literal["auto", "loader", "device"] = "auto"  # where blur is made; auto: on a GPU, else in the loader
     pictures: Literal["disk", "device"] = "disk"  # where decoded ones are kept; the device's memory saves loading time
+    pool: int = 0  # samples that are kept and used again, see `train.pool`; 0 makes every sample anew
+    reuse: int = 16  # of the pool: how often a sample is used, on average
+    pool_side: int = 0  # of the pool: pixels of a sample, of which every use cuts another crop; 0 for 2 crops
     sets: dict[str, Any] = field(default_factory=dict)  # weights of paired sets, by name or folder; none: all alike
     resize: tuple[int, ...] = ()
     mix: Mix = field(default_factory=Mix)
@@ -107,6 +110,7 @@ class Schedule:
     final: float = 0.0
     ema: float = 0.0
     freeze_backbone: int = 0  # epochs at the start in which `backbone`, a part of some generators, does not learn
+    freeze_restorer: bool = False  # of a generator with a refiner: it alone learns
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Run:
         steps: of the generator; 0 takes the recipe's.
         time_budget: seconds of training, validation included, in all sessions together; the schedule then stretches
             over it instead of over the steps, unless the recipe says otherwise. 0 for none.
-        init_from: a model whose weights the generator starts from.
+        init_from: models whose weights the generator starts from, or its parts.
         resume_from: a folder with the state of another run, which this one goes on from.
     """
 
@@ -30,7 +30,7 @@ class Run:
     steps: int = 0
     time_budget: float = 0.0
     resume: bool = False
-    init_from: str = ""
+    init_from: tuple[str, ...] = ()
     perceptual_weights: Path | None = None
     publisher: Publisher | None = None
     resume_from: Path | None = None
@@ -47,6 +47,7 @@ class Progress:
     measured: int = -1  # the step of the last validation
     best: dict[str, float] = field(default_factory=dict)  # mean scores at `best_step`
     blurred: dict[str, float] = field(default_factory=dict)
+    oldest: int = 0  # the first generation of the pool of samples, if there is one
 
     def __post_init__(self) -> None:
         if not self.best and self.best_psnr > float("-inf"):  # of a checkpoint from when PSNR alone could choose

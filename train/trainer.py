@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from deblur_hub.errors import ModelError
+from deblur_hub.restoration import restore
 
 from . import resident
 from .adversarial import adversarial_loss
@@ -18,6 +19,7 @@ from .descent import Descent
 from .dropout import draw_by_sample
 from .losses import at_every_scale, frequency_loss, grid_loss, pixel_loss
 from .perceptual import PerceptualLoss
+from .pool import Frozen
 from .recipe import Recipe, RecipeError
 from .resident import Shelf
 from .schedule import WeightAverage, rate_factor
@@ -87,8 +89,9 @@ class Trainer:
         """Updates all networks once; none of whose gradients are not finite.
 
         Args:
-            batches: `Recipe.batches_per_step` pairs (blurred, sharp), each (N, 3, crop, crop) in [-1, 1], or what the
-                loader left to `develop`.
+            batches: `Recipe.batches_per_step` of (blurred, sharp), each (N, 3, crop, crop) in [-1, 1], or what the
+                loader left to `develop`. What a frozen part of the generator makes of blurred may stand behind them,
+                and is given to the generator as well.
             step: its number, which seeds whatever is random in it.
             progress: the share of the run that is done, for the learning rate.
 
@@ -100,46 +103,56 @@ class Trainer:
         chance = torch.Generator().manual_seed(seed)
         factor = rate_factor(self.recipe.schedule, progress, step)
         log = {"lr": torch.tensor(self.recipe.optimizer.lr * factor)}
-        batches = [
-            tuple(
-                picture.to(self.accelerator.device, memory_format=self.layout, non_blocking=True)
-                for picture in self.develop(batch)
-            )
-            for batch in batches
-        ]
+        batches = [self.on_device(batch) for batch in batches]
         self.generator.train()
         before = [statistic.clone() for statistic in self.statistics()]
         spoilt = []
         if self.critic:
             for number, batch in enumerate(batches):
-                log |= self.update_critic(*batch, chance, (seed, number), factor, spoilt)
-        log |= self.update_generator(*batches[-1], (seed, len(batches)), step, factor, spoilt)
+                log |= self.update_critic(batch, chance, (seed, number), factor, spoilt)
+        log |= self.update_generator(batches[-1], (seed, len(batches)), step, factor, spoilt)
         self.share_statistics(before)
         self.averaging.update(self.accelerator.unwrap_model(self.generator), step)
         return log | self.count_skipped(torch.stack(spoilt).any())
 
+    def on_device(self, batch: Batch) -> tuple[Tensor, ...]:
+        """A batch where and as the networks take it."""
+        device = self.accelerator.device
+        return tuple(
+            picture.to(device, memory_format=self.layout, non_blocking=True) for picture in self.develop(batch)
+        )
+
     def develop(self, batch: Batch) -> Sequence[Tensor]:
-        """[blurred, sharp] of what the loader drew."""
+        """[blurred, sharp] of what the loader drew, and what stands behind them."""
         return resident.develop(batch, self.shelf) if self.shelf else develop(batch, self.accelerator.device)
+
+    @property
+    def frozen(self) -> Frozen | None:
+        """What a frozen part of the generator makes of blurred pictures, to be kept beside them; None if none is."""
+        if not self.recipe.schedule.freeze_restorer:
+            return None
+        network = self.accelerator.unwrap_model(self.generator)
+        half = {"bf16": "bfloat16", "fp16": "float16"}.get(self.accelerator.mixed_precision, "float32")
+        return partial(restore, network, precision=half, quality=network.unrefined)
 
     def update_critic(
         self,
-        blurred: Tensor,
-        sharp: Tensor,
+        batch: Sequence[Tensor],
         chance: torch.Generator,
         seed: tuple[int, int],
         factor: float,
         spoilt: list[Tensor],
     ) -> Log:
+        blurred, sharp, *kept = batch
         # Drawn for the whole batch, of which each process takes its part: the same with one process or several.
         share = torch.rand(len(sharp) * self.accelerator.num_processes, generator=chance)
         share = share[self.accelerator.process_index * len(sharp) :][: len(sharp)]
         logs = []
         self.critic_descent.begin()
-        for part in self.parts(self.critic_descent, seed, blurred, sharp, share):
-            with part as (blurred_part, sharp_part, share_part):
+        for part in self.parts(self.critic_descent, seed, sharp, share, blurred, *kept):
+            with part as (sharp_part, share_part, *given):
                 with torch.no_grad():
-                    restored = outputs_of(self.generator, blurred_part)[-1]
+                    restored = outputs_of(self.generator, *given)[-1]
                 loss, log = self.adversarial.of_critic(self.critic, restored, sharp_part, share=share_part)
                 self.critic_descent.add(loss / self.recipe.optimizer.accumulate)
             logs.append({"loss/critic": loss.detach()} | {f"critic/{key}": value for key, value in log.items()})
@@ -149,8 +162,7 @@ class Trainer:
 
     def update_generator(
         self,
-        blurred: Tensor,
-        sharp: Tensor,
+        batch: Sequence[Tensor],
         seed: tuple[int, int],
         step: int,
         factor: float,
@@ -159,9 +171,9 @@ class Trainer:
         logs = []
         self.descent.begin()
         critic = self.accelerator.unwrap_model(self.critic).requires_grad_(False) if self.critic else None
-        for part in self.parts(self.descent, seed, blurred, sharp):
-            with part as (blurred_part, sharp_part):
-                outputs = outputs_of(self.generator, blurred_part)
+        for part in self.parts(self.descent, seed, *batch):
+            with part as (blurred_part, sharp_part, *kept):
+                outputs = outputs_of(self.generator, blurred_part, *kept)
                 terms, slope = self.terms(outputs, sharp_part, critic)
                 loss = sum(terms.values())
                 self.descent.add(loss / self.recipe.optimizer.accumulate)
@@ -311,9 +323,9 @@ def make_critic(recipe: Recipe) -> Critic:
     return critic
 
 
-def outputs_of(generator: nn.Module, blurred: Tensor) -> list[Tensor]:
+def outputs_of(generator: nn.Module, *given: Tensor) -> list[Tensor]:
     """What a generator makes of a picture in float32, coarse to fine; most make one output alone."""
-    outputs = generator(blurred)
+    outputs = generator(*given)
     return [output.float() for output in ([outputs] if isinstance(outputs, Tensor) else outputs)]
 
 

@@ -11,7 +11,8 @@ from tqdm import tqdm
 class Meter:
     """Pictures a second, and the share of the steps' time in which the networks waited for them.
 
-    Validation and checkpoints are left out: only what happens inside `step` counts.
+    Validation and checkpoints are left out: only what happens inside `step` counts. `all_steps`, `all_seconds` and
+    `all_waited` are of the whole session.
 
     Args:
         pictures: of one step, on all processes together.
@@ -19,6 +20,7 @@ class Meter:
 
     def __init__(self, pictures: int) -> None:
         self.pictures = pictures
+        self.all_steps, self.all_seconds, self.all_waited = 0, 0.0, 0.0
         self.forget()
 
     def forget(self) -> None:
@@ -28,14 +30,16 @@ class Meter:
     def step(self) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.seconds += time.perf_counter() - started
-        self.steps += 1
+        took = time.perf_counter() - started
+        self.seconds, self.all_seconds = self.seconds + took, self.all_seconds + took
+        self.steps, self.all_steps = self.steps + 1, self.all_steps + 1
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.waited += time.perf_counter() - started
+        took = time.perf_counter() - started
+        self.waited, self.all_waited = self.waited + took, self.all_waited + took
 
     def read(self) -> dict[str, float]:
         """Scalars for the log, of the steps since the last reading; nothing before the first step."""

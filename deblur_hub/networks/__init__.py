@@ -22,6 +22,7 @@ from .mimo_unet import MimoUnetGenerator
 from .mt_rnn import MtRnnGenerator
 from .nafnet import NafnetGenerator
 from .pss_nsc import PssNscGenerator
+from .refined import RefinedMaximGenerator
 from .resnet import ResnetGenerator
 from .srn import SrnGenerator
 from .unet import UnetGenerator
@@ -32,6 +33,7 @@ NETWORKS: dict[str, type[Generator]] = {
     "dmphn": DmphnGenerator,
     "fpn": FpnGenerator,
     "maxim": MaximGenerator,
+    "maxim_refined": RefinedMaximGenerator,
     "mt_rnn": MtRnnGenerator,
     "mimo_unet": MimoUnetGenerator,
     "nafnet": NafnetGenerator,
@@ -55,6 +57,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
         {"norm": "batch", "upsampling": "nearest", "residual": "half"},
     ),
     "maxim": ("maxim", {}),
+    "maxim-light": ("maxim_refined", {}),
     "mimo-unet": ("mimo_unet", {}),
     "mimo-unet-plus": ("mimo_unet", {"blocks": 20, "dropout": 0.1}),
     "nafnet-w16": ("nafnet", {"width": 16}),

@@ -36,10 +36,12 @@ class Quality(NamedTuple):
     Attributes:
         depth: how much of the network runs; what that counts is the network's own.
         halved: on the picture at half its size, to whose result what the picture has over its half is added.
+        refined: whether a refiner of that step's own has the last word.
     """
 
     depth: int
     halved: bool = False
+    refined: bool = False
 
 
 class Generator(nn.Module):

@@ -1,6 +1,7 @@
 """Our own generator for CPUs and free Spaces: a residual U-Net that works at 1/4 of the resolution and below."""
 
 from itertools import pairwise
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -54,7 +55,10 @@ class CompactGenerator(Generator):
         zero_bias(self.head)
 
     def compute(self, blurred: Tensor) -> Tensor:
-        features = self.stem(self.fold(blurred))
+        return blurred + self.unfold(self.decode(self.stem(self.fold(blurred))))
+
+    def decode(self, features: Tensor) -> Tensor:
+        """From the stem's features to the head's, (N, C, H / unshuffle, W / unshuffle)."""
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             skips.append(blocks(features))
@@ -62,7 +66,7 @@ class CompactGenerator(Generator):
         features = self.middle(features)
         for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
             features = blocks(up(features) + skips.pop())
-        return blurred + self.unfold(self.head(features))
+        return cast(Tensor, self.head(features))
 
 
 class ResidualBlock(nn.Module):

@@ -76,8 +76,8 @@ class MaximGenerator(WindowedGenerator):
             results.append([2 * picture.permute(0, 3, 1, 2) - 1 for picture in restored])
         return results
 
-    def restore_window(self, blurred: Tensor, quality: Quality) -> Tensor:
-        return self.restore_levels(blurred, quality.depth)[-1][0]
+    def compute_window(self, blurred: Tensor, depth: int) -> Tensor:
+        return self.restore_levels(blurred, depth)[-1][0]
 
 
 def pyramid(picture: Tensor) -> list[Tensor]:

@@ -15,6 +15,7 @@ from .base import Generator, Quality, reflect
 from .description import Description, multiply_adds
 
 Run = Callable[[Iterator[Tensor]], Iterable[Tensor]]  # windows to their results, in the same order
+Compute = Callable[[Tensor, int], Tensor]  # of a window, by so much of a network
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class Windows:
         vertical, horizontal = (list(self.spans(length)) for length in size)
         return [Window(rows, columns) for rows in vertical for columns in horizontal]
 
+    def doubled(self) -> "Windows":
+        return Windows(2 * self.side, 2 * self.overlap, 2 * self.multiple)
+
     def spans(self, length: int) -> Iterator[Span]:
         """As few as reach, no longer than they need to be, evenly spread."""
         count = 1 if length <= self.side else -(-(length - self.overlap) // (self.side - self.overlap))
@@ -112,7 +116,7 @@ class WindowedGenerator(Generator):
 
     In training a picture is taken whole; in evaluation `forward` restores it at the best quality.
 
-    A subclass defines `compute`, `restore_window`, and:
+    A subclass defines `compute`, `compute_window`, `refine` if it has refined steps, and:
 
     Attributes:
         windows: how pictures are cut.
@@ -129,26 +133,39 @@ class WindowedGenerator(Generator):
     def forward(self, blurred: Tensor) -> Tensor | list[Tensor]:
         return super().forward(blurred) if self.training else self.restore(blurred, self.best)
 
-    def restore_window(self, blurred: Tensor, quality: Quality) -> Tensor:
-        """(N, 3, H, W) in [-1, 1], of the sides that `windows` plans, to the same."""
+    def compute_window(self, blurred: Tensor, depth: int) -> Tensor:
+        """(N, 3, H, W) in [-1, 1], of sides that `windows` plans, to the same, by so much of the network."""
         raise NotImplementedError
+
+    def refine(self, blurred: Tensor, restored: Tensor, quality: Quality) -> Tensor:
+        """The last word of a refined step: (N, 3, H, W) in [-1, 1] each."""
+        raise NotImplementedError
+
+    def restore_window(self, blurred: Tensor, quality: Quality, compute: Compute | None = None) -> Tensor:
+        """(N, 3, H, W) in [-1, 1], of the sides that the step's windows have, to the same.
+
+        Args:
+            compute: does `compute_window` in its own way.
+        """
+        each = compute or self.compute_window
+        if quality.halved:
+            size = (blurred.shape[-2], blurred.shape[-1])
+            half = resized(blurred, half_of(size))
+            restored = blurred + resized(each(half, quality.depth).to(half) - half, size)
+        else:
+            restored = each(blurred, quality.depth)
+        return self.refine(blurred, restored, quality) if quality.refined else restored
 
     def restore(self, blurred: Tensor, quality: Quality, run: Run | None = None) -> Tensor:
         """(N, 3, H, W) in [-1, 1], of any size, to the same, at the given quality.
+
+        The windows' results, where they overlap, add up by weights that add up to one.
 
         Args:
             run: restores the windows in its own way; None does it one after another.
         """
         each = run or (lambda windows: (self.restore_window(window, quality) for window in windows))
-        if not quality.halved:
-            return self.blend(blurred, each)
-        size = (blurred.shape[-2], blurred.shape[-1])
-        half = resized(blurred, half_of(size))
-        return blurred + resized(self.blend(half, each) - half, size)
-
-    def blend(self, blurred: Tensor, each: Run) -> Tensor:
-        """The windows' results where they overlap add up by weights that add up to one."""
-        plan = self.windows.plan((blurred.shape[-2], blurred.shape[-1]))
+        plan = self.plan((blurred.shape[-2], blurred.shape[-1]), quality)
         restored = torch.zeros_like(blurred)
         for window, result in zip(plan, each(window.read(blurred) for window in plan), strict=True):
             place = restored[..., window.rows.place, window.columns.place]
@@ -157,8 +174,8 @@ class WindowedGenerator(Generator):
         return restored
 
     def plan(self, size: tuple[int, int], quality: Quality) -> list[Window]:
-        """The windows of a picture of (height, width)."""
-        return self.windows.plan(half_of(size) if quality.halved else size)
+        """The windows of a picture of (height, width); those of a halved step are twice as large."""
+        return (self.windows.doubled() if quality.halved else self.windows).plan(size)
 
     def multiply_adds(self, size: tuple[int, int], quality: Quality) -> int:
         """Of restoring a picture of (height, width), counting what overlapping windows compute twice."""
@@ -168,7 +185,7 @@ class WindowedGenerator(Generator):
 
     def multiply_adds_per_pixel(self, quality: Quality) -> float:
         """Of a window."""
-        side = self.windows.multiple
+        side = self.windows.multiple * (2 if quality.halved else 1)
         return multiply_adds(OneWindow(self, quality), (side, side)) / side**2
 
     def describe(self, size: tuple[int, int] = (1280, 720)) -> Description:

@@ -44,7 +44,7 @@ def samples(pictures, tmp_path):
 
 
 def batches(samples, *, workers=0, rank=0, world=1, first=0, count=9, size=4):
-    sampler = PositionSampler(first_batch=first, batches=count, batch_size=size, rank=rank, world=world)
+    sampler = PositionSampler(range(first, count), batch_size=size, rank=rank, world=world)
     return list(DataLoader(samples, batch_sampler=sampler, num_workers=workers))
 
 

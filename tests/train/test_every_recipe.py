@@ -38,6 +38,9 @@ ALL = [
     "deblurgan-v2-mobilenet",
     "deblurgan-vgg16",
     "deepdeblur",
+    "maxim-light",
+    "maxim-light-gan",
+    "maxim-refined",
     "mimo-unet",
     "nafnet-w32",
     "resnet6-bce-l1",
@@ -45,6 +48,7 @@ ALL = [
     "unet",
 ]
 VARIANTS = [
+    ("maxim-refined", "behind=best"),
     ("deblurgan-vgg16", "critic=corrected"),
     ("deblurgan-mobilenet", "critic=corrected"),
     ("deblurgan-multilayer", "critic=as-published"),
@@ -61,6 +65,14 @@ TWICE = ("loss.adversarial.critic_steps=2",)
 WHOLE = ("data.resize=[32, 32]",)
 KERAS = (*RESNET, *CRITIC, *TWICE, *WHOLE)
 FPN = ("network.width=8", *CRITIC, "data.crop=64", "data.epoch_length=2")
+REFINED = (
+    "network.width=4",
+    "network.refiner_widths=[8, 8]",
+    "network.refiner_blocks=[1, 1]",
+    "data.pool=4",
+    "data.reuse=2",
+    "data.pool_side=40",
+)
 NARROWED = {  # how each recipe's networks and pictures are made small
     "autoencoder": ("network.width=8", "network.blocks=[1, 1]", *WHOLE),
     "compact": ("network.widths=[8, 8]", "network.blocks=[1, 1]"),
@@ -73,6 +85,9 @@ NARROWED = {  # how each recipe's networks and pictures are made small
     "deblurgan-v2-mobilenet": FPN,
     "deblurgan-vgg16": KERAS,
     "deepdeblur": ("network.width=8", "network.blocks=1", "data.blur_folder=blur"),
+    "maxim-light": REFINED,
+    "maxim-light-gan": (*REFINED, *CRITIC),
+    "maxim-refined": REFINED,
     "mimo-unet": ("network.width=8", "network.blocks=1"),
     "nafnet-w32": ("network.width=8", "network.encoder_blocks=[1, 1]", "network.decoder_blocks=[1, 1]"),
     "resnet6-bce-l1": (*RESNET, *CRITIC, "data.resize=[64, 36]", "data.crop=36"),

@@ -48,7 +48,7 @@ def test_a_smaller_window_lies_in_the_middle_with_the_picture_around_it(shelf):
 def drawn(root, cache, mix, **where):
     data = dataclasses.replace(DATA, mix=mix)
     samples = TrainingSet(find_material(root, data, Validation(scenes=("held",))), data, seed=0, cache=cache, **where)
-    sampler = PositionSampler(first_batch=0, batches=12, batch_size=4, rank=0, world=1)
+    sampler = PositionSampler(range(12), batch_size=4, rank=0, world=1)
     put_together = (lambda batch: resident.collate(batch, data.crop)) if samples.numbers else collate
     return samples, list(DataLoader(samples, batch_sampler=sampler, collate_fn=put_together))
 

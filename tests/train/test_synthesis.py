@@ -136,7 +136,7 @@ def batches(root, cache, *, on_device, workers=0):
     samples = TrainingSet(
         find_material(root, DATA, Validation(scenes=("held",))), DATA, seed=0, cache=cache, on_device=on_device
     )
-    sampler = PositionSampler(first_batch=0, batches=16, batch_size=4, rank=0, world=1)
+    sampler = PositionSampler(range(16), batch_size=4, rank=0, world=1)
     return list(DataLoader(samples, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
 
 

@@ -1,0 +1,175 @@
+"""MAXIM with a refiner behind it: a small network that sees the photo and MAXIM's result, and has the last word."""
+
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from .base import Generator, Quality, reflect
+from .compact import CompactGenerator
+from .maxim import LEVELS, MaximGenerator, Stage
+
+Refined = Literal["fast", "balanced", "best", "all"]
+STEPS = {"fast": Quality(1, halved=True, refined=True), "balanced": Quality(1, refined=True)}
+COLOURS = 3
+
+
+class Refiner(CompactGenerator):
+    """The U-Net of `compact` over two pictures: what is added to a restored one, and how far it is believed.
+
+    Beside a residual, the head gives each pixel a trust t; the refined picture is
+    restored + residual + t (blurred - restored). With fresh weights both are zero, and the refiner adds nothing.
+
+    Args:
+        widths, blocks, unshuffle: those of `CompactGenerator`.
+    """
+
+    def __init__(
+        self, *, widths: tuple[int, ...] = (64, 128, 256), blocks: tuple[int, ...] = (1, 2, 4), unshuffle: int = 4
+    ) -> None:
+        super().__init__(widths=widths, blocks=blocks, unshuffle=unshuffle)
+        inputs, outputs = 2 * COLOURS * unshuffle**2, (COLOURS + 1) * unshuffle**2
+        self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
+        self.head = nn.Conv2d(widths[0], outputs, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(cast(Tensor, self.head.bias))
+
+    def refine(self, blurred: Tensor, restored: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1] each, H and W multiples of `size_multiple`, to the same (not clamped)."""
+        said = self.unfold(self.decode(self.stem(torch.cat([self.fold(blurred), self.fold(restored)], dim=1))))
+        residual, trust = said.float().split([COLOURS, 1], dim=1)
+        return restored + residual + trust * (blurred - restored)
+
+    @torch.no_grad()
+    def begin_from(self, compact: CompactGenerator) -> None:
+        """Starts as the mean of the restored picture and of what `compact` makes of the photo.
+
+        Raises:
+            ValueError: if it has other widths or blocks.
+        """
+        weights = compact.state_dict()
+        own = self.state_dict()
+        alike = {key for key in own if key.partition(".")[0] not in ("stem", "head")}
+        inputs, outputs = weights["stem.weight"].shape[1], weights["head.weight"].shape[0]
+        if alike != {key for key in weights if key.partition(".")[0] not in ("stem", "head")} or any(
+            weights[key].shape != own[key].shape for key in alike
+        ):
+            raise ValueError("its widths or blocks are not the refiner's")
+        for key in alike:
+            own[key].copy_(weights[key])
+        nn.init.zeros_(self.stem.weight)
+        self.stem.weight[:, :inputs].copy_(weights["stem.weight"])
+        own["stem.bias"].copy_(weights["stem.bias"])
+        nn.init.zeros_(self.head.weight)
+        self.head.weight[:outputs].copy_(weights["head.weight"] / 2)
+        own["head.bias"][:outputs].copy_(weights["head.bias"] / 2)
+        own["head.bias"][outputs:].fill_(1 / 2)
+
+
+class RefinedMaximGenerator(MaximGenerator):
+    """MAXIM with refiners behind its steps; ours, on the network of Tu et al. (CVPR 2022).
+
+    `fast` is the first stage at half width and height: the thinking is done at half the size, and the last octave is
+    the refiner's. Behind the full-size steps a refiner knows when to believe them: MAXIM was trained on clean frames
+    of one camera, and noise, JPEG and sharp photos mislead it.
+
+    Args:
+        width, stages, coarse_outputs: those of `MaximGenerator`.
+        refined: the step that has a refiner, or all of them.
+        refiner_widths, refiner_blocks, refiner_unshuffle: of `Refiner`.
+
+    In training `forward` also takes what the step makes of the photo without its refiner, where that is kept.
+    """
+
+    size_multiple = 16
+    source = "ours; MAXIM: Tu et al., CVPR 2022, arXiv 2201.02973"
+
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        stages: Literal[1, 2, 3] = 1,
+        coarse_outputs: bool = True,
+        refined: Refined = "fast",
+        refiner_widths: tuple[int, ...] = (64, 128, 256),
+        refiner_blocks: tuple[int, ...] = (1, 2, 4),
+        refiner_unshuffle: int = 4,
+    ) -> None:
+        super().__init__(width=width, stages=stages, coarse_outputs=coarse_outputs)
+        steps = STEPS | ({"best": Quality(stages, refined=True)} if stages > 1 else {})
+        names = list(steps) if refined == "all" else [refined]
+        if refined == "best" and stages == 1:
+            raise ValueError("a network of one stage has no step 'best'; set stages to 2 or 3")
+        self.refiners = nn.ModuleDict(
+            {name: Refiner(widths=refiner_widths, blocks=refiner_blocks, unshuffle=refiner_unshuffle) for name in names}
+        )
+        order = ["draft", "fast", "balanced", "best"]
+        self.qualities |= {name: steps[name] for name in names}
+        self.qualities = {name: self.qualities[name] for name in order if name in self.qualities}
+        self.size_multiple = cast(Refiner, self.refiners[names[0]]).size_multiple
+        self.trained = self.qualities[names[-1]]
+
+    @property
+    def best(self) -> Quality:
+        """The best of the refined steps: of a network with a fast one alone, that."""
+        return self.trained
+
+    def forward(self, blurred: Tensor, restored: Tensor | None = None) -> Tensor:
+        """(N, 3, H, W) in [-1, 1], for any H and W, to the same.
+
+        Args:
+            restored: (N, 3, H, W), in training alone: what `unrefined` gives; else it is computed, with gradients.
+        """
+        if not self.training:
+            return self.restore(blurred, self.trained)
+        if restored is None:
+            restored = self.restore(blurred, self.unrefined)
+        height, width = blurred.shape[-2:]
+        rows, columns = range(self.padded(height)), range(self.padded(width))
+        given = reflect(blurred, rows, columns), reflect(restored, rows, columns)
+        return self.refine(*given, self.trained)[..., :height, :width]
+
+    @property
+    def unrefined(self) -> Quality:
+        """The step that is trained, without its refiner."""
+        return self.trained._replace(refined=False)
+
+    def refine(self, blurred: Tensor, restored: Tensor, quality: Quality) -> Tensor:
+        name = next(name for name, step in self.qualities.items() if step == quality)
+        return cast(Refiner, self.refiners[name]).refine(blurred, restored)
+
+    def begin_from(self, other: Generator) -> bool:
+        """Takes over what another network has for this one: MAXIM's stages, or `compact` for every refiner.
+
+        Returns:
+            Whether it has any.
+
+        Raises:
+            ValueError: if its options do not fit.
+        """
+        if isinstance(other, RefinedMaximGenerator):
+            return False
+        if isinstance(other, CompactGenerator):
+            for refiner in self.refiners.values():
+                cast(Refiner, refiner).begin_from(other)
+            return True
+        if not isinstance(other, MaximGenerator):
+            return False
+        stages = len(self.unets)
+        weights = {key: tensor for key, tensor in other.unets.state_dict().items() if int(key.split(".")[0]) < stages}
+        if stages < len(other.unets):
+            weights = ended(weights, stages - 1, len(cast(Stage, self.unets[-1]).outputs))
+        wanted = self.unets.state_dict()
+        if wanted.keys() != weights.keys() or any(wanted[key].shape != weights[key].shape for key in wanted):
+            raise ValueError("its width, stages or outputs are not this network's")
+        self.unets.load_state_dict(weights)
+        return True
+
+
+def ended(weights: dict[str, Tensor], last: int, outputs: int) -> dict[str, Tensor]:
+    """Weights of stages of which the last hands nothing on any more: its pictures become the network's outputs."""
+    kept = {key: tensor for key, tensor in weights.items() if not key.startswith(f"{last}.attentions.")}
+    for level in range(min(outputs, LEVELS)):
+        for part in ("weight", "bias"):
+            kept[f"{last}.outputs.{level}.{part}"] = weights[f"{last}.attentions.{level}.picture.{part}"]
+    return kept
