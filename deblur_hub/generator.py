@@ -120,8 +120,8 @@ class DeblurGenerator(nn.Module):
         Args:
             image: a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or floats in
                 [0, 1]; or a path, a file's bytes or an open file. EXIF orientation is applied.
-            quality: "draft", "balanced" or "best", of a model that has such steps; None takes what `choose_quality`
-                says, or what the model's configuration asks for.
+            quality: "draft", "fast", "balanced" or "best", of a model that has such steps (of one that lacks it the
+                best below); None takes what `choose_quality` says, or what the model's configuration asks for.
             strength: from 0.0, the photo as it was, to 1.0, the restored picture; a blend of the two.
             crispness: from 0.0, the restored picture nearest to the photo, to 1.0, which has crisper edges and textures
                 at the price of some fidelity; see `with_crispness`.

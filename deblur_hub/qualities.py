@@ -60,10 +60,11 @@ def require_quality(name: str | None) -> str | None:
 
 
 def step_of(network: Generator, name: str) -> Quality | None:
-    """The step of that name, the last where there is none of it; None of a network that has but one."""
+    """The step of that name, or the best below it where there is none of it; None of a network that has but one."""
     if not isinstance(network, WindowedGenerator):
         return None
-    return network.qualities.get(name, network.best)
+    below = [step for step in QUALITIES[: QUALITIES.index(name) + 1] if step in network.qualities]
+    return network.qualities[below[-1] if below else next(iter(network.qualities))]
 
 
 def require_strength(strength: float) -> float:

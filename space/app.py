@@ -27,7 +27,6 @@ from PIL import Image
 from torch import Tensor
 
 from deblur_hub import DeblurGenerator, DeblurHubError, images, list_models
-from deblur_hub.config import QUALITIES
 from deblur_hub.qualities import require_strength, with_strength
 
 HERE = Path(__file__).resolve().parent
@@ -122,7 +121,7 @@ def can_be_crisp(model: str) -> bool:
 
 def asked(model: str, quality: str) -> str | None:
     """The quality of the page's choice; None where the model or the machine chooses."""
-    return quality if quality in QUALITIES and has_qualities(model) else None
+    return quality if quality in generator_named(model).qualities else None
 
 
 def possible(model: str, crispness: float) -> float:
@@ -133,6 +132,11 @@ def possible(model: str, crispness: float) -> float:
 def has_qualities(model: str) -> bool:
     """Whether a model can be run quickly or well."""
     return bool(generator_named(model).qualities)
+
+
+def qualities_of(model: str) -> list[str]:
+    """What the page offers of a model's qualities."""
+    return [AUTOMATIC, *generator_named(model).qualities]
 
 
 def restore(
@@ -325,7 +329,7 @@ def build_app() -> gr.Blocks:
                 if len(models) == 1:
                     gr.HTML(model_line(models[0]))
                 quality = gr.Radio(
-                    [AUTOMATIC, *QUALITIES],
+                    qualities_of(models[0]),
                     value=AUTOMATIC,
                     label="Quality",
                     info="Auto takes the best that needs at most a minute.",
@@ -431,7 +435,7 @@ def build_app() -> gr.Blocks:
         model.change(
             lambda name: (
                 gr.Dropdown(info=ADVICE.get(name)),
-                gr.Radio(visible=has_qualities(name)),
+                gr.Radio(qualities_of(name), value=AUTOMATIC, visible=has_qualities(name)),
                 gr.Slider(visible=can_be_crisp(name)),
             ),
             model,

@@ -88,7 +88,7 @@ def test_the_measured_speed_is_that_of_the_work(maxim):
 
 @pytest.mark.parametrize("name", ["bset", "", 3])
 def test_an_unknown_quality_is_one_sentence(maxim, photo, name):
-    with pytest.raises(RestorationError, match=r"is not known.*; take one of draft, balanced, best"):
+    with pytest.raises(RestorationError, match=r"is not known.*; take one of draft, fast, balanced, best"):
         maxim.deblur(photo, quality=name)
 
 

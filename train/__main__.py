@@ -14,7 +14,8 @@ DATA is searched to any depth for
     sharp/... without a blur/ beside   sharp photographs, which are blurred synthetically; DATA itself may hold them too
 
 Folders called test or val are not trained on. --set data.sets.GoPro=3 --set data.sets.REDS=1 mixes sets by weight.
-Pictures are decoded once, into memory-mapped arrays in the folder --cache, which all runs and processes share.
+Pictures are decoded once, into memory-mapped arrays in the folder --cache, which all runs and processes share. A recipe
+with a pool (data.pool) keeps its samples in OUTPUT while it runs, and uses each several times.
 
     train/ --recipe NAME --data DATA --dry-run              what it would be: the recipe, its cost, two steps measured
     train/ --recipe NAME --benchmark [--data DATA]          how fast its steps are, in several ways

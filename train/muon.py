@@ -44,8 +44,6 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
-        if self.spoilt_on_cpu():
-            return
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not parameters:
@@ -53,13 +51,9 @@ class Muon(torch.optim.Optimizer):
             steps = self.matrix_steps(parameters, group) if group["matrices"] else self.vector_steps(parameters, group)
             if group["weight_decay"]:
                 torch._foreach_add_(steps, parameters, alpha=group["weight_decay"])
-            if self.found_inf is not None and self.found_inf.device.type != "cpu":
+            if self.found_inf is not None:
                 steps = [torch.where(self.found_inf.bool(), 0.0, step) for step in steps]
             torch._foreach_add_(parameters, steps, alpha=-group["lr"])
-
-    def spoilt_on_cpu(self) -> bool:
-        """Whether nothing is to change; asked of a GPU, that would wait for all it has still to do."""
-        return self.found_inf is not None and self.found_inf.device.type == "cpu" and bool(self.found_inf)
 
     def matrix_steps(self, parameters: list[Parameter], group: dict[str, Any]) -> list[Tensor]:
         """Matrices of one shape are orthogonalised together."""
@@ -94,7 +88,7 @@ class Muon(torch.optim.Optimizer):
             if name not in self.state[parameter]:
                 self.state[parameter][name] = torch.zeros_like(parameter)
         means = [self.state[parameter][name] for parameter in parameters]
-        if self.found_inf is not None and self.found_inf.device.type != "cpu":
+        if self.found_inf is not None:
             values = [torch.where(self.found_inf.bool(), *pair) for pair in zip(means, values, strict=True)]
         torch._foreach_lerp_(means, values, 1 - beta)
         return means

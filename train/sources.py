@@ -149,7 +149,7 @@ def require_size(path: Path, resize: tuple[int, ...], least: int, crop: int) -> 
         raise DatasetError(
             f"{path}: {size[0]}x{size[1]} pixels are too few for a crop of {crop}"
             f"{f' with its blur ({least} are needed)' if least > crop else ''}; "
-            "take it out or set a smaller data.crop"
+            "take it out or set a smaller data.crop, or data.pool_side of a pool"
         )
     return size
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .base import Generator, Quality, reflect
 from .compact import CompactGenerator
-from .maxim import LEVELS, MaximGenerator, Stage
+from .maxim import MaximGenerator
 
 Refined = Literal["fast", "balanced", "best", "all"]
 STEPS = {"fast": Quality(1, halved=True, refined=True), "balanced": Quality(1, refined=True)}
@@ -74,7 +74,7 @@ class RefinedMaximGenerator(MaximGenerator):
     of one camera, and noise, JPEG and sharp photos mislead it.
 
     Args:
-        width, stages, coarse_outputs: those of `MaximGenerator`.
+        width, stages: those of `MaximGenerator`.
         refined: the step that has a refiner, or all of them.
         refiner_widths, refiner_blocks, refiner_unshuffle: of `Refiner`.
 
@@ -89,13 +89,12 @@ class RefinedMaximGenerator(MaximGenerator):
         *,
         width: int = 32,
         stages: Literal[1, 2, 3] = 1,
-        coarse_outputs: bool = True,
         refined: Refined = "fast",
         refiner_widths: tuple[int, ...] = (64, 128, 256),
         refiner_blocks: tuple[int, ...] = (1, 2, 4),
         refiner_unshuffle: int = 4,
     ) -> None:
-        super().__init__(width=width, stages=stages, coarse_outputs=coarse_outputs)
+        super().__init__(width=width, stages=stages, coarse_outputs=False)
         steps = STEPS | ({"best": Quality(stages, refined=True)} if stages > 1 else {})
         names = list(steps) if refined == "all" else [refined]
         if refined == "best" and stages == 1:
@@ -158,7 +157,9 @@ class RefinedMaximGenerator(MaximGenerator):
         stages = len(self.unets)
         weights = {key: tensor for key, tensor in other.unets.state_dict().items() if int(key.split(".")[0]) < stages}
         if stages < len(other.unets):
-            weights = ended(weights, stages - 1, len(cast(Stage, self.unets[-1]).outputs))
+            weights = ended(weights, stages - 1)
+        last = f"{stages - 1}.outputs."
+        weights = {key: t for key, t in weights.items() if not key.startswith(last) or key.startswith(f"{last}0.")}
         wanted = self.unets.state_dict()
         if wanted.keys() != weights.keys() or any(wanted[key].shape != weights[key].shape for key in wanted):
             raise ValueError("its width, stages or outputs are not this network's")
@@ -166,10 +167,9 @@ class RefinedMaximGenerator(MaximGenerator):
         return True
 
 
-def ended(weights: dict[str, Tensor], last: int, outputs: int) -> dict[str, Tensor]:
-    """Weights of stages of which the last hands nothing on any more: its pictures become the network's outputs."""
+def ended(weights: dict[str, Tensor], last: int) -> dict[str, Tensor]:
+    """Weights of stages of which the last hands nothing on any more: its picture becomes the network's output."""
     kept = {key: tensor for key, tensor in weights.items() if not key.startswith(f"{last}.attentions.")}
-    for level in range(min(outputs, LEVELS)):
-        for part in ("weight", "bias"):
-            kept[f"{last}.outputs.{level}.{part}"] = weights[f"{last}.attentions.{level}.picture.{part}"]
+    for part in ("weight", "bias"):
+        kept[f"{last}.outputs.0.{part}"] = weights[f"{last}.attentions.0.picture.{part}"]
     return kept

@@ -264,7 +264,7 @@ def test_a_picture_that_is_too_small_is_named_before_the_first_step(start, tmp_p
     assert code == 2
     assert words.startswith(f"train: {path}: ")
     assert "pixels are too few for a crop of 32" in words
-    assert words.endswith("; take it out or set a smaller data.crop")
+    assert words.endswith("; take it out or set a smaller data.crop, or data.pool_side of a pool")
     assert nothing_written(tmp_path)
 
 

@@ -23,6 +23,7 @@ TINY = (
     "data.batch_size=4",
     "data.workers=0",
     "data.epoch_length=16",
+    "data.pool=0",
     "data.frames.least=3",
     "data.frames.most=5",
     "data.blur.longest=6.0",
