@@ -189,7 +189,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="MODEL",
-        help="start from the weights of a saved model; again for another part of a network that has several",
+        help="start from the weights of a saved model, or a safetensors file of some of them; again for other parts",
     )
     parser.add_argument(
         "--perceptual-weights",

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from deblur_hub.config import GeneratorConfig
 from deblur_hub.generator import DeblurGenerator
@@ -51,7 +53,8 @@ def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
         network = build_network(recipe.generator, **recipe.network)
     except ValueError as reason:
         raise RecipeError(f"recipe '{recipe.name}': {reason}") from None
-    config = GeneratorConfig(*architecture(recipe), name=recipe.name)
+    quality = network.last_refined if isinstance(network, RefinedMaximGenerator) else ""
+    config = GeneratorConfig(*architecture(recipe), name=recipe.name, quality=quality)
     check(recipe, network, accelerator)
     if recipe.compile:
         require_compiler(recipe, accelerator)
@@ -120,7 +123,13 @@ def with_hash(recipe: Recipe, sha256: str) -> Recipe:
 
 
 def begin_from(model: str, network: Generator) -> None:
-    """Takes the weights of a saved model over: of a network of the same shapes, or of a part of this one."""
+    """Takes the weights of a saved model over: of a network of the same shapes, or of a part of this one.
+
+    A safetensors file by itself holds any of the network's tensors by their names.
+    """
+    if model.endswith(".safetensors"):
+        take_part(Path(model), network)
+        return
     other = DeblurGenerator.from_pretrained(model).network
     if isinstance(network, RefinedMaximGenerator):
         try:
@@ -140,3 +149,20 @@ def begin_from(model: str, network: Generator) -> None:
             f"differ, such as '{min(differing)}'); take its recipe or leave --init-from away"
         )
     network.load_state_dict(weights)
+
+
+def take_part(file: Path, network: Generator) -> None:
+    try:
+        weights = {key: tensor.float() for key, tensor in load_file(file).items()}
+    except (OSError, SafetensorError) as reason:
+        raise RecipeError(
+            f"--init-from {file}: cannot be read ({reason}); name a model or a safetensors file"
+        ) from None
+    wanted = network.state_dict()
+    for key, tensor in weights.items():
+        if key not in wanted or wanted[key].shape != tensor.shape:
+            raise RecipeError(
+                f"--init-from {file}: has a tensor '{key}' {tuple(tensor.shape)}, which the recipe's network has not; "
+                "take its recipe, or another file"
+            )
+    network.load_state_dict(wanted | weights)

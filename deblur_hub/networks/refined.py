@@ -106,6 +106,7 @@ class RefinedMaximGenerator(MaximGenerator):
         self.qualities |= {name: steps[name] for name in names}
         self.qualities = {name: self.qualities[name] for name in order if name in self.qualities}
         self.size_multiple = cast(Refiner, self.refiners[names[0]]).size_multiple
+        self.last_refined = names[-1]
         self.trained = self.qualities[names[-1]]
 
     @property
@@ -138,7 +139,8 @@ class RefinedMaximGenerator(MaximGenerator):
         return cast(Refiner, self.refiners[name]).refine(blurred, restored)
 
     def begin_from(self, other: Generator) -> bool:
-        """Takes over what another network has for this one: MAXIM's stages, or `compact` for every refiner.
+        """Takes over what another network has for this one: MAXIM's stages, the refiners of some of its steps, or
+        `compact` for every refiner.
 
         Returns:
             Whether it has any.
@@ -147,7 +149,7 @@ class RefinedMaximGenerator(MaximGenerator):
             ValueError: if its options do not fit.
         """
         if isinstance(other, RefinedMaximGenerator):
-            return False
+            return self.take_refiners(other)
         if isinstance(other, CompactGenerator):
             for refiner in self.refiners.values():
                 cast(Refiner, refiner).begin_from(other)
@@ -164,6 +166,23 @@ class RefinedMaximGenerator(MaximGenerator):
         if wanted.keys() != weights.keys() or any(wanted[key].shape != weights[key].shape for key in wanted):
             raise ValueError("its width, stages or outputs are not this network's")
         self.unets.load_state_dict(weights)
+        return True
+
+    def take_refiners(self, other: "RefinedMaximGenerator") -> bool:
+        """Those that both have; and MAXIM's part, if it has as many stages."""
+        taken = [name for name in other.refiners if name in self.refiners]
+        if not taken:
+            raise ValueError(f"it has refiners of {', '.join(other.refiners)} alone")
+        for name in taken:
+            weights, wanted = (network.refiners[name].state_dict() for network in (other, self))
+            if wanted.keys() != weights.keys() or any(wanted[key].shape != weights[key].shape for key in wanted):
+                raise ValueError("its refiners have other widths or blocks")
+            self.refiners[name].load_state_dict(weights)
+        weights, wanted = other.unets.state_dict(), self.unets.state_dict()
+        if wanted.keys() == weights.keys():
+            if any(wanted[key].shape != weights[key].shape for key in wanted):
+                raise ValueError("its width is not this network's")
+            self.unets.load_state_dict(weights)
         return True
 
 

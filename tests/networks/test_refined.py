@@ -92,6 +92,18 @@ def test_it_begins_from_compact_as_the_mean_of_both():
         assert torch.allclose(refined, (restored + compact(blurred)) / 2, atol=1e-5)
 
 
+def test_refiners_of_several_runs_come_together_behind_all_of_maxim():
+    whole = awake(build_network("maxim", width=4, stages=3))
+    network = fresh(stages=3, refined="all")
+    parts = {name: alive(stages=3 if name == "best" else 1, refined=name) for name in network.refiners}
+    assert network.begin_from(whole) and all(network.begin_from(part) for part in parts.values())
+    for name, part in parts.items():
+        for key, tensor in part.refiners[name].state_dict().items():
+            assert torch.equal(network.refiners[name].state_dict()[key], tensor)
+    with pytest.raises(ValueError, match="it has refiners of fast alone"):
+        fresh(refined="balanced").begin_from(parts["fast"])
+
+
 @pytest.mark.parametrize(
     "other", [("compact", {"widths": (8, 16), "blocks": (1, 1)}), ("maxim", {"width": 8, "stages": 1})]
 )

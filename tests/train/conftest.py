@@ -22,6 +22,7 @@ def cpu_alone(monkeypatch):
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)  # which a run sets for its process
 
 
 @pytest.fixture(scope="session")

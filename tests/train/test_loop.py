@@ -360,6 +360,22 @@ def test_init_from_takes_statistics_and_counts_along(start, tmp_path):
             assert torch.equal(second[key], tensor), key
 
 
+def test_init_from_takes_a_part_from_a_file(start, tmp_path):
+    torch.manual_seed(5)
+    part = {"stem.weight": torch.randn(8, 48, 3, 3).half()}
+    save_file(part, tmp_path / "part.safetensors")
+    options = ["--init-from", str(tmp_path / "part.safetensors")]
+    assert start("compact", "optimizer.lr=0.0", "schedule.ema=0.0", steps=1, options=options)[0] == 0
+    state = last_of(tmp_path / "run")["generator"]
+    assert torch.equal(state["stem.weight"], part["stem.weight"].float())
+    save_file({"stem.wieght": torch.zeros(1)}, tmp_path / "part.safetensors")
+    code, words = start("compact", output=tmp_path / "other", options=options)
+    assert code == 2 and "has a tensor 'stem.wieght' (1,), which the recipe's network has not" in words
+    (tmp_path / "part.safetensors").write_text("no")
+    code, words = start("compact", output=tmp_path / "other", options=options)
+    assert code == 2 and "cannot be read" in words
+
+
 def test_init_from_refuses_another_architecture(start, tmp_path):
     start("compact", steps=1, output=tmp_path / "first")
     code, words = start(
@@ -522,3 +538,11 @@ def test_several_processes_read_each_picture_of_an_epoch_once_together(pictures,
     for epoch in range(8):
         items = [tuple(samples.plan(epoch)[position % 5]) for position in read if position // 5 == epoch]
         assert len(set(items)) == len(items) == 5
+
+
+def test_momenta_that_fade_away_do_not_slow_a_run_down(start):
+    """Operations on denormal numbers take ten times as long; a run's threads take them for zero."""
+    faint = torch.full((1 << 20,), 1e-40)
+    assert (faint * 1.0).count_nonzero() == 1 << 20
+    start("compact", steps=1)
+    assert (faint * 1.0).count_nonzero() == 0
