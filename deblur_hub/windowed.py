@@ -70,7 +70,8 @@ def runner(
         told.total = folded.prepare(quality.depth) * count
 
         def compute(window: Tensor, depth: int) -> Tensor:
-            return folded.restore(window, depth, told.tick)
+            with torch.autocast("cpu", enabled=False):  # it has a precision of its own for each of its sums
+                return folded.restore(window, depth, told.tick)
 
         def work(window: Tensor) -> Tensor:
             with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
