@@ -22,7 +22,7 @@ from deblur_hub.restoration import has_fast_bfloat16
 
 from .estimate import peak_memory, synchronise
 from .loading import draw
-from .preparation import Prepared, batches_of, prepare
+from .preparation import Prepared, few_batches_of, prepare
 from .recipe import Recipe, RecipeError
 from .run import Run
 from .watching import Meter
@@ -83,7 +83,7 @@ class Row:
 def measure_step(ready: Prepared, accelerator: Accelerator, *, seconds: float) -> Measurement:
     """Steps for about some seconds, two at least, after a warm-up; in this process."""
     trainer, recipe = ready.trainer, ready.recipe
-    batches = batches_of(ready, accelerator)
+    batches = few_batches_of(ready, accelerator)
     meter, counted = Meter(1), 0
     before = plain_product(accelerator)
 

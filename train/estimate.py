@@ -14,7 +14,7 @@ from deblur_hub.networks.description import multiply_adds
 
 from .console import describe
 from .loading import draw
-from .preparation import Prepared, batches_of, prepare
+from .preparation import Prepared, few_batches_of, prepare
 from .recipe import Recipe
 from .run import Run
 from .toml_text import as_toml
@@ -29,7 +29,7 @@ def dry_run(recipe: Recipe, run: Run, accelerator: Accelerator) -> None:
         DeblurHubError: for all that would stop the run before its first step.
     """
     ready = prepare(recipe, run, accelerator)
-    batches = batches_of(ready, accelerator)
+    batches = few_batches_of(ready, accelerator)
     computing = waiting = 0.0
     for step in range(STEPS):
         started = time.perf_counter()

@@ -105,6 +105,13 @@ def batches_of(
     )
 
 
+def few_batches_of(ready: Prepared, accelerator: Accelerator) -> Iterator[Batch]:
+    """The same, to measure steps with: a pool is then as small as can be, as to fill it takes longer than they do."""
+    data = ready.recipe.data
+    recipe = dataclasses.replace(ready.recipe, data=dataclasses.replace(data, pool=data.batch_size if data.pool else 0))
+    return batches_of(dataclasses.replace(ready, recipe=recipe), accelerator)
+
+
 def steps_of(epochs: int, samples: int, recipe: Recipe) -> int:
     """The generator's steps in so many passes over the data; a critic takes fresh samples at each of its own steps."""
     return epochs * samples // recipe.pictures_per_step
