@@ -6,7 +6,7 @@ from deblur_hub import DEFAULT_MODEL
 from deblur_hub.benchmark import measure_loading
 from deblur_hub.cli import main
 
-MOST = 2.0  # 1.1 to 1.6 on one machine on different days; to build, read or hash twice takes more
+MOST = 2.0  # 1.1 to 1.7 on one machine on different days
 
 
 @pytest.mark.slow
