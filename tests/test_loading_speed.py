@@ -1,4 +1,4 @@
-"""Loading with every check takes little longer than reading the file and building the module with none."""
+"""Loading with every check is hardly slower than reading the file and building the module with none."""
 
 import pytest
 
@@ -6,11 +6,11 @@ from deblur_hub import DEFAULT_MODEL
 from deblur_hub.benchmark import measure_loading
 from deblur_hub.cli import main
 
-MOST = 2.0  # 1.1 to 1.7 on one machine on different days
+MOST = 1.3
 
 
 @pytest.mark.slow
-def test_the_default_loads_in_at_most_twice_what_reading_and_building_take():
+def test_the_default_loads_in_at_most_1_3_times_what_reading_and_building_take():
     found = measure_loading(DEFAULT_MODEL, loads=20)
     assert found.ratio <= MOST, found
     assert found.bare > 0 and found.seconds > 0
