@@ -156,7 +156,10 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
     reason = ""
     for format_name in Image.ID:
         factory, accept = Image.OPEN[format_name]
-        accepted = accept is None or accept(prefix)
+        try:
+            accepted = accept is None or accept(prefix)
+        except Exception:  # of a file that is shorter than the mark it looks for
+            continue
         if format_name in RUNS_PROGRAMS or accepted is False or isinstance(accepted, str):
             continue
         file.seek(0)

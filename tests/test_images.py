@@ -534,3 +534,10 @@ def test_floats_of_a_whole_picture_exist_only_as_the_tensor(monkeypatch, tmp_pat
     assert largest == 8 and original.kept is None  # bands of 8 rows, and no copy of the source stays
     after = Image.open(images.write(tensor, original, tmp_path / "out.png"))
     assert np.array_equal(samples(after), samples(before))  # bands join without a seam
+
+
+@pytest.mark.parametrize("length", range(1, 17))
+def test_a_file_shorter_than_any_header_is_one_sentence(length, tmp_path):
+    (tmp_path / "stub.jpg").write_bytes(b"x" * length)
+    with pytest.raises(PictureError, match=r"stub\.jpg: not a picture that can be read"):
+        images.read(tmp_path / "stub.jpg")
