@@ -63,11 +63,11 @@ def blended(plain: Generator, crisp: Mapping[str, Tensor], crispness: float) -> 
     restored pictures would show the edges of both.
 
     Args:
-        crisp: weights of the partner, by the same names; of any type, on any device.
+        crisp: weights of the partner, by the same names, or of the part that has one; of any type, on any device.
         crispness: in [0, 1].
     """
     network = copy.deepcopy(plain)
     for name, weight in network.state_dict().items():
-        if weight.is_floating_point():
+        if name in crisp and weight.is_floating_point():
             weight.lerp_(crisp[name].to(weight), crispness)
     return network

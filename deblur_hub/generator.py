@@ -23,6 +23,7 @@ from .model_card import CARD_BEGIN, plain_card
 from .networks import NETWORKS, build_network
 from .networks.base import Generator
 from .networks.description import Description
+from .networks.refined import RefinedMaximGenerator
 from .networks.windows import WindowedGenerator
 from .qualities import Choice, choose, require_quality, require_strength, step_of, with_strength
 from .restoration import DTYPES, Precision, dtype_for, placed, restore
@@ -50,7 +51,8 @@ class DeblurGenerator(nn.Module):
         network: with weights; None builds it with fresh ones.
 
     Attributes:
-        crisp: the model that `crispness` blends with, as `from_pretrained` takes it; None if there is none.
+        crisp: the model that `crispness` blends with, as `from_pretrained` takes it; None for the partner that the
+            model holds itself, if it does.
 
     Raises:
         ModelError: for an unknown architecture or option, or a value out of range.
@@ -239,10 +241,10 @@ class DeblurGenerator(nn.Module):
     def with_crispness(self, crispness: float) -> "DeblurGenerator":
         """A generator between this one, at 0, and its crisp partner, at 1; this one is left as it is.
 
-            generator = DeblurGenerator.from_pretrained("compact").with_crispness(0.5)
+            generator = DeblurGenerator.from_pretrained().with_crispness(0.5)
 
-        The weights are blended (`crispness.blended`). The partner of a bundled model is the bundled one whose name has
-        `-gan` behind, for others `from_pretrained(..., crisp=...)` names it. It is loaded when it is first needed.
+        The weights are blended (`crispness.blended`). Some models hold their partner, as the default does; for others
+        `from_pretrained(..., crisp=...)` names it, and it is loaded when it is first needed.
 
         Raises:
             ModelError: for a number outside of [0, 1]; for one above 0 if there is no partner, or if it cannot be
@@ -250,20 +252,31 @@ class DeblurGenerator(nn.Module):
         """
         if not require_share(crispness):
             return self
-        if self.crisp is None:
+        if not self.can_be_crisp:
             name = self.config.name or self.config.architecture
             raise ModelError(
                 f"{name}: has no crisp partner to blend with; leave the crispness at 0, take the model "
-                f"'{hub.models_with_partner()[0]}', or name one that was trained from it (crisp=..., in the shell "
+                f"'{hub.DEFAULT_MODEL}', or name one that was trained from it (crisp=..., in the shell "
                 "--crisp-model)"
             )
-        if self._partner is None or self._partner[0] != self.crisp:
+        if self.crisp is not None and (self._partner is None or self._partner[0] != self.crisp):
             partner = DeblurGenerator.from_pretrained(self.crisp, device="cpu", **self._access)
             require_partners(self.config, partner.config, of=self.config.name, partner=str(self.crisp))
             self._partner = (self.crisp, partner.network.state_dict())
         config = replace(self.config, name=f"{self.config.name} at crispness {crispness:g}"[-LONGEST_NAME:])
-        made = DeblurGenerator(config, blended(self.network, self._partner[1], crispness))
+        weights = self._partner[1] if self.crisp is not None and self._partner else self._own_partner()
+        made = DeblurGenerator(config, blended(self.network, weights, crispness))
+        if self.crisp is None and isinstance(made.network, RefinedMaximGenerator):
+            made.network.leave_unrefined_steps()
         return made.train(self.training)
+
+    @property
+    def can_be_crisp(self) -> bool:
+        """Whether there is a crisp partner: one that was named, or that the model holds itself."""
+        return self.crisp is not None or bool(self._own_partner())
+
+    def _own_partner(self) -> dict[str, Tensor]:
+        return self.network.crisp_weights() if isinstance(self.network, RefinedMaximGenerator) else {}
 
     def describe(self, size: tuple[int, int] = (1280, 720)) -> Description:
         """Parameters, multiply-adds for a picture of (width, height), receptive field, source and licence."""
@@ -304,8 +317,8 @@ class DeblurGenerator(nn.Module):
             device: None for the GPU if there is one, else the CPU.
             cache_dir, local_files_only, token, force_download: as huggingface_hub takes them.
             verify: restores the model's golden input, in float32, and compares the output with the golden one.
-            crisp: the model that `crispness` blends with, one that was trained from this one; None for the bundled
-                partner of a bundled model. It is loaded when it is first needed, with the same `cache_dir`,
+            crisp: the model that `crispness` blends with, one that was trained from this one; None for the partner that
+                the model holds itself. It is loaded when it is first needed, with the same `cache_dir`,
                 `local_files_only` and `token`.
 
         Returns:
@@ -326,7 +339,7 @@ class DeblurGenerator(nn.Module):
             **access,
         )
         generator = cls.from_source(source, variant=variant, dtype=dtype, device=device)
-        generator.crisp = crisp if crisp is not None else hub.crisp_partner(source)
+        generator.crisp = crisp
         generator._access = access
         if verify:
             generator.verify(hub.read_golden(source, variant))

@@ -13,6 +13,7 @@ from .evaluation import Evaluation
 from .evaluation.measures import DEFAULT_METRICS, UNALIGNED, measure_of
 from .evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
 from .evaluation.results import write_aside
+from .evaluation.sets import SYNTHETIC_UPLOAD
 from .generator import AT_QUALITY, DeblurGenerator
 from .model_card import HERE, NOTHING_KNOWN, SHEET, SSIM, About, Column, Cost, Scores, release_card, renewed
 from .triptychs import triptychs
@@ -137,6 +138,7 @@ def command_of(evaluation: Evaluation, model: str, folder: str) -> str:
     words = ["deblur-hub", "evaluate", model]
     if settings.seed is not None:
         words += ["--synthetic", folder, "--seed", str(settings.seed)]
+        words += ["--upload"] if settings.protocol == SYNTHETIC_UPLOAD.name else []
     elif settings.protocol == "gopro-gamma":
         words += [folder, "--protocol", "gopro", "--blur", "gamma"]
     elif settings.protocol != "pairs":

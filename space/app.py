@@ -64,10 +64,8 @@ OPENING_QUALITY = "balanced"  # of the picture that the page opens with, which e
 SLIDER_AT = 44  # percent from the left: between the people of the opening picture, and before its print
 
 ADVICE = {
-    "maxim": "The best here: Google's MAXIM with its authors' weights. Seconds for a snapshot, a minute for more.",
-    "compact": "Small and instant on any computer, and takes only the edge off; its crispness can be set.",
-    "compact-gan": "The crisp end of compact: firmer edges and textures, which may not be quite those of the scene.",
-    "deblurgan": "DeblurGAN's network after as many hours as compact, to compare: slow, and less near to the scene.",
+    "maxim": "The best here: Google's MAXIM, with our refiner, which knows noise, JPEG and photos that are sharp.",
+    "compact": "Small and instant on any computer, and takes only the edge off.",
 }
 AUTOMATIC = "auto"
 LARGEST_KEPT = 8e6  # pixels of the last result that is kept for another strength
@@ -116,7 +114,7 @@ def generator_named(model: str) -> DeblurGenerator:
 
 def can_be_crisp(model: str) -> bool:
     """Whether a model has a partner that crispness blends it with."""
-    return generator_named(model).crisp is not None
+    return generator_named(model).can_be_crisp
 
 
 def asked(model: str, quality: str) -> str | None:

@@ -1,5 +1,6 @@
 """Crispness: weights between a generator and its partner, from Python, the shell and the page alike."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -8,13 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from deblur_hub import DeblurGenerator, GeneratorConfig, ModelError, hub, list_models
+from deblur_hub import DeblurGenerator, GeneratorConfig, ModelError
 from deblur_hub.cli import main
 from deblur_hub.evaluation import Evaluation
 from deblur_hub.metrics import psnr
 from tests.conftest import TINY, awake
-
-WITH_PARTNERS = [name for name in list_models() if f"{name}-gan" in list_models()]
 
 
 @pytest.fixture
@@ -140,47 +139,57 @@ def test_the_shell_blends_as_python_does(partners, picture, tmp_path, capsys, mo
     assert Path("out.png").read_bytes() == before
 
 
-def test_only_a_bundled_model_finds_a_partner_by_its_name(partners, tmp_path, monkeypatch):
-    folder = tmp_path / "bundled"
-    for source, name in zip(partners, ("tiny", "tiny-gan"), strict=True):
-        shutil.copytree(source, folder / name)
-    monkeypatch.setattr(hub.bundled, "BUNDLED", folder)
-    assert DeblurGenerator.from_pretrained("tiny").crisp == "tiny-gan"
-    assert DeblurGenerator.from_pretrained("tiny-gan").crisp is None
-    assert DeblurGenerator.from_pretrained(folder / "tiny").crisp is None
-    assert DeblurGenerator.from_pretrained("tiny", crisp=partners[0]).crisp == partners[0]
+def test_a_network_that_holds_its_partner_blends_with_that_and_restores_by_its_refined_steps(picture, tmp_path):
+    options = {"width": 4, "crisp": True, "shared": True, "refined": "all"}
+    options |= {"refiner_widths": (8, 8), "refiner_blocks": (1, 1)}
+    made = DeblurGenerator(GeneratorConfig("maxim_refined", options, name="whole"))
+    awake(made.network)
+    made.eval().save_pretrained(tmp_path / "whole")
+    generator = DeblurGenerator.from_pretrained(tmp_path / "whole", device="cpu")
+    half = generator.with_crispness(0.5)
+    plain, crisp, blend = (
+        network.state_dict()["every.head.weight"]
+        for network in (generator.network.refiners, generator.network.crisp, half.network.refiners)
+    )
+    assert torch.allclose(blend, (plain + crisp) / 2) and not torch.allclose(plain, crisp)
+    assert generator.can_be_crisp and generator.qualities == ("draft", "fast", "balanced")
+    assert half.qualities == ("fast", "balanced")
+    crispest = copy.deepcopy(generator)
+    crispest.network.crisp_leads = True
+    for quality in half.qualities:
+        expected = crispest.deblur(picture, quality=quality)
+        assert np.array_equal(generator.deblur(picture, quality=quality, crispness=1.0), expected)
+    assert np.array_equal(
+        generator.deblur(picture, quality="draft", crispness=1.0), crispest.deblur(picture, quality="fast")
+    )
 
 
-@pytest.mark.parametrize("name", WITH_PARTNERS)
-def test_a_bundled_model_gets_crisper_step_by_step(name):
+def test_the_default_gets_crisper_step_by_step():
     """Edges get stronger all the way, which two unrelated sets of weights would not give."""
     with Image.open(Path(__file__).parents[1] / "space" / "examples" / "square.jpg") as photo:
         pixels = np.asarray(photo.convert("RGB"))[-256:, :256]
-    generator = DeblurGenerator.from_pretrained(name, device="cpu")
+    generator = DeblurGenerator.from_pretrained(device="cpu").with_quality("fast")
     restored = [generator.deblur(pixels, crispness=share).astype(float) for share in (0.0, 0.5, 1.0)]
     strength = [np.abs(np.diff(picture, axis=1)).mean() for picture in restored]
     assert strength == sorted(strength) and strength[2] > 1.02 * strength[0]
 
 
-def test_there_is_a_bundled_model_with_a_partner():
-    assert WITH_PARTNERS == hub.models_with_partner() == ["compact"]
-
-
-def test_evaluation_scores_a_blend_as_it_restores(picture, tmp_path, capsys):
+def test_evaluation_scores_a_blend_as_it_restores(partners, picture, tmp_path, capsys):
+    plain, crisp = partners
     smeared = ((picture.astype(int) + np.roll(picture, 1, axis=1)) // 2).astype(np.uint8)
     for folder, pixels in (("blur", smeared), ("sharp", picture)):
         (tmp_path / "pairs" / folder).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / "pairs" / folder / "1.png")
-    line = ["evaluate", "compact", str(tmp_path / "pairs"), "--precision", "float32", "-q"]
-    assert main([*line, "--crispness", "0.5", "--output", str(tmp_path / "out")]) == 0
+    line = ["evaluate", str(plain), str(tmp_path / "pairs"), "--precision", "float32", "-q"]
+    assert main([*line, "--crisp-model", str(crisp), "--crispness", "0.5", "--output", str(tmp_path / "out")]) == 0
     found = Evaluation.read(tmp_path / "out")
-    generator = DeblurGenerator.from_pretrained("compact", device="cpu")
-    assert found.model == "compact at crispness 0.5"
+    generator = DeblurGenerator.from_pretrained(plain, crisp=crisp, device="cpu")
+    assert found.model == "plain at crispness 0.5"
     restored = generator.deblur(smeared, crispness=0.5, precision="float32")
     assert found.mean("psnr") == pytest.approx(psnr(restored, picture), abs=0.01)
     assert found.mean("psnr") != pytest.approx(psnr(generator.deblur(smeared), picture), abs=0.01)
     capsys.readouterr()
     assert main([*line[:1], "unsharp", *line[2:], "--crispness", "0.5"]) == 2
     assert "unsharp: is no model" in capsys.readouterr().err
-    assert main([*line, "--crisp-model", "compact-gan"]) == 2
-    assert "compact-gan: is to be the crisp partner, but the crispness is 0" in capsys.readouterr().err
+    assert main([*line, "--crisp-model", "other/"]) == 2
+    assert "other/: is to be the crisp partner, but the crispness is 0" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def data(tmp_path) -> Path:
 @pytest.fixture
 def two_models(page, tmp_path, monkeypatch):
     """Those that have something of their own in the page, and a network in the place of SRN's authors'."""
-    monkeypatch.setattr(page, "list_models", lambda: ["maxim", "compact", "compact-gan"])
+    monkeypatch.setattr(page, "list_models", lambda: ["maxim", "compact"])
     made = DeblurGenerator(GeneratorConfig("compact", TINY, name="srn"))
     awake(made.network)
     made.eval().save_pretrained(tmp_path / "srn")
@@ -53,8 +53,8 @@ def test_its_sections_hold_what_was_measured_and_the_commands_that_did(page, dat
     text = page.pairs_section(runs)
     table = [line for line in text.splitlines() if line.startswith("| blurry input")]
     assert len(table) == 1 and "+0.00 dB" in table[0]
-    named = {name: name for name in ("compact", "compact-gan")} | {"SRN (its authors')": "srn/"}
-    named |= {f"maxim, {quality}": f"maxim --quality {quality}" for quality in ("draft", "balanced", "best")}
+    named = {"compact": "compact"} | {"SRN (its authors')": "srn/"}
+    named |= {f"maxim, {quality}": f"maxim --quality {quality}" for quality in ("draft", "fast", "balanced", "best")}
     assert runs.systems().keys() == named.keys()
     for name, model in named.items():
         assert f"    deblur-hub evaluate {model} eval/gopro --metrics features,edges --precision float32" in text
@@ -63,13 +63,13 @@ def test_its_sections_hold_what_was_measured_and_the_commands_that_did(page, dat
     assert str(tmp_path) not in text
     crispness = page.crispness_section(runs)
     assert (
-        "    deblur-hub evaluate compact eval/gopro --metrics features,edges --precision float32 --crispness 0.5"
-        in crispness
+        "    deblur-hub evaluate maxim eval/gopro --quality fast --metrics features,edges --precision float32 "
+        "--crispness 0.5" in crispness
     )
     rows = [line.split("|") for line in crispness.splitlines() if line.startswith("| ")]
     assert [row[1].strip() for row in rows] == ["crispness", "0", "0.25", "0.5", "0.75", "1"]
-    ends = [next(line for line in table_of(text) if f"| {name} " in line) for name in ("compact", "compact-gan")]
-    assert [row[2].strip() for row in (rows[1], rows[-1])] == [line.split("|")[2].strip() for line in ends]
+    plain = next(line for line in table_of(text) if "| maxim, fast " in line)
+    assert rows[1][2].strip() == plain.split("|")[2].strip() != rows[-1][2].strip()
     photographs = page.photographs_section(runs)
     assert "2 of them" in photographs and "--synthetic eval/sharp --seed 0" in photographs
     assert str(tmp_path) not in photographs

@@ -100,9 +100,9 @@ def test_the_page_restores_as_crisp_as_it_is_asked_to_and_says_so(page, tmp_path
     file = page.EXAMPLES[1].path
     pictures = []
     for crispness in (0.0, 0.6):
-        result = page.restore(file, "compact", crispness)
-        generator = page.DeblurGenerator.from_pretrained("compact")
-        expected = np.asarray(generator.deblur(file, crispness=crispness))
+        result = page.restore(file, "maxim", crispness, "fast")
+        generator = page.DeblurGenerator.from_pretrained("maxim")
+        expected = np.asarray(generator.deblur(file, crispness=crispness, quality="fast"))
         pictures.append(np.asarray(Image.open(result.file)))
         assert np.abs(pictures[-1].astype(int) - expected).max() <= 1
         assert ("Crispness" in page.facts(result)) == bool(crispness)
@@ -110,10 +110,10 @@ def test_the_page_restores_as_crisp_as_it_is_asked_to_and_says_so(page, tmp_path
 
 
 def test_a_model_without_a_partner_hides_the_crispness_and_is_not_asked_for_it(page):
-    assert page.can_be_crisp("compact") and page.possible("compact", 0.4) == 0.4
-    assert not page.can_be_crisp("compact-gan") and page.possible("compact-gan", 0.4) == 0.0
+    assert page.can_be_crisp("maxim") and page.possible("maxim", 0.4) == 0.4
+    assert not page.can_be_crisp("compact") and page.possible("compact", 0.4) == 0.0
     with pytest.raises(page.DeblurHubError, match="no crisp partner"):
-        page.restore(page.EXAMPLES[1].path, "compact-gan", 0.4)
+        page.restore(page.EXAMPLES[1].path, "compact", 0.4)
 
 
 def test_a_taken_port_is_told_with_the_way_to_another(capsys):

@@ -30,7 +30,7 @@ BEGINNING = 8  # the first batch waits for so small a part of the pool
 DRAWS = 5  # in the seed, beside those of `data`: what is drawn here
 
 Pictures = tuple[Tensor, ...]  # blurred, sharp, and what the frozen part makes of blurred, if there is one
-Frozen = Callable[[Tensor], Tensor]  # (N, 3, H, W) float32 in [-1, 1] to the same
+Frozen = Callable[[Tensor, int], Tensor]  # (N, 3, H, W) float32 in [-1, 1], of a generation, to the same
 
 
 class Pool:
@@ -44,7 +44,7 @@ class Pool:
         depth: generations that a batch draws from.
         reuse: how often a sample is used, on average.
         oldest: the first generation that there is: of a pool that begins at a batch, the batch's number // reuse.
-        frozen: what the frozen part of the network makes of blurred pictures.
+        frozen: what the frozen part of the network makes of a generation's blurred pictures.
 
     Raises:
         RecipeError: if the disk has no room for the file.
@@ -117,7 +117,7 @@ class Pool:
         kept = [as_bytes(blurred), as_bytes(sharp)]
         if self.frozen:
             started = time.perf_counter()
-            kept.append(self.frozen(blurred))
+            kept.append(self.frozen(blurred, number))
             self.frozen_seconds += time.perf_counter() - started
         for tensor, values in zip(self.tensors, kept, strict=True):
             tensor[slot].copy_(values)

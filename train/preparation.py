@@ -60,6 +60,8 @@ def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
         require_compiler(recipe, accelerator)
     for model in run.init_from:
         begin_from(model, network)
+    if isinstance(network, RefinedMaximGenerator) and network.crisp:
+        network.lead_with_crisp()
     if recipe.schedule.freeze_restorer:
         network.unets.requires_grad_(False)
     material = find_material(run.data, recipe.data, recipe.validation)
@@ -173,3 +175,5 @@ def take_part(file: Path, network: Generator) -> None:
                 "take its recipe, or another file"
             )
     network.load_state_dict(wanted | weights)
+    if isinstance(network, RefinedMaximGenerator) and any(key.startswith("crisp.") for key in weights):
+        network.crisp_begun = True

@@ -133,7 +133,12 @@ class Trainer:
             return None
         network = self.accelerator.unwrap_model(self.generator)
         half = {"bf16": "bfloat16", "fp16": "float16"}.get(self.accelerator.mixed_precision, "float32")
-        return partial(restore, network, precision=half, quality=network.unrefined)
+
+        def frozen(blurred: Tensor, number: int) -> Tensor:
+            step = network.unrefined[number % len(network.unrefined)]
+            return restore(network, blurred, precision=half, quality=step)
+
+        return frozen
 
     def update_critic(
         self,

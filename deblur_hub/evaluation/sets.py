@@ -10,11 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from .. import images
-from ..blur import convolve, shake_trajectory, to_display, to_linear, trajectory_kernel
+from ..blur import (
+    add_sensor_noise,
+    convolve,
+    jpeg,
+    shake_trajectory,
+    to_display,
+    to_linear,
+    trajectory_kernel,
+)
 from ..datasets import SHARP, Pair, find_pairs, folders_below, picture_size, pictures_in
 from ..errors import DatasetError
 from .measures import METRICS, from_pixels, to_8_bits, to_pixels
@@ -23,6 +32,8 @@ from .protocols import Protocol, check_protocol, resized
 TEST, TRAIN = "test", "train"
 SCORED = (TEST, "val")  # the part of a published set that is scored; REDS gives the truth for `val` alone
 SHAKE_LENGTHS = (5.0, 40.0)  # pixels that the hand moves while the shutter is open, drawn evenly
+MOST_SHOT, MOST_READ = 0.03, 0.01  # of the noise, drawn evenly from 0
+QUALITY = (70, 95)  # of the JPEG, drawn evenly
 
 SHARP_INPUT = Protocol(
     name="sharp",
@@ -32,6 +43,12 @@ SYNTHETIC_SHAKE = Protocol(
     name="synthetic-shake",
     title=f"sharp photographs under synthetic camera shake of {SHAKE_LENGTHS[0]:.0f} to {SHAKE_LENGTHS[1]:.0f} pixels "
     "in linear light, without noise",
+)
+SYNTHETIC_UPLOAD = Protocol(
+    name="synthetic-upload",
+    title=f"sharp photographs under synthetic camera shake of {SHAKE_LENGTHS[0]:.0f} to {SHAKE_LENGTHS[1]:.0f} pixels "
+    f"in linear light, with a sensor's noise (shot up to {MOST_SHOT:g}, read up to {MOST_READ:g}, of values in [0, 1]) "
+    f"and JPEG of quality {QUALITY[0]} to {QUALITY[1]}",
 )
 
 
@@ -91,8 +108,11 @@ def pairs_in(folder: Path, protocol: Protocol) -> Material:
     return checked(Material(protocol, folder, tuple(samples)))
 
 
-def sharp_pictures(folder: Path, *, seed: int | None = None) -> Material:
+def sharp_pictures(folder: Path, *, seed: int | None = None, upload: bool = False) -> Material:
     """The sharp pictures below a folder, to be scored as they are or, with a seed, under synthetic camera shake.
+
+    Args:
+        upload: with noise and JPEG, too.
 
     Raises:
         DatasetError: if there are none, or one cannot be read.
@@ -101,7 +121,8 @@ def sharp_pictures(folder: Path, *, seed: int | None = None) -> Material:
     if not found:
         raise DatasetError(f"{folder}: holds no pictures; give a folder of sharp photographs")
     samples = [Sample(f"{key}{path.suffix}", picture_size(path), path) for key, path in found.items()]
-    return checked(Material(SHARP_INPUT if seed is None else SYNTHETIC_SHAKE, folder, tuple(samples), seed))
+    shake = SYNTHETIC_UPLOAD if upload else SYNTHETIC_SHAKE
+    return checked(Material(SHARP_INPUT if seed is None else shake, folder, tuple(samples), seed))
 
 
 def official(folder: Path) -> Path:
@@ -226,7 +247,7 @@ def load(material: Material, sample: Sample) -> tuple[Tensor, Tensor]:
     """
     sharp = images.read(sample.sharp)[0][:1]
     if material.seed is not None:
-        return shaken(sharp, sample.name, material.seed)
+        return shaken(sharp, sample.name, material.seed, upload=material.protocol == SYNTHETIC_UPLOAD)
     blurred = sharp if sample.blurred is None else images.read(sample.blurred)[0][:1]
     if blurred.shape != sharp.shape:
         raise DatasetError(
@@ -237,11 +258,12 @@ def load(material: Material, sample: Sample) -> tuple[Tensor, Tensor]:
     return blurred, sharp
 
 
-def shaken(sharp: Tensor, name: str, seed: int) -> tuple[Tensor, Tensor]:
+def shaken(sharp: Tensor, name: str, seed: int, *, upload: bool = False) -> tuple[Tensor, Tensor]:
     """A sharp picture under camera shake that depends on the seed and its name alone; both cut to what is known.
 
     Args:
         sharp: (1, 3, H, W) in [-1, 1].
+        upload: adds noise, and passes through JPEG.
 
     Returns:
         Blurred, of 8 bits, and sharp, smaller than before by the reach of the shake: nothing is made up at the rim.
@@ -252,6 +274,10 @@ def shaken(sharp: Tensor, name: str, seed: int) -> tuple[Tensor, Tensor]:
     length = min(rng.uniform(shortest, longest), min(sharp.shape[-2:]) / 4)
     kernel = trajectory_kernel(shake_trajectory(rng, length=length))
     light = to_linear((sharp.double() + 1) / 2)
-    blurred = to_display(convolve(light, kernel.double())).float() * 2 - 1
+    blurred = to_display(convolve(light, kernel.double())).float()
+    if upload:
+        shot, read = rng.uniform(0, MOST_SHOT), rng.uniform(0, MOST_READ)
+        blurred = add_sensor_noise(blurred, rng, shot=shot, read=read)
+        blurred = jpeg(blurred, torch.tensor([rng.uniform(*QUALITY)]).round())
     radius = kernel.shape[-1] // 2
-    return to_8_bits(blurred) * 2 - 1, sharp[..., radius:-radius, radius:-radius].contiguous()
+    return to_8_bits(blurred * 2 - 1) * 2 - 1, sharp[..., radius:-radius, radius:-radius].contiguous()

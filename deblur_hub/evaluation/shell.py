@@ -71,6 +71,9 @@ def evaluate_arguments(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--seed", type=seed, help="of the synthetic camera shake (0)")
     made.add_argument(
+        "--upload", action="store_true", help="with --synthetic: with noise and JPEG, too, as uploads have"
+    )
+    made.add_argument(
         "--published",
         action=InPlaceOf,
         spares=(model, dataset),
@@ -221,13 +224,15 @@ def chosen_material(options: argparse.Namespace) -> Material:
         raise DatasetError(f"{sources[0]} and {sources[1]}: one set at a time can be scored; leave one of them out")
     if options.seed is not None and options.synthetic is None:
         raise DatasetError("--seed is that of --synthetic; leave it out")
+    if options.upload and options.synthetic is None:
+        raise DatasetError("--upload is about --synthetic; leave it out")
     if options.dataset is not None:
         return pairs_in(options.dataset, find_protocol(options.protocol or "pairs", blur=options.blur or "linear"))
     if options.protocol or options.blur:
         raise DatasetError("--protocol and --blur are about pairs; leave them out with --sharp and --synthetic")
     if options.sharp is not None:
         return sharp_pictures(options.sharp)
-    return sharp_pictures(options.synthetic, seed=options.seed or 0)
+    return sharp_pictures(options.synthetic, seed=options.seed or 0, upload=options.upload)
 
 
 def run_compare(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ are spread over `model-00001-of-00002.safetensors` and so on, each with a SHA-25
 `model.safetensors.index.json`.
 """
 
-from .bundled import BUNDLED, DEFAULT_MODEL, BundledModel, crisp_partner, list_models, models_with_partner
+from .bundled import BUNDLED, DEFAULT_MODEL, BundledModel, list_models
 from .cards import with_tags
 from .files import (
     CARD,
@@ -48,14 +48,12 @@ __all__ = [
     "check_golden",
     "checksum",
     "commit_holding",
-    "crisp_partner",
     "find",
     "first_line",
     "golden_file",
     "golden_metadata",
     "index_file",
     "list_models",
-    "models_with_partner",
     "norms_of",
     "push",
     "read_config",

@@ -7,11 +7,10 @@ from pathlib import Path
 from safetensors import safe_open
 
 from ..model_card import CardFacts, read_facts
-from .files import CARD, CONFIG, Source, weights_file
+from .files import CARD, CONFIG, weights_file
 
 BUNDLED = Path(__file__).parents[1] / "weights"
 DEFAULT_MODEL = "maxim"
-CRISP = "-gan"  # behind the name of a bundled model, that of its partner which was trained on against a critic
 
 
 class BundledModel(str):
@@ -74,17 +73,5 @@ def list_models() -> list[BundledModel]:
     return [BundledModel(name) for name in sorted(names, key=lambda name: name != DEFAULT_MODEL)]
 
 
-def models_with_partner() -> list[BundledModel]:
-    """The bundled models that have a crisp partner."""
-    models = list_models()
-    return [model for model in models if f"{model}{CRISP}" in models]
-
-
 def bundled_folder(name: str) -> Path:
     return BUNDLED / name
-
-
-def crisp_partner(source: Source) -> str | None:
-    """The name of a bundled model's crisp partner; None if it has none, or is not bundled."""
-    name = f"{source.name}{CRISP}"
-    return name if source.folder == bundled_folder(source.name) and name in list_models() else None

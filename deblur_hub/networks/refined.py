@@ -1,6 +1,6 @@
 """MAXIM with a refiner behind it: a small network that sees the photo and MAXIM's result, and has the last word."""
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from .maxim import MaximGenerator
 
 Refined = Literal["fast", "balanced", "best", "all"]
 STEPS = {"fast": Quality(1, halved=True, refined=True), "balanced": Quality(1, refined=True)}
+SHARED = "every"  # the name of a refiner that all steps share
 COLOURS = 3
 
 
@@ -76,6 +77,9 @@ class RefinedMaximGenerator(MaximGenerator):
     Args:
         width, stages: those of `MaximGenerator`.
         refined: the step that has a refiner, or all of them.
+        shared: whether the steps share one refiner, which knows none of them by name: it sees the photo and the
+            result, and judges.
+        crisp: whether every refiner has a partner that is trained against a critic, see `crispness`.
         refiner_widths, refiner_blocks, refiner_unshuffle: of `Refiner`.
 
     In training `forward` also takes what the step makes of the photo without its refiner, where that is kept.
@@ -90,6 +94,8 @@ class RefinedMaximGenerator(MaximGenerator):
         width: int = 32,
         stages: Literal[1, 2, 3] = 1,
         refined: Refined = "fast",
+        shared: bool = False,
+        crisp: bool = False,
         refiner_widths: tuple[int, ...] = (64, 128, 256),
         refiner_blocks: tuple[int, ...] = (1, 2, 4),
         refiner_unshuffle: int = 4,
@@ -99,15 +105,20 @@ class RefinedMaximGenerator(MaximGenerator):
         names = list(steps) if refined == "all" else [refined]
         if refined == "best" and stages == 1:
             raise ValueError("a network of one stage has no step 'best'; set stages to 2 or 3")
-        self.refiners = nn.ModuleDict(
-            {name: Refiner(widths=refiner_widths, blocks=refiner_blocks, unshuffle=refiner_unshuffle) for name in names}
-        )
+        kept = [SHARED] if shared else names
+        sizes: dict[str, Any] = {"widths": refiner_widths, "blocks": refiner_blocks, "unshuffle": refiner_unshuffle}
+        self.refiners = nn.ModuleDict({name: Refiner(**sizes) for name in kept})
+        self.crisp = nn.ModuleDict({name: Refiner(**sizes) for name in kept} if crisp else {})
+        self.crisp_leads = False  # whether the crisp refiners are those that restore: while they are trained
+        self.crisp_begun = False
         order = ["draft", "fast", "balanced", "best"]
         self.qualities |= {name: steps[name] for name in names}
         self.qualities = {name: self.qualities[name] for name in order if name in self.qualities}
-        self.size_multiple = cast(Refiner, self.refiners[names[0]]).size_multiple
+        self.size_multiple = cast(Refiner, self.refiners[kept[0]]).size_multiple
         self.last_refined = names[-1]
         self.trained = self.qualities[names[-1]]
+        trained = names if shared else names[-1:]
+        self.unrefined = tuple(self.qualities[name]._replace(refined=False) for name in trained)
 
     @property
     def best(self) -> Quality:
@@ -118,25 +129,40 @@ class RefinedMaximGenerator(MaximGenerator):
         """(N, 3, H, W) in [-1, 1], for any H and W, to the same.
 
         Args:
-            restored: (N, 3, H, W), in training alone: what `unrefined` gives; else it is computed, with gradients.
+            restored: (N, 3, H, W), in training alone: what a step of `unrefined` gives; else the last of them is
+                computed, with gradients.
         """
         if not self.training:
             return self.restore(blurred, self.trained)
         if restored is None:
-            restored = self.restore(blurred, self.unrefined)
+            restored = self.restore(blurred, self.unrefined[-1])
         height, width = blurred.shape[-2:]
         rows, columns = range(self.padded(height)), range(self.padded(width))
         given = reflect(blurred, rows, columns), reflect(restored, rows, columns)
         return self.refine(*given, self.trained)[..., :height, :width]
 
-    @property
-    def unrefined(self) -> Quality:
-        """The step that is trained, without its refiner."""
-        return self.trained._replace(refined=False)
-
     def refine(self, blurred: Tensor, restored: Tensor, quality: Quality) -> Tensor:
         name = next(name for name, step in self.qualities.items() if step == quality)
-        return cast(Refiner, self.refiners[name]).refine(blurred, restored)
+        refiners = self.crisp if self.crisp_leads else self.refiners
+        refiner = refiners[SHARED if SHARED in refiners else name]
+        return cast(Refiner, refiner).refine(blurred, restored)
+
+    def crisp_weights(self) -> dict[str, Tensor]:
+        """The crisp refiners' weights by the names of those that they are partners of; none if there are none."""
+        return {f"refiners.{key}": weight for key, weight in self.crisp.state_dict().items()}
+
+    def leave_unrefined_steps(self) -> None:
+        """Keeps to the steps that have a refiner, as those without know nothing of crispness."""
+        self.qualities = {name: step for name, step in self.qualities.items() if step.refined}
+
+    def lead_with_crisp(self) -> None:
+        """Restores by the crisp refiners from now on, to train them; they begin as the others, if not begun already."""
+        if not self.crisp:
+            raise ValueError("it has no crisp refiners; set network.crisp to true")
+        if not self.crisp_begun:
+            self.crisp.load_state_dict(self.refiners.state_dict())
+        self.crisp_leads = self.crisp_begun = True
+        self.refiners.requires_grad_(False)
 
     def begin_from(self, other: Generator) -> bool:
         """Takes over what another network has for this one: MAXIM's stages, the refiners of some of its steps, or
@@ -170,14 +196,21 @@ class RefinedMaximGenerator(MaximGenerator):
 
     def take_refiners(self, other: "RefinedMaximGenerator") -> bool:
         """Those that both have; and MAXIM's part, if it has as many stages."""
-        taken = [name for name in other.refiners if name in self.refiners]
+        taken = {name: name for name in other.refiners if name in self.refiners}
+        if SHARED in self.refiners and not taken and len(other.refiners) == 1:
+            taken = {SHARED: next(iter(other.refiners))}
+        if SHARED in other.refiners and not taken:
+            taken = dict.fromkeys(self.refiners, SHARED)
         if not taken:
             raise ValueError(f"it has refiners of {', '.join(other.refiners)} alone")
-        for name in taken:
-            weights, wanted = (network.refiners[name].state_dict() for network in (other, self))
+        for name, its in taken.items():
+            weights, wanted = other.refiners[its].state_dict(), self.refiners[name].state_dict()
             if wanted.keys() != weights.keys() or any(wanted[key].shape != weights[key].shape for key in wanted):
                 raise ValueError("its refiners have other widths or blocks")
             self.refiners[name].load_state_dict(weights)
+            if self.crisp and its in other.crisp:
+                self.crisp[name].load_state_dict(other.crisp[its].state_dict())
+                self.crisp_begun = True
         weights, wanted = other.unets.state_dict(), self.unets.state_dict()
         if wanted.keys() == weights.keys():
             if any(wanted[key].shape != weights[key].shape for key in wanted):

@@ -199,29 +199,28 @@ def test_a_visitor_sets_the_crispness_and_chooses_a_model(open_page, photo, tmp_
     photo.save(file)
     upload(page, file)
     wait_for_result(page, "ours.png")
-    page.click("#model input")
-    page.get_by_role("option", name="compact", exact=True).click()
-    page.locator("#quality").wait_for(state="hidden")
+    page.get_by_label("fast", exact=True).click()
     page.click("#deblur")
-    wait_for_result(page, "compact")
+    page.locator("#facts dd", has_text="fast").wait_for()
     _, plain = sides(page)
     page.locator("#crispness input[type=number]").fill("0.5")
     page.locator("#crispness input[type=number]").press("Enter")
     page.click("#deblur")
     page.locator("#facts dt", has_text="Crispness").wait_for()
     _, crisper = sides(page)
-    expected = DeblurGenerator.from_pretrained("compact").deblur(photo, crispness=0.5)
+    expected = DeblurGenerator.from_pretrained("maxim").deblur(photo, quality="fast", crispness=0.5)
     assert np.abs(crisper - np.asarray(expected, dtype=float)).max() <= 2 and np.abs(crisper - plain).max() > 2
 
     page.click("#model input")
-    page.get_by_role("option", name="compact-gan").click()
+    page.get_by_role("option", name="compact").click()
     page.locator("#crispness").wait_for(state="hidden")
-    page.get_by_text("The crisp end of compact").wait_for()
+    page.locator("#quality").wait_for(state="hidden")
+    page.get_by_text("Small and instant").wait_for()
     page.click("#deblur")
-    wait_for_result(page, "compact-gan")
-    _, crispest = sides(page)
-    expected = DeblurGenerator.from_pretrained("compact-gan").deblur(photo)
-    assert np.abs(crispest - np.asarray(expected, dtype=float)).max() <= 2
+    wait_for_result(page, "compact")
+    _, small = sides(page)
+    expected = DeblurGenerator.from_pretrained("compact").deblur(photo)
+    assert np.abs(small - np.asarray(expected, dtype=float)).max() <= 2
 
 
 def test_a_visitor_chooses_a_quality_and_a_strength_takes_no_second_run(open_page, photo, tmp_path):
@@ -258,7 +257,7 @@ def test_the_endpoint_takes_a_file_and_gives_a_file_of_the_same_size(address, ph
 
     assert Path(result).name == "client-deblurred.png"
     assert Image.open(result).size == photo.size
-    crisper = client.predict(handle_file(file), model="compact", crispness=0.5, api_name="/deblur")
+    crisper = client.predict(handle_file(file), model="maxim", quality="fast", crispness=0.5, api_name="/deblur")
     assert not np.array_equal(np.asarray(Image.open(crisper)), np.asarray(Image.open(result)))
 
 

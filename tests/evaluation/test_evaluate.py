@@ -322,10 +322,28 @@ def test_a_synthetic_shake_leaves_an_even_picture_even_and_keeps_the_light(tmp_p
     assert torch.allclose(blurred, sharp, atol=1e-6)
 
 
+def test_an_upload_is_the_same_shake_with_noise_and_jpeg(photographs, tmp_path):
+    save(np.full((80, 96, 3), 77, np.uint8), tmp_path / "even" / "0.png")
+    even = sharp_pictures(tmp_path / "even", seed=0, upload=True)
+    blurred, sharp = load(even, even.samples[0])
+    assert blurred.shape == sharp.shape and 0.1 < 255 / 2 * (blurred - sharp).std() < 10
+    plain, upload = (sharp_pictures(photographs, seed=0, upload=upload) for upload in (False, True))
+    for sample in plain.samples:
+        (clean, sharp), (noisy, same) = load(plain, sample), load(upload, sample)
+        assert torch.equal(sharp, same) and not torch.equal(clean, noisy)
+        assert (noisy - clean).abs().mean() < 0.1
+        assert torch.equal(noisy, load(upload, sample)[0])
+    command = ["evaluate", "unsharp", "--synthetic", str(photographs), "--upload", "-q", "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert Evaluation.read(tmp_path / "out").settings.protocol == "synthetic-upload"
+
+
 def test_one_set_at_a_time(pairs, photographs, capsys):
     assert main(["evaluate", "identity", str(pairs), "--sharp", str(photographs)]) == 2
     assert "one set at a time" in sentence(capsys)
     assert main(["evaluate", "identity", str(pairs), "--seed", "1"]) == 2
+    assert "--synthetic" in sentence(capsys)
+    assert main(["evaluate", "identity", str(pairs), "--upload"]) == 2
     assert "--synthetic" in sentence(capsys)
     assert main(["evaluate", "identity", "--sharp", str(photographs), "--blur", "gamma"]) == 2
     assert "--blur" in sentence(capsys)

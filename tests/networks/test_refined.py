@@ -40,7 +40,7 @@ def alive(**options) -> torch.nn.Module:
 @pytest.mark.parametrize("refined", ["fast", "balanced", "best"])
 def test_a_fresh_refiner_adds_nothing(refined):
     network, blurred = fresh(stages=2, refined=refined), picture(90, 150)
-    plain = restore(network, blurred, quality=network.unrefined, precision="float32")
+    plain = restore(network, blurred, quality=network.unrefined[-1], precision="float32")
     assert (plain - blurred).abs().max() > 0.1
     assert torch.allclose(restore(network, blurred, precision="float32"), plain, atol=1e-6)
 
@@ -116,7 +116,7 @@ def test_it_begins_from_nothing_of_other_sizes(other):
 
 def test_training_takes_the_restored_picture_that_is_kept_or_makes_it():
     network, blurred = fresh().train(), picture(64, 64)
-    kept = network.restore(blurred, network.unrefined)
+    kept = network.restore(blurred, network.unrefined[-1])
     assert torch.allclose(network(blurred), network(blurred, kept))
     assert torch.allclose(network(blurred, blurred), blurred, atol=1e-6)
     network(blurred).mean().backward()
@@ -139,3 +139,41 @@ def test_it_comes_back_from_disk_as_it_was(tmp_path):
     blurred = picture(100, 60)
     expected = DeblurGenerator(config, network).restore(blurred, precision="float32")
     assert torch.allclose(loaded.restore(blurred, precision="float32"), expected, atol=1e-5)
+
+
+def test_steps_that_share_a_refiner_have_the_same_judge():
+    network, blurred = alive(refined="all", shared=True, stages=2), picture(128, 256)
+    assert list(network.refiners) == ["every"] and list(network.qualities) == ["draft", "fast", "balanced", "best"]
+    assert network.unrefined == tuple(step._replace(refined=False) for step in list(network.qualities.values())[1:])
+    for step in network.unrefined:
+        with torch.no_grad():
+            plain = network.restore(blurred, step)
+            refined = network.restore_window(blurred, step._replace(refined=True))
+            assert torch.allclose(refined, network.refiners["every"].refine(blurred, plain), atol=1e-5)
+
+
+def test_a_shared_refiner_begins_from_that_of_one_step_and_the_other_way_round():
+    part, shared = alive(), fresh(refined="all", shared=True)
+    assert shared.begin_from(part)
+    assert torch.equal(shared.refiners["every"].head.weight, part.refiners["fast"].head.weight)
+    single = fresh(refined="balanced")
+    assert single.begin_from(shared)
+    assert torch.equal(single.refiners["balanced"].head.weight, part.refiners["fast"].head.weight)
+
+
+def test_crisp_refiners_begin_as_the_others_and_alone_learn():
+    network, blurred = fresh(crisp=True), picture(64, 64)
+    awake(network.refiners)
+    network.train().lead_with_crisp()
+    before = {key: weight.clone() for key, weight in network.refiners.state_dict().items()}
+    assert all(torch.equal(weight, before[key]) for key, weight in network.crisp.state_dict().items())
+    network(blurred, blurred).square().mean().backward()
+    assert network.crisp["fast"].head.weight.grad is not None and network.refiners["fast"].head.weight.grad is None
+    network.crisp["fast"].head.bias.data += 0.1
+    later = fresh(crisp=True)
+    assert later.begin_from(network)
+    later.lead_with_crisp()
+    assert torch.equal(later.crisp["fast"].head.bias, network.crisp["fast"].head.bias)  # what it has learnt is not lost
+    assert not torch.equal(later.crisp["fast"].head.bias, later.refiners["fast"].head.bias)
+    with pytest.raises(ValueError, match=r"set network\.crisp to true"):
+        fresh().lead_with_crisp()

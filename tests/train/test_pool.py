@@ -85,7 +85,7 @@ def test_crops_are_parts_of_samples_turned_mirrored_and_with_their_colours_in_an
 def test_what_the_frozen_part_makes_lies_beside_its_sample_and_is_cut_like_it():
     calls = []
 
-    def frozen(blurred):
+    def frozen(blurred, _number):
         calls.append(len(blurred))
         return blurred * 0.5
 
