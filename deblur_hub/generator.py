@@ -15,9 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from . import hub, images
+from . import hub
 from .config import LONGEST_NAME, GeneratorConfig
-from .crispness import blended, require_partners, require_share
 from .errors import ModelError, shown
 from .model_card import CARD_BEGIN, plain_card
 from .networks import NETWORKS, build_network
@@ -25,8 +24,10 @@ from .networks.base import Generator
 from .networks.description import Description
 from .networks.refined import RefinedMaximGenerator
 from .networks.windows import WindowedGenerator
-from .qualities import Choice, choose, require_quality, require_strength, step_of, with_strength
-from .restoration import DTYPES, Precision, dtype_for, placed, restore
+from .pictures import samples as images
+from .restoration.crispness import blended, require_partners, require_share
+from .restoration.quality import Choice, choose, require_quality, require_strength, step_of, with_strength
+from .restoration.restore import DTYPES, Precision, dtype_for, placed, restore
 
 Progress = Callable[[int, int], None]
 

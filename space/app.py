@@ -26,8 +26,9 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from torch import Tensor
 
-from deblur_hub import DeblurGenerator, DeblurHubError, images, list_models
-from deblur_hub.qualities import require_strength, with_strength
+from deblur_hub import DeblurGenerator, DeblurHubError, list_models
+from deblur_hub.pictures import samples as images
+from deblur_hub.restoration.quality import require_strength, with_strength
 
 HERE = Path(__file__).resolve().parent
 MAX_MEGAPIXELS = 100

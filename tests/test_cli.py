@@ -18,8 +18,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from deblur_hub import DeblurGenerator
-from deblur_hub.benchmark import measure_memory, peak_of
 from deblur_hub.cli import main
+from deblur_hub.evaluation.benchmark import measure_memory, peak_of
 from deblur_hub.networks import PRESETS
 from tests.conversion.test_deblurgan import deblurgan_state
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms
 
-from deblur_hub import images
 from deblur_hub.errors import PictureError
+from deblur_hub.pictures import samples as images
 from tests.pictures import MODES, file_of, noise, picture, png_header
 
 EXACT = [mode for mode in MODES if mode not in ("I", "F")]

@@ -3,8 +3,8 @@
 import pytest
 
 from deblur_hub import DEFAULT_MODEL
-from deblur_hub.benchmark import measure_loading
 from deblur_hub.cli import main
+from deblur_hub.evaluation.benchmark import measure_loading
 
 MOST = 1.3
 

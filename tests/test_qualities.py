@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from deblur_hub import DeblurGenerator, GeneratorConfig, RestorationError, qualities
+from deblur_hub import DeblurGenerator, GeneratorConfig, RestorationError
 from deblur_hub.cli import main
 from deblur_hub.errors import ModelError
+from deblur_hub.restoration import quality as qualities
 from tests.conftest import awake
 
 CPU = torch.device("cpu")

@@ -6,12 +6,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deblur_hub import restoration
 from deblur_hub.errors import RestorationError
 from deblur_hub.networks import build_network
 from deblur_hub.networks.base import Generator, reflect
-from deblur_hub.restoration import choose_tile, dtype_for, restore
-from deblur_hub.tiles import cut
+from deblur_hub.restoration import restore as restoration
+from deblur_hub.restoration.restore import choose_tile, dtype_for, restore
+from deblur_hub.restoration.tiles import cut
 from tests.conftest import TINY, awake
 
 CPU = torch.device("cpu")

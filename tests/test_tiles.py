@@ -7,8 +7,8 @@ from torch import nn
 from deblur_hub.networks import build_network
 from deblur_hub.networks.base import Generator, Stage, follow, unread
 from deblur_hub.networks.frame import FrameBatchNorm, FrameNorm, FramePool, Measured, Tiles, statistics
-from deblur_hub.restoration import restore
-from deblur_hub.tiles import cut
+from deblur_hub.restoration.restore import restore
+from deblur_hub.restoration.tiles import cut
 from tests.conftest import TINY_RESNET, awake
 
 ONE_STEP = 1 / 255 * 2

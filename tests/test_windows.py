@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from deblur_hub.networks import build_network
 from deblur_hub.networks.base import Quality
 from deblur_hub.networks.windows import WindowedGenerator, Windows
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
 
 WINDOWS = Windows(side=512, overlap=64, multiple=64)
@@ -143,7 +143,7 @@ def test_what_progress_raises_ends_the_work_and_passes_on(maxim):
 
 def test_a_batch_on_an_accelerator_is_what_single_windows_are(monkeypatch):
     """The way of a GPU, taken on a CPU: batches through the network itself."""
-    from deblur_hub import windowed
+    from deblur_hub.restoration import windowed
 
     blurred = torch.rand(1, 3, 300, 200) * 2 - 1
     network = Darker()

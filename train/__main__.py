@@ -49,18 +49,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 
 from deblur_hub.errors import DeblurHubError
-from train.benchmark import benchmark, measure_one, report
-from train.carrying import pack
 from train.checkpoint import Checkpoints
 from train.checks import first_line
-from train.curves import METRICS, compare
-from train.estimate import dry_run
+from train.distributed import StopRequest
 from train.launch import lost_partner, make_accelerator, require_sound_launch, usable_cores
 from train.loop import train
 from train.publish import Publisher
 from train.recipe import Recipe, RecipeError, known_recipes, load_recipe
 from train.run import Run, StepError
-from train.together import StopRequest
+from train.study.benchmark import benchmark, measure_one, report
+from train.study.carrying import pack
+from train.study.curves import METRICS, compare
+from train.study.estimate import dry_run
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
 GO_ON = 75  # EX_TEMPFAIL: stopped by a signal, with a checkpoint to go on from; a job script queues it again

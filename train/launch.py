@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch import distributed
 
-from deblur_hub.restoration import has_fast_bfloat16
+from deblur_hub.restoration.restore import has_fast_bfloat16
 
 from .recipe import Recipe, RecipeError
 from .run import StepError

@@ -16,18 +16,18 @@ from deblur_hub.generator import DeblurGenerator
 from deblur_hub.model_card import training_card
 
 from .alarms import Alarms
-from .carrying import unpack
 from .checkpoint import Checkpoints
 from .console import Log, describe
-from .curves import draw_run
-from .efficiency import bare_rate, efficiency
-from .loading import draw
-from .pool import Pool
+from .data.loading import draw
+from .data.pool import Pool
+from .distributed import Agreement, StopRequest, Warnings, by_main
 from .preparation import batches_of, prepare
 from .recipe import Recipe, RecipeError
 from .run import Length, Progress, Run, StepError
 from .sheets import SampleSheet
-from .together import Agreement, StopRequest, Warnings, by_main
+from .study.carrying import unpack
+from .study.curves import draw_run
+from .study.efficiency import bare_rate, efficiency
 from .toml_text import as_toml
 from .trainer import NonFiniteLossError, Trainer
 from .validation import mean_score, merit, validate

@@ -18,15 +18,15 @@ from deblur_hub.networks import PRESETS, build_network
 from deblur_hub.networks.base import Generator
 from deblur_hub.networks.refined import RefinedMaximGenerator
 
-from .cache import PictureCache
 from .checks import check, require_compiler
-from .data import Material, TrainingSet, find_material
-from .loading import draw_from, make_pool, sample_side
-from .perceptual import PerceptualLoss
+from .data.cache import PictureCache
+from .data.device_pictures import Shelf
+from .data.loading import draw_from, make_pool, sample_side
+from .data.samples import Material, TrainingSet, find_material
+from .data.synthesis import Batch, made_on_device
+from .losses.perceptual import PerceptualLoss
 from .recipe import Recipe, RecipeError
-from .resident import Shelf
 from .run import Run
-from .synthesis import Batch, made_on_device
 from .trainer import Trainer
 
 

@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from deblur_hub.errors import DeblurHubError
-from deblur_hub.publishing import publish, require_access
+from deblur_hub.hub.publishing import publish, require_access
 
 from .recipe import RecipeError
 

@@ -10,20 +10,20 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from deblur_hub.errors import ModelError
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 
-from . import resident
-from .adversarial import adversarial_loss
-from .critics import Critic, build_critic
-from .descent import Descent
-from .dropout import draw_by_sample
-from .losses import at_every_scale, frequency_loss, grid_loss, pixel_loss
-from .perceptual import PerceptualLoss
-from .pool import Frozen
+from .data import device_pictures as resident
+from .data.device_pictures import Shelf
+from .data.pool import Frozen
+from .data.synthesis import Batch, develop
+from .losses.adversarial import adversarial_loss
+from .losses.discriminators import Critic, build_critic
+from .losses.perceptual import PerceptualLoss
+from .losses.pixels import at_every_scale, frequency_loss, grid_loss, pixel_loss
+from .optim.dropout import draw_by_sample
+from .optim.schedule import WeightAverage, rate_factor
+from .optim.step import Descent
 from .recipe import Recipe, RecipeError
-from .resident import Shelf
-from .schedule import WeightAverage, rate_factor
-from .synthesis import Batch, develop
 
 LEAST_BLUR = 1e-4  # mean difference of blurred and sharp values below which there was nothing to restore
 Log = dict[str, Tensor]

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from deblur_hub.datasets import Pair
 from deblur_hub.evaluation import to_8_bits
 from deblur_hub.metrics import psnr, ssim
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 
-from .cache import decode
+from .data.cache import decode
+from .data.sources import as_values
 from .sheets import SampleSheet
-from .sources import as_values
 
 
 @dataclass(frozen=True)

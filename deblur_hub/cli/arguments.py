@@ -12,7 +12,7 @@ from .restoring import run_deblur
 
 
 def parser() -> argparse.ArgumentParser:
-    from ..evaluation import shell
+    from . import evaluating as shell
 
     top = argparse.ArgumentParser(prog="deblur-hub", description="Sharpens blurry photos.")
     top.add_argument("--version", action="version", version=f"deblur-hub {__version__}")

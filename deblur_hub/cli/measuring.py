@@ -12,25 +12,25 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    from ..evaluation import shell
+    from . import evaluating as shell
 
     return shell.run_evaluate(options)
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    from ..evaluation import shell
+    from . import evaluating as shell
 
     return shell.run_compare(options)
 
 
 def run_score(options: argparse.Namespace) -> int:
-    from ..evaluation import shell
+    from . import evaluating as shell
 
     return shell.run_score(options)
 
 
 def run_benchmark(options: argparse.Namespace) -> int:
-    from ..benchmark import (
+    from ..evaluation.benchmark import (
         loading_table,
         measure_loading,
         measure_memory,

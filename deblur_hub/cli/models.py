@@ -51,7 +51,7 @@ def run_convert(options: argparse.Namespace) -> int:
 
 def run_release(options: argparse.Namespace) -> int:
     from ..evaluation import table
-    from ..release import release
+    from ..release.releasing import release
 
     if not options.name.isidentifier() and not options.name.replace("-", "_").isidentifier():
         raise UsageError(f"'{options.name}': a model's name is letters, digits and hyphens; choose another")
@@ -73,7 +73,7 @@ def run_release(options: argparse.Namespace) -> int:
 
 
 def run_card(options: argparse.Namespace) -> int:
-    from ..measured_card import renew_card
+    from ..release.card import renew_card
 
     renew_card(options.model, options.results, about=about_of(options), pictures=options.pictures)
     print(f"written: {options.model / 'README.md'}")
@@ -105,7 +105,7 @@ def run_verify(options: argparse.Namespace) -> int:
 
 
 def run_publish(options: argparse.Namespace) -> int:
-    from ..publishing import publish, require_access
+    from ..hub.publishing import publish, require_access
 
     if doubt := require_access(options.repo):
         raise UsageError(f"{doubt.partition(';')[0]}; try again later")

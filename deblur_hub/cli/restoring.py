@@ -20,9 +20,9 @@ class Job:
 def run_deblur(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from ..crispness import require_use
     from ..generator import DeblurGenerator
-    from ..qualities import require_strength
+    from ..restoration.crispness import require_use
+    from ..restoration.quality import require_strength
 
     require_use(options.crisp_model, options.crispness)
     require_strength(options.strength)

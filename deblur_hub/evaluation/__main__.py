@@ -11,8 +11,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ..cli.evaluating import FAILED, evaluate_arguments, run_evaluate
 from ..errors import DeblurHubError
-from .shell import FAILED, evaluate_arguments, run_evaluate
 
 INTERRUPTED = 130
 PROGRAM = "python -m deblur_hub.evaluation"

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .. import __version__, hub, images
+from .. import __version__, hub
 from ..config import QUALITIES
-from ..crispness import require_use
 from ..errors import DatasetError, ModelError
 from ..generator import DeblurGenerator
 from ..metrics import psnr
-from ..restoration import Precision, dtype_for
+from ..pictures import samples as images
+from ..restoration.crispness import require_use
+from ..restoration.restore import Precision, dtype_for
 from .baselines import BASELINES, Baseline
 from .measures import BLURRED, METRICS, chosen_metrics, on_device, score, to_pixels
 from .processes import Processes, enough_threads

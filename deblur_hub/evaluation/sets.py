@@ -14,18 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import images
-from ..blur import (
-    add_sensor_noise,
-    convolve,
-    jpeg,
-    shake_trajectory,
-    to_display,
-    to_linear,
-    trajectory_kernel,
-)
+from ..blur import add_sensor_noise, convolve, jpeg, shake_trajectory, to_display, to_linear, trajectory_kernel
 from ..datasets import SHARP, Pair, find_pairs, folders_below, picture_size, pictures_in
 from ..errors import DatasetError
+from ..pictures import samples as images
 from .measures import METRICS, from_pixels, to_8_bits, to_pixels
 from .protocols import Protocol, check_protocol, resized
 

@@ -10,7 +10,7 @@ from ..errors import ModelError
 from .bundled import list_models
 from .cache import drop, is_damaged
 from .files import CONFIG, Source, first_line, golden_file, index_file, weights_file
-from .patience import OVERLOADED, patiently
+from .retries import OVERLOADED, patiently
 
 COMMIT = re.compile("[0-9a-f]{40}")
 

@@ -9,7 +9,7 @@ from ..errors import ModelError
 from ..model_card import HERE
 from .cards import merge
 from .files import CARD, first_line, variants_among, weights_among
-from .patience import patiently
+from .retries import patiently
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi

@@ -330,7 +330,7 @@ def test_a_page_that_cannot_be_made_leaves_nothing_behind(tmp_path, scored_set):
 def test_a_place_where_no_page_can_be_written_is_named_before_any_scoring(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("x")
     for place in (tmp_path, tmp_path / "file" / "report.html"):
-        monkeypatch.setattr("deblur_hub.evaluation.shell.pairs_in", lambda *_: pytest.fail("looked at the set"))
+        monkeypatch.setattr("deblur_hub.cli.evaluating.pairs_in", lambda *_: pytest.fail("looked at the set"))
         assert main(["evaluate", "identity", str(tmp_path), "--html", str(place)]) == 2
         assert f"{place}: no page can be written there" in capsys.readouterr().err
 

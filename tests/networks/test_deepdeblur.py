@@ -9,7 +9,7 @@ from torch import Tensor
 from deblur_hub.errors import ModelError
 from deblur_hub.networks import build_network
 from deblur_hub.networks.deepdeblur import GAUSSIAN, gaussian_pyramid, halved
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
 from tests.test_networks import Peak, multiply_adds, on_meta, parameters, reach
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deblur_hub.networks import build_network
 from deblur_hub.networks.base import follow
 from deblur_hub.networks.frame import FrameBatchNorm, FrameNorm
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
 from tests.test_networks import Peak, multiply_adds, on_meta, parameters, reach
 

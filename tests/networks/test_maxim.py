@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from deblur_hub import DeblurGenerator
-from deblur_hub.fused import kernels
-from deblur_hub.fused.maxim import FusedMaxim
 from deblur_hub.networks import build_network
+from deblur_hub.restoration.fused import kernels
+from deblur_hub.restoration.fused.maxim import FusedMaxim
 from tests.conftest import awake
 from tests.test_networks import multiply_adds, on_meta, parameters
 
@@ -169,7 +169,7 @@ def test_the_last_result_in_training_is_that_of_evaluation():
 
 
 def test_a_changed_weight_is_folded_anew():
-    from deblur_hub.restoration import restore
+    from deblur_hub.restoration.restore import restore
 
     network = tiny(stages=1)
     before = restore(network, picture(64, 64), precision="float32")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deblur_hub.networks import build_network
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
 from tests.test_networks import Peak, multiply_adds, on_meta, parameters, reach
 

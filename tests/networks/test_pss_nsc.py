@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deblur_hub.networks import build_network
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
 from tests.networks.test_srn import reach_along
 from tests.test_networks import Peak, multiply_adds, on_meta, parameters

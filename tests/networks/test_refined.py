@@ -6,7 +6,7 @@ import torch
 from deblur_hub import DeblurGenerator
 from deblur_hub.networks import build_network
 from deblur_hub.networks.windows import half_of, resized
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
 
 SMALL = {"width": 4, "refiner_widths": (8, 8), "refiner_blocks": (1, 1)}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from deblur_hub.networks import build_network
 from deblur_hub.networks.base import follow
 from deblur_hub.networks.srn import bilinear_pyramid
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
 from tests.test_networks import Peak, multiply_adds, on_meta, parameters
 

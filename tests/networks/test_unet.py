@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from deblur_hub.networks import build_network
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
 from tests.test_networks import Peak, on_meta, parameters, reach
 

@@ -12,10 +12,10 @@ from deblur_hub import DeblurGenerator
 from deblur_hub.datasets import find_pairs
 from deblur_hub.evaluation import evaluate
 from tests.train.tiny_runs import TINY, make_pairs
-from train import ablation
-from train.ablation import BEGIN, END, main, read_plans
-from train.curves import Scalars
 from train.recipe import RecipeError, load_recipe
+from train.study import ablation
+from train.study.ablation import BEGIN, END, main, read_plans
+from train.study.curves import Scalars
 
 PLAN = """
 [[tables]]

@@ -7,13 +7,13 @@ from accelerate import Accelerator
 
 from deblur_hub import cli
 from tests.train.tiny_runs import ROOT, TINY
-from train import benchmark as benchmarking
 from train.__main__ import main
-from train.benchmark import PLAIN, WAYS, Measurement, benchmark, make_up, measure_step, plain_product, report
-from train.data import find_material
+from train.data.samples import find_material
 from train.preparation import prepare
 from train.recipe import RecipeError, load_recipe
 from train.run import Run
+from train.study import benchmark as benchmarking
+from train.study.benchmark import PLAIN, WAYS, Measurement, benchmark, make_up, measure_step, plain_product, report
 
 HEADINGS = [
     "way",

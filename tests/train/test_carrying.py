@@ -7,9 +7,9 @@ import torch
 
 from tests.train.tiny_runs import last_of, tensors_of
 from train.__main__ import main
-from train.carrying import CONTENTS, MOST_BYTES, pack, unpack
 from train.checkpoint import Checkpoints
 from train.recipe import RecipeError
+from train.study.carrying import CONTENTS, MOST_BYTES, pack, unpack
 
 
 def some_state():

@@ -10,15 +10,22 @@ from torch import nn
 from torch.nn import functional as F
 
 from deblur_hub.errors import ModelError
-from train.adversarial import (
+from train.losses.adversarial import (
     CrossEntropy,
     PenalisedWasserstein,
     RelativisticLeastSquares,
     Wasserstein,
     adversarial_loss,
 )
-from train.critics import CRITICS, BatchPatchCritic, DoubleScaleCritic, KerasCritic, PatchCritic, build_critic
-from train.losses import cross_entropy, relativistic_least_squares, wasserstein
+from train.losses.discriminators import (
+    CRITICS,
+    BatchPatchCritic,
+    DoubleScaleCritic,
+    KerasCritic,
+    PatchCritic,
+    build_critic,
+)
+from train.losses.pixels import cross_entropy, relativistic_least_squares, wasserstein
 from train.recipe import Adversarial
 
 TINY_CRITICS = {

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from tests.train.tiny_runs import ROOT
-from train import curves, watching
+from train import watching
 from train.__main__ import main
-from train.curves import Scalars, compare, draw_run, make_figure, plot_score, read_scalars, running_mean, scale
+from train.study import curves
+from train.study.curves import Scalars, compare, draw_run, make_figure, plot_score, read_scalars, running_mean, scale
 
 
 def write_run(folder: Path, *lines: dict) -> Path:

@@ -14,10 +14,10 @@ from deblur_hub import blur
 from deblur_hub.errors import DatasetError
 from tests.train.tiny_runs import arguments, make_frames, make_pairs, photograph, save, spawn
 from train.__main__ import main
-from train.cache import PictureCache
-from train.data import Material, PositionSampler, TrainingSet, find_material
+from train.data.cache import PictureCache
+from train.data.samples import Material, PositionSampler, TrainingSet, find_material
+from train.data.sources import SharpSource, augment
 from train.recipe import Blur, Data, Frames, Mix, RecipeError, Validation
-from train.sources import SharpSource, augment
 
 DATA = Data(
     crop=32,

@@ -11,8 +11,8 @@ from deblur_hub.networks import build_network
 from tests.train.tiny_runs import BATCH_NORM, TINY, TINY_GAN, arguments, last_of, same_state
 from train import loop
 from train.__main__ import main
-from train.efficiency import PASSES, bare_rate, efficiency
 from train.recipe import load_recipe
+from train.study.efficiency import PASSES, bare_rate, efficiency
 from train.trainer import Trainer
 from train.watching import Meter
 

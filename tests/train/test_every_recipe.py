@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from deblur_hub import DeblurGenerator
 from deblur_hub.networks import build_network
 from tests.train.tiny_runs import ROOT, environment, photograph
-from train.backbones import BACKBONES, torchvision_network
 from train.checkpoint import load_checkpoint
 from train.checks import check
+from train.losses.backbones import BACKBONES, torchvision_network
 from train.recipe import RECIPES, RecipeError, known_recipes, load_recipe
 
 ALL = [

@@ -23,10 +23,11 @@ from deblur_hub.datasets import Pair
 from deblur_hub.networks.base import Generator
 from deblur_hub.networks.resnet import ResnetGenerator
 from tests.train.tiny_runs import BATCH_NORM, HELD_OUT, ROOT, last_of, photograph, same_state, save, tensors_of
-from train import loading, loop, trainer, validation
-from train.cache import PictureCache
-from train.critics import PatchCritic
-from train.data import PositionSampler, TrainingSet, find_material
+from train import loop, trainer, validation
+from train.data import loading
+from train.data.cache import PictureCache
+from train.data.samples import PositionSampler, TrainingSet, find_material
+from train.losses.discriminators import PatchCritic
 from train.recipe import Validation, load_recipe
 from train.sheets import LABEL, SHEET_SIDE, SampleSheet
 

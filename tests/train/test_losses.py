@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from deblur_hub.metrics import psnr
-from train.adversarial import PenalisedWasserstein
-from train.losses import at_every_scale, frequency_loss, grid_loss, pixel_loss, relativistic_least_squares
+from train.losses.adversarial import PenalisedWasserstein
+from train.losses.pixels import at_every_scale, frequency_loss, grid_loss, pixel_loss, relativistic_least_squares
+from train.optim.schedule import WeightAverage, rate_factor
 from train.recipe import Schedule
-from train.schedule import WeightAverage, rate_factor
 
 
 def pictures(seed=0, shape=(2, 3, 32, 32)):

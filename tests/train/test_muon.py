@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.muon import LIKE_ADAM, Muon, orthogonalised
+from train.optim.muon import LIKE_ADAM, Muon, orthogonalised
 
 
 def of_singular_values(values, rows, columns, seed=0):

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 
-from train.backbones import BACKBONES, downloaded
-from train.perceptual import PerceptualLoss, photograph_like_noise, unit_distance
+from train.losses.backbones import BACKBONES, downloaded
+from train.losses.perceptual import PerceptualLoss, photograph_like_noise, unit_distance
 from train.recipe import Perceptual, RecipeError, load_recipe, recipe_from_table
 from train.trainer import Trainer
 

@@ -7,7 +7,7 @@ import torch
 from deblur_hub.networks import build_network
 from tests.train.tiny_runs import TINY, arguments, last_of, same_state, spawn, tensors_of
 from train.__main__ import main
-from train.pool import Pool
+from train.data.pool import Pool
 from train.recipe import RecipeError, load_recipe
 
 SIDE, CROP, DEPTH, REUSE = 24, 16, 8, 4

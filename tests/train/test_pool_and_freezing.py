@@ -8,8 +8,8 @@ from torch import nn
 from deblur_hub.networks import build_network
 from tests.train.test_processes import PATIENCE, TORCHRUN
 from tests.train.tiny_runs import spawn, tensors_of
-from train.adversarial import PooledLeastSquares, RelativisticLeastSquares, adversarial_loss
 from train.checkpoint import load_checkpoint, save_checkpoint
+from train.losses.adversarial import PooledLeastSquares, RelativisticLeastSquares, adversarial_loss
 from train.recipe import Adversarial, load_recipe, recipe_from_table
 from train.trainer import Trainer
 

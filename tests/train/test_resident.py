@@ -9,13 +9,13 @@ from torch.utils.data import DataLoader
 
 from tests.train.test_synthesis import DATA
 from tests.train.tiny_runs import last_of, photograph, save, tensors_of
-from train import resident
-from train.cache import PictureCache
-from train.data import PositionSampler, TrainingSet, find_material
+from train.data import device_pictures as resident
+from train.data.cache import PictureCache
+from train.data.device_pictures import Shelf, Window
+from train.data.samples import PositionSampler, TrainingSet, find_material
+from train.data.sources import turned
+from train.data.synthesis import collate, develop
 from train.recipe import Mix, RecipeError, Validation
-from train.resident import Shelf, Window
-from train.sources import turned
-from train.synthesis import collate, develop
 
 CPU = torch.device("cpu")
 

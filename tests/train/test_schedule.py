@@ -2,9 +2,9 @@
 
 import pytest
 
+from train.optim.schedule import rate_factor
 from train.recipe import Schedule
 from train.run import Length, Progress
-from train.schedule import rate_factor
 
 
 def test_steps_multiply_the_rate_at_their_milestones():

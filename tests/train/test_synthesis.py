@@ -9,11 +9,11 @@ from torch.utils.data import DataLoader
 
 from deblur_hub import blur
 from tests.train.tiny_runs import photograph, save
-from train.cache import PictureCache
-from train.data import PositionSampler, TrainingSet, find_material
+from train.data.cache import PictureCache
+from train.data.samples import PositionSampler, TrainingSet, find_material
+from train.data.sources import SharpSource
+from train.data.synthesis import Undeveloped, check_blur, collate, develop, draw_exposure, made_on_device
 from train.recipe import Blur, Data, Frames, Mix, RecipeError, Validation
-from train.sources import SharpSource
-from train.synthesis import Undeveloped, check_blur, collate, develop, draw_exposure, made_on_device
 
 NOTHING = Blur(none=1.0, noise=0.0)
 EVERYTHING = Blur(

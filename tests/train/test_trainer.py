@@ -17,9 +17,9 @@ from tests.train.tiny_runs import tensors_of
 from train import trainer
 from train.alarms import Alarms
 from train.checks import check, require_compiler
-from train.critics import build_critic
-from train.descent import Descent
-from train.dropout import SampleDropout, draw_by_sample
+from train.losses.discriminators import build_critic
+from train.optim.dropout import SampleDropout, draw_by_sample
+from train.optim.step import Descent
 from train.recipe import Alarms as AlarmOptions
 from train.recipe import RecipeError, load_recipe
 from train.trainer import NonFiniteLossError, Trainer

@@ -1,0 +1,1 @@
+"""From a trained run to a released model: its measured card and its comparison sheet."""

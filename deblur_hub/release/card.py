@@ -1,0 +1,170 @@
+"""The card of a model folder, from an evaluation of these very weights; and its pictures beside it."""
+
+import shlex
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from .. import hub
+from ..config import QUALITIES, GeneratorConfig
+from ..errors import DatasetError, ModelError
+from ..evaluation import Evaluation
+from ..evaluation.measures import DEFAULT_METRICS, UNALIGNED, measure_of
+from ..evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
+from ..evaluation.results import write_aside
+from ..evaluation.sets import SYNTHETIC_UPLOAD
+from ..generator import AT_QUALITY, DeblurGenerator
+from ..model_card import HERE, NOTHING_KNOWN, SHEET, SSIM, About, Column, Cost, Scores, release_card, renewed
+from .comparison_sheet import triptychs
+
+NOTES = {
+    "ssim": SSIM.note,
+    "features": "those of EfficientNet-Lite0, with which nothing here is trained; less is better",
+    "edges": "mean step between neighbouring pixels, as a share of the sharp picture's; crispness, right or wrong",
+    "ssim_matlab": "as MATLAB takes it of RGB, in three dimensions; reads about 0.02 higher than the one per channel",
+}
+
+
+def renew_card(
+    folder: Path, results: Sequence[Path], *, about: About = NOTHING_KNOWN, pictures: Path | None = None
+) -> None:
+    """Writes the card of a model folder again, from an evaluation; what a person wrote outside its marks stays.
+
+    Args:
+        results: a results.json of this model, or the folder that holds it; several, of one set, where it has several
+            qualities.
+        about, pictures: as in `release`.
+
+    Raises:
+        DeblurHubError: if the evaluation is of other weights, or the card there is not one that was generated; the card
+            is then as it was.
+    """
+    generator = DeblurGenerator.from_pretrained(Path(folder), device="cpu")
+    evaluations = [Evaluation.read(path) for path in results]
+    weights = hub.checksum(generator.network.state_dict())
+    for path, evaluation in zip(results, evaluations, strict=True):
+        if evaluation.settings.weights != weights:
+            raise ModelError(
+                f"{path}: was measured of other weights than those in {folder}; run 'deblur-hub evaluate {folder} ...'"
+            )
+    sheet = triptychs(generator, pictures, about.pictures) if pictures else b""
+    card, file = card_of(folder, generator.config, evaluations, about, pictures=bool(sheet)), folder / hub.CARD
+    if file.exists():
+        try:
+            card = renewed(file.read_text(encoding="utf-8"), card)
+        except ValueError as reason:
+            raise ModelError(f"{file}: {reason}; move it away to have it written anew") from None
+    with pictures_beside(folder, sheet):
+        write_aside(file, card)
+
+
+def card_of(
+    folder: Path, config: GeneratorConfig, evaluations: Sequence[Evaluation], about: About, *, pictures: bool
+) -> str:
+    """The card, for a model folder, that says what evaluations measured: of a model of several qualities, each one."""
+    bundled = folder.resolve() == hub.BUNDLED / config.name
+    address = config.name if bundled else HERE
+    measured = {quality_of(one): (scores_of(one, about, address), cost_of(one)) for one in evaluations}
+    names = [name for name in QUALITIES if name in measured]
+    scores, cost = measured[names[-1] if names else ""]
+    return release_card(
+        config,
+        scores,
+        cost,
+        about,
+        qualities={name: measured[name] for name in names},
+        address=address,
+        pictures=pictures,
+    )
+
+
+def quality_of(evaluation: Evaluation) -> str:
+    """That a model was evaluated at, "" of one that has but one."""
+    return evaluation.model.rpartition(AT_QUALITY)[2] if AT_QUALITY in evaluation.model else ""
+
+
+def cost_of(evaluation: Evaluation) -> Cost:
+    settings = evaluation.settings
+    return Cost(
+        evaluation.seconds_per_picture(),
+        len(evaluation.rows),
+        settings.precision,
+        settings.device,
+        threads=evaluation.threads,
+        memory=evaluation.peak_memory,
+        gpu_memory=evaluation.peak_cuda,
+    )
+
+
+def scores_of(evaluation: Evaluation, about: About, address: str) -> Scores:
+    """What an evaluation measured, as a card states it: no folder of the machine that it was made on is in it."""
+    if not evaluation.has_blurred or not {"psnr", "ssim"} <= set(evaluation.measured):
+        raise DatasetError(
+            f"{evaluation.dataset}: PSNR and SSIM were not measured of a blurry input as well; evaluate on pairs"
+        )
+    settings, told = evaluation.settings, about.pairs
+    if told.fingerprint and told.fingerprint != settings.fingerprint:
+        raise DatasetError(
+            f"{evaluation.dataset}: is not the set that is described as '{told.title or told.folder}': its fingerprint "
+            f"is {settings.fingerprint}; evaluate on that one, or correct [pairs]"
+        )
+    where = told.folder or Path(evaluation.dataset).name or "pairs"
+    protocol = PROTOCOLS.get(settings.protocol)
+    columns = [column_of(column) for column in evaluation.measured]
+    return Scores(
+        title=told.title or f"{len(evaluation.rows)} pairs of {where}",
+        dataset=told.dataset or Path(where).name,
+        protocol=settings.protocol,
+        rules=evaluation.title,
+        columns=columns,
+        mean={name: evaluation.mean(name) for name in evaluation.columns},
+        rows=[{"name": row.name, **row.scores} for row in evaluation.rows],
+        comparable=protocol.comparable_with if protocol else (),
+        precision=settings.precision,
+        command=command_of(evaluation, address, where),
+    )
+
+
+def column_of(name: str) -> Column:
+    measure = measure_of(name)
+    label = measure.label + (", not aligned" if name.endswith(UNALIGNED) else "")
+    return Column(name, label, measure.unit, measure.digits, NOTES.get(name, ""))
+
+
+def command_of(evaluation: Evaluation, model: str, folder: str) -> str:
+    """The command that scores the model again, where its pairs lie in a folder of that name."""
+    settings = evaluation.settings
+    words = ["deblur-hub", "evaluate", model]
+    if settings.seed is not None:
+        words += ["--synthetic", folder, "--seed", str(settings.seed)]
+        words += ["--upload"] if settings.protocol == SYNTHETIC_UPLOAD.name else []
+    elif settings.protocol == "gopro-gamma":
+        words += [folder, "--protocol", "gopro", "--blur", "gamma"]
+    elif settings.protocol != "pairs":
+        words += [folder, "--protocol", settings.protocol]
+    else:
+        words += [folder, "--blur", "gamma"] if settings.blur_folder == BLUR_FOLDERS["gamma"] else [folder]
+    extra = [name for name in settings.metrics if name not in DEFAULT_METRICS]
+    words += ["--metrics", ",".join(extra)] if extra else []
+    words += ["--quality", quality] if (quality := quality_of(evaluation)) else []
+    words += ["--precision", settings.precision]
+    words += ["--tile", str(settings.tile)] if settings.tile is not None else []
+    return shlex.join(words)
+
+
+@contextmanager
+def pictures_beside(folder: Path, sheet: bytes) -> Iterator[None]:
+    """Writes the card's pictures aside, and into the folder once what is done meanwhile has worked."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".releasing-", dir=folder.parent) as aside:
+            made = Path(aside) / SHEET
+            made.write_bytes(sheet)
+            yield
+            if sheet:
+                made.replace(folder / SHEET)
+            else:
+                (folder / SHEET).unlink(missing_ok=True)
+    except OSError as reason:
+        raise ModelError(f"{folder}: cannot be written ({reason.strerror}); name another folder") from None

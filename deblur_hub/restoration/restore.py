@@ -1,0 +1,174 @@
+"""Tensor in, tensor out: whole frames or tiles by the memory at hand, precision, device."""
+
+import math
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import RestorationError
+from ..networks.base import Generator, Quality
+from ..networks.windows import WindowedGenerator
+from .tiles import Progress, compute_frame
+from .windowed import restore_windows
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SMALLEST_TILE = 64
+LARGEST_TILE = 2048  # bounds the memory (1.5 GiB in all for 24 megapixels) however much is free
+SHARED_TILE = 512  # of one with such statistics: margins are narrow there, and what the frame needs is kept beside
+MEMORY_SHARE = 0.5  # of what is free: the rest is for the picture itself and for others
+
+
+@torch.inference_mode()
+def restore(
+    network: Generator,
+    blurred: Tensor,
+    *,
+    tile: int | None = None,
+    precision: Precision = "auto",
+    quality: Quality | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Runs a network over pictures of any size, whole or in tiles; the two differ by 1/255 at the most.
+
+    A tile is cut with a margin as wide as the network can see, of which only the inside is kept. Statistics over the
+    frame (instance normalisation, pooled attention) are taken once for the frame and shared by its tiles. A network
+    whose parts depend on their place in the frame takes each frame whole. Where memory runs out the tile is halved
+    and the work goes on.
+
+    Args:
+        network: in evaluation mode.
+        blurred: (N, 3, H, W) float32 in [-1, 1], any H and W from 1 up; pictures are taken one by one.
+        tile: side of a tile in pixels, 0 for the whole frame; None chooses by the memory at hand.
+        precision: of the arithmetic; "auto" takes bfloat16 or float16 where the device computes in it faster, and the
+            weights' own type where that is not float32.
+        quality: of a network that restores in windows, a step of its own; None for the best.
+        progress: called with steps done and steps in all, after each tile or in thousandths of the work.
+
+    Returns:
+        (N, 3, H, W) float32 in [-1, 1], on the device of `blurred`.
+
+    Raises:
+        RestorationError: if memory does not suffice for the smallest tile, or the precision is not to be had.
+    """
+    if blurred.ndim != 4 or blurred.shape[1] != 3 or blurred.numel() == 0:
+        raise ValueError(f"pictures must be (N, 3, H, W) and not empty, not {tuple(blurred.shape)}")
+    if tile is not None and tile != 0 and tile < SMALLEST_TILE:
+        raise RestorationError(f"a tile of {tile} pixels is too small; give at least {SMALLEST_TILE}, or 0 for none")
+    device, dtype = placed(network, precision)
+    margin = None if isinstance(network, WindowedGenerator) else margin_of(network)
+    if margin is None:
+        tile = 0
+    elif tile is None:
+        tile = choose_tile(network, (blurred.shape[-2], blurred.shape[-1]), device, dtype)
+    restored = torch.empty_like(blurred)
+    while True:
+        try:
+            for number, picture in enumerate(blurred.split(1)):
+                told = shifted(progress, number, len(blurred))
+                place = restored[number : number + 1]
+                if isinstance(network, WindowedGenerator):
+                    step = quality or network.best
+                    place.copy_(restore_windows(network, picture, step, device=device, dtype=dtype, progress=told))
+                else:
+                    compute_frame(network, picture, place, tile=tile, device=device, dtype=dtype, progress=told)
+            return restored
+        except RuntimeError as reason:
+            if not is_out_of_memory(reason):
+                raise
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        longest = max(blurred.shape[-2:])
+        smaller = min(tile or longest, longest) // 2
+        if margin is None or smaller < SMALLEST_TILE:
+            raise RestorationError(
+                f"a picture of {blurred.shape[-1]}x{blurred.shape[-2]} pixels does not fit in the "
+                f"memory of {device}; free some, take a smaller picture or the model 'compact'"
+            )
+        tile = smaller
+
+
+def placed(network: Generator, precision: Precision) -> tuple[torch.device, torch.dtype]:
+    """Where a network is, and the type that it computes in.
+
+    Raises:
+        RestorationError: if the precision is not to be had.
+    """
+    device, stored = next((weights.device, weights.dtype) for weights in network.parameters())
+    if stored == torch.float32:
+        return device, dtype_for(precision, device)
+    if precision == "auto" or DTYPES.get(precision) == stored:
+        return device, stored
+    raise RestorationError(
+        f"precision '{precision}' needs weights in float32, and these are in {str(stored)[6:]}; "
+        "take 'auto', or load the model without a dtype"
+    )
+
+
+def shifted(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """Progress of one picture as that of all."""
+    return progress and (lambda done, total: progress(number * total + done, count * total))
+
+
+def margin_of(network: Generator) -> int | None:
+    """How far the stages of a network see, at the most; None if it cannot be tiled."""
+    stages = network.stages()
+    reaches = [stage.reach for stage in stages if stage.reach is not None]
+    return max(reaches) if len(reaches) == len(stages) else None
+
+
+def choose_tile(network: Generator, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> int:
+    """The side of the largest tile whose activations fit in a share of the memory at hand; 0 for the whole frame."""
+    per_pixel = network.values_per_pixel * dtype.itemsize
+    pixels = MEMORY_SHARE * free_memory(device) / per_pixel
+    side = min(LARGEST_TILE, max(SMALLEST_TILE, int(math.sqrt(pixels)) - 2 * (margin_of(network) or 0)))
+    if max(size) <= side:
+        return 0
+    return side if network.receptive_field is not None else min(side, SHARED_TILE)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    except (ValueError, OSError, AttributeError):
+        return 2 * 2**30
+
+
+def is_out_of_memory(reason: RuntimeError) -> bool:
+    # On a CPU PyTorch raises a plain RuntimeError from its allocator.
+    return (
+        isinstance(reason, torch.OutOfMemoryError)
+        or "not enough memory" in str(reason)
+        or "can't allocate memory" in str(reason)
+    )
+
+
+def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type to compute in."""
+    if precision == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return torch.bfloat16 if device.type == "cpu" and has_fast_bfloat16() else torch.float32
+    if precision not in DTYPES:
+        raise RestorationError(f"precision '{precision}' is not known; take one of auto, {', '.join(DTYPES)}")
+    if precision == "float16" and device.type == "cpu":
+        raise RestorationError("precision 'float16' needs a GPU; take 'bfloat16' or 'float32' on a CPU")
+    return DTYPES[precision]
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware; elsewhere it is emulated, many times slower than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

@@ -1,0 +1,1 @@
+"""Training data: from the pictures on disk to batches."""

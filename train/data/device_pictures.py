@@ -1,0 +1,189 @@
+"""Pictures kept on the training device: the loader draws places and exposures alone, which weigh next to nothing.
+
+A GPU learns from thousands of crops a second, more than workers can cut out, blur and hand over. Here they only say
+which pictures, where in them, and under which exposure; `develop` does the rest where the pictures are.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deblur_hub.blur import Exposure, expose, stack, to_display, to_linear
+from deblur_hub.datasets import picture_size
+
+from ..recipe import RecipeError
+from .cache import PictureCache
+
+ROOM = 0.5  # of a device's free memory, for pictures: the rest is the networks'
+
+# Row and column of a picture behind row i and column j of the same turned by 0 to 3 quarters, as in `torch.rot90`:
+# factors of i and of j, and whether they count from the far side.
+ROWS = torch.tensor([[1, 0, 0], [0, 1, 0], [-1, 0, 1], [0, -1, 1]])
+COLUMNS = torch.tensor([[0, 1, 0], [-1, 0, 1], [0, -1, 1], [1, 0, 0]])
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of a picture, mirrored left to right or not, and then turned by quarters."""
+
+    top: int
+    left: int
+    side: int
+    flip: bool
+    turns: int
+
+    @classmethod
+    def of(cls, window: tuple[slice, slice], flip: bool, turns: int) -> "Window":
+        rows, columns = window
+        return cls(rows.start, columns.start, rows.stop - rows.start, flip, turns)
+
+    def numbers(self) -> list[int]:
+        return [self.top, self.left, self.side, int(self.flip), self.turns]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A sample: pictures of a `Shelf` by their numbers, a window of them, and what becomes of it.
+
+    A pair has two pictures, blurred and sharp; an average of frames has them all, the middle one being sharp, and the
+    camera's gamma; a sharp photograph has an exposure.
+    """
+
+    pictures: tuple[int, ...]
+    window: Window
+    gamma: float = 0.0
+    exposure: Exposure | None = None
+
+    @classmethod
+    def pair(cls, pictures: tuple[int, int], window: Window) -> "Placed":
+        return cls(pictures, window)
+
+    @classmethod
+    def frames(cls, pictures: Sequence[int], gamma: float, window: Window) -> "Placed":
+        return cls(tuple(pictures), window, gamma=gamma)
+
+    @classmethod
+    def photograph(cls, picture: int, window: Window, exposure: Exposure) -> "Placed":
+        return cls((picture,), window, exposure=exposure)
+
+    @property
+    def kind(self) -> str:
+        return "photographs" if self.exposure else "frames" if self.gamma else "pairs"
+
+
+class Shelf:
+    """Decoded pictures in the memory of a device, in one tensor.
+
+    Args:
+        paths: of the pictures, whose numbers are their places in this list.
+
+    Raises:
+        RecipeError: if they take more than a share of the device's free memory.
+        DatasetError: if one cannot be decoded.
+    """
+
+    def __init__(self, paths: Sequence[Path], cache: PictureCache, device: torch.device) -> None:
+        sizes = [cache.resize or picture_size(path) for path in paths]
+        pixels = sum(width * height for width, height in sizes)
+        require_memory(3 * pixels, device)
+        self.pixels = torch.empty(pixels, 3, dtype=torch.uint8, device=device)
+        self.widths, self.heights = torch.tensor(sizes, device=device).unbind(dim=1)
+        self.starts = (self.widths * self.heights).cumsum(0) - self.widths * self.heights
+        starts = self.starts.tolist()
+        with ThreadPoolExecutor() as decoders:  # which spend their time in libraries that let others run
+            for start, picture in zip(starts, decoders.map(cache, paths), strict=True):
+                flat = torch.tensor(picture).view(-1, 3)
+                self.pixels[start : start + len(flat)] = flat.to(device)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixels.device
+
+    def windows(self, pictures: Tensor, windows: Tensor, side: int) -> Tensor:
+        """(N, 3, side, side) uint8: windows (N, 5) as in `Window.numbers`, of pictures (N,).
+
+        A window that is smaller comes with what is around it in the picture, which beyond its border repeats.
+        """
+        top, left, own, flip, turns = (part[:, None, None] for part in windows.to(self.device).unbind(dim=1))
+        pictures = pictures.to(self.device)
+        width, height, start = (part[pictures][:, None, None] for part in (self.widths, self.heights, self.starts))
+        rows, columns = (table.to(self.device)[turns[:, 0, 0]][:, :, None, None] for table in (ROWS, COLUMNS))
+        down = torch.arange(side, device=self.device)[:, None]
+        right = down.T
+        row = rows[:, 0] * down + rows[:, 1] * right + rows[:, 2] * (side - 1)
+        column = columns[:, 0] * down + columns[:, 1] * right + columns[:, 2] * (side - 1)
+        column = torch.where(flip == 1, side - 1 - column, column)
+        row = (top + row - (side - own) // 2).clamp_(min=0).minimum(height - 1)
+        column = (left + column - (side - own) // 2).clamp_(min=0).minimum(width - 1)
+        return self.pixels[start + row * width + column].permute(0, 3, 1, 2)
+
+
+def require_memory(wanted: int, device: torch.device) -> None:
+    if device.type != "cuda":
+        return
+    free = torch.cuda.mem_get_info(device)[0]
+    if wanted > ROOM * free:
+        raise RecipeError(
+            f"the pictures take {wanted / 2**30:.1f} GiB, too much of the {free / 2**30:.1f} GiB that are free on "
+            f'{device}; set data.pictures = "disk"'
+        )
+
+
+def collate(samples: Sequence[Placed], crop: int) -> dict[str, Tensor]:
+    """A batch of samples as a table of small tensors, for `develop`."""
+    order, table = [], {}
+    for kind in ("pairs", "frames", "photographs"):
+        places = [place for place, sample in enumerate(samples) if sample.kind == kind]
+        order += places
+        longest = max((len(samples[place].pictures) for place in places), default=0)
+        # Shorter averages are filled up with frames that do not count.
+        pictures = [list(samples[place].pictures) + [-1] * (longest - len(samples[place].pictures)) for place in places]
+        table[kind] = torch.tensor(pictures, dtype=torch.int64).view(len(places), longest)
+        windows = [samples[place].window.numbers() for place in places]
+        table[f"{kind}_windows"] = torch.tensor(windows, dtype=torch.int64).view(len(places), 5)
+    table["gammas"] = torch.tensor([sample.gamma for sample in samples if sample.kind == "frames"])
+    table["order"] = torch.tensor(order).argsort()
+    table["crop"] = torch.tensor(crop)
+    exposures = [sample.exposure for sample in samples if sample.exposure]
+    if exposures:
+        together = stack(exposures)
+        table |= {field.name: getattr(together, field.name) for field in fields(Exposure)}
+    return table
+
+
+def develop(batch: dict[str, Tensor], shelf: Shelf) -> list[Tensor]:
+    """[blurred, sharp], each (N, 3, crop, crop) float32 in [-1, 1], of what `collate` made."""
+    crop = int(batch["crop"])
+    done = []
+    if len(batch["pairs"]):
+        done.append([as_values(shelf.windows(one, batch["pairs_windows"], crop)) for one in batch["pairs"].unbind(1)])
+    if len(batch["frames"]):
+        done.append(average(batch["frames"], batch["frames_windows"], batch["gammas"], crop, shelf))
+    if len(batch["photographs"]):
+        side = int(batch["photographs_windows"][:, 2].max())
+        windows = shelf.windows(batch["photographs"][:, 0], batch["photographs_windows"], side)
+        exposure = Exposure(**{field.name: batch[field.name] for field in fields(Exposure)})
+        done.append([picture * 2 - 1 for picture in expose(windows, exposure, crop)])
+    order = batch["order"].to(shelf.device, non_blocking=True)
+    return [torch.cat(parts)[order] for parts in zip(*done, strict=True)]
+
+
+def average(frames: Tensor, windows: Tensor, gammas: Tensor, crop: int, shelf: Shelf) -> list[Tensor]:
+    """Averages of frames (N, T), -1 where there is none, and their middle ones; see `blur.average_frames`."""
+    counts = (frames >= 0).sum(dim=1)
+    total = torch.zeros(len(frames), 3, crop, crop, device=shelf.device)
+    for moment in frames.unbind(dim=1):
+        share = (moment >= 0) / counts
+        values = shelf.windows(moment.clamp(min=0), windows, crop).float() / 255
+        total += to_linear(values, gammas) * share.to(shelf.device)[:, None, None, None]
+    blurred = (to_display(total, gammas) * 255 + 0.5).floor()  # to 8 bits like a file
+    middle = frames.gather(1, counts[:, None] // 2)[:, 0]
+    return [blurred / 127.5 - 1, as_values(shelf.windows(middle, windows, crop))]
+
+
+def as_values(picture: Tensor) -> Tensor:
+    return picture.float() / 127.5 - 1

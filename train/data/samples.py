@@ -1,0 +1,218 @@
+"""Training samples: every one a pure function of (seed, position), whatever the workers, processes or resumes."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from deblur_hub.datasets import Pair, count_notes, find_pairs, folders_below, pictures_in
+from deblur_hub.errors import DatasetError
+
+from ..recipe import Data, RecipeError, Validation
+from .cache import PictureCache
+from .device_pictures import Placed
+from .sources import Crop, FrameSource, PairSource, SharpSource
+from .synthesis import Undeveloped
+
+ALL_FRAMES = "GOPRO_Large_all"  # as the frames that GoPro was averaged from unpack: <this>/train/<scene>/000001.png
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a data folder holds: pairs to train on, pairs held out, runs of high-speed frames, sharp photographs.
+
+    `notes` are sentences about it that a user should read.
+    """
+
+    pairs: list[Pair]
+    held_out: list[Pair]
+    frames: list[list[Path]]
+    sharp: list[Path]
+    notes: tuple[str, ...] = ()
+
+
+def find_material(root: Path, data: Data, validation: Validation) -> Material:
+    """Sorts what lies below `root`: see `train/__main__.py` for the layouts.
+
+    What the layout, or a folder of the name, gives as test or validation part is not trained on, unless it is the root
+    itself. It is held out only where `validation.scenes` names it, for whoever chooses a model by the test set has no
+    test set.
+
+    Raises:
+        DatasetError: if a pair is broken, or there is nothing to train on.
+    """
+    pairs = find_pairs(root, blur=data.blur_folder, sharp=data.sharp_folder)
+    scenes, kept_apart = set(validation.scenes), {"test", "val"} - {root.name}
+    held_out = [pair for pair in pairs if scenes & set(Path(pair.scene).parts)]
+    kept_back = set(held_out)
+    apart = [pair for pair in pairs if pair not in kept_back and pair.split in kept_apart]
+    kept_back |= set(apart)
+    trained = [pair for pair in pairs if pair not in kept_back]
+    if not held_out and len(trained) > 1 and validation.pairs:
+        # Evenly spread, and never more than a tenth, so that a small set keeps something to train on.
+        count = min(validation.pairs, max(1, len(trained) // 10))
+        held_out = [trained[i * len(trained) // count] for i in range(count)]
+        trained = [pair for pair in trained if pair not in set(held_out)]
+    partners = {path for pair in pairs for path in (pair.blurred, pair.sharp)}
+    frames, sharp = find_singles(root, partners, data, leave=scenes | kept_apart)
+    notes = count_notes(pairs)
+    if apart:
+        splits = " and ".join(repr(split) for split in sorted({pair.split for pair in apart}))
+        notes.append(f"{len(apart)} pairs of {splits} are not trained on")
+    if not (trained or frames or sharp):
+        left = f" ({notes[-1]}; give that folder itself if you must)" if apart else ""
+        raise DatasetError(
+            f"{root}: nothing to train on{left}; it needs folders '{data.blur_folder}' and '{data.sharp_folder}' with "
+            f"partners of one name, a folder of frames whose name ends in 'fps', or photographs in "
+            f"'{data.sharp_folder}' or in itself"
+        )
+    return Material(trained, held_out, frames, sharp, tuple(notes))
+
+
+def find_singles(
+    root: Path, partners: set[Path], data: Data, *, leave: set[str]
+) -> tuple[list[list[Path]], list[Path]]:
+    """Runs of frames, and sharp photographs that are no partners; nothing from below folders whose names are left."""
+    frames, sharp = [], []
+    for folder in folders_below(root):
+        below = folder.relative_to(root).parts
+        if leave & set(below):
+            continue
+        pictures = [path for path in pictures_in(folder) if path not in partners]
+        if any(part.endswith("fps") or part == ALL_FRAMES for part in (root.name, *below)):
+            frames.append(pictures)
+        elif data.sharp_folder in (root.name, *below) or not (partners or below):
+            sharp += pictures
+    return [run for run in frames if len(run) >= data.frames.most], sharp
+
+
+class TrainingSet(Dataset):
+    """Positions -> crops. Position p is sample p % epoch_length of epoch p // epoch_length.
+
+    Within an epoch each source is drawn from by its weight; a source gives all its items once before any comes again.
+
+    Args:
+        on_device: leave synthetic blur to the training device; batches must then pass through `synthesis.collate`, and
+            on the device through `synthesis.develop`.
+        resident: the pictures themselves are to stay on the device as well (`resident.Shelf`), and samples only say
+            where on them they lie.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        data: Data,
+        *,
+        seed: int,
+        cache: PictureCache,
+        on_device: bool = False,
+        resident: bool = False,
+    ) -> None:
+        mix = data.mix
+        # What the recipe does not draw from is not looked at either: its pictures may be too small.
+        sets = by_set(material.pairs, data.sets) if mix.pairs else []
+        sources = [
+            *((PairSource(pairs, data.candidates, data.crop, cache), mix.pairs * part) for pairs, part in sets),
+            (
+                FrameSource(material.frames if mix.frames else [], data.frames, data.candidates, data.crop, cache),
+                mix.frames,
+            ),
+            (SharpSource(material.sharp if mix.sharp else [], data.blur, data.crop, cache), mix.sharp),
+        ]
+        self.sources = [source for source, _ in sources if len(source)]
+        weights = np.array([weight for source, weight in sources if len(source)])
+        if not self.sources:
+            raise DatasetError(
+                "none of the kinds of pictures that the recipe draws from is in the data folder; "
+                "set data.mix.pairs, data.mix.frames or data.mix.sharp"
+            )
+        self.length = data.epoch_length or max(len(source) for source in self.sources)
+        shares = np.floor(self.length * weights / weights.sum()).astype(int)
+        shares[0] += self.length - shares.sum()
+        self.shares, self.size, self.seed, self.on_device = shares, data.crop, seed, on_device
+        self.numbers = {path: number for number, path in enumerate(self.paths)} if resident else None
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every picture that samples are made of, once."""
+        return list(dict.fromkeys(path for source in self.sources for path in source.paths))
+
+    def __len__(self) -> int:
+        return self.length
+
+    @lru_cache(maxsize=2)  # noqa: B019 - one training set lives as long as its process
+    def plan(self, epoch: int) -> np.ndarray:
+        """(length, 2): the source and the item of each sample of an epoch."""
+        rows = []
+        for number, (source, share) in enumerate(zip(self.sources, self.shares, strict=True)):
+            first = epoch * share
+            for place in range(first, first + share):
+                order = self.permutation(number, place // len(source), len(source))
+                rows.append((number, order[place % len(source)]))
+        return np.random.default_rng([self.seed, 1, epoch]).permutation(np.array(rows))
+
+    @lru_cache(maxsize=16)  # noqa: B019
+    def permutation(self, source: int, lap: int, length: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 2, source, lap]).permutation(length)
+
+    def __getitem__(self, position: int) -> Crop | Undeveloped | Placed:
+        epoch, index = divmod(position, self.length)
+        number, item = (int(part) for part in self.plan(epoch)[index])
+        rng = np.random.default_rng([self.seed, 3, epoch, index])
+        source = self.sources[number]
+        if self.numbers is not None:
+            return source.placed(item, self.size, rng, self.numbers)
+        if self.on_device and isinstance(source, SharpSource):
+            return source.draw(item, self.size, rng)
+        return source.crop(item, self.size, rng)
+
+
+def by_set(pairs: list[Pair], weights: dict[str, Any]) -> list[tuple[list[Pair], float]]:
+    """Pairs apart by set, each with the part that is drawn from it; pairs of no named set are left out.
+
+    A name is that of a published set or of a folder on the way to the pairs; the first that fits counts.
+
+    Raises:
+        RecipeError: if a weight is not a number above 0.
+        DatasetError: if there is nothing of that name.
+    """
+    if not weights or not pairs:
+        return [(pairs, 1.0)]
+    chosen: dict[str, list[Pair]] = {name: [] for name in weights}
+    for pair in pairs:
+        names = {pair.source, *Path(pair.scene).parts}
+        if name := next((name for name in weights if name in names), ""):
+            chosen[name].append(pair)
+    for name, weight in weights.items():
+        if type(weight) not in (int, float) or not 0 < weight < math.inf:
+            raise RecipeError(f"data.sets.{name} is a weight and must be a number above 0, not {weight!r}")
+        if not chosen[name]:
+            known = sorted({part for pair in pairs for part in (pair.source, *Path(pair.scene).parts[:1]) if part})
+            raise DatasetError(
+                f"data.sets names '{name}', but no pairs to train on are of that set or below a folder of that name "
+                f"(there are: {', '.join(known) or 'pairs without a folder of their own'})"
+            )
+    return [(chosen[name], weight / sum(weights.values())) for name, weight in weights.items()]
+
+
+class PositionSampler(Sampler[list[int]]):
+    """Batches of positions for one process: each global batch is dealt out in equal parts, in order of rank.
+
+    Args:
+        numbers: of the batches, in their order.
+    """
+
+    def __init__(self, numbers: Iterable[int], *, batch_size: int, rank: int, world: int) -> None:
+        self.numbers, self.batch_size = numbers, batch_size
+        self.rank, self.world = rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        part = self.batch_size // self.world
+        for batch in self.numbers:
+            first = batch * self.batch_size + self.rank * part
+            yield list(range(first, first + part))

@@ -1,0 +1,218 @@
+"""Synthetic blur in training: what is drawn for each sharp photograph, and where the drawing is carried out.
+
+A draw is a pure function of the generator that it is given, and plain tensors. `develop` makes pictures of a batch of
+them, in a loader's worker or on the training device; both give the same but for the rounding of sums.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from deblur_hub import blur
+from deblur_hub.blur import Exposure, expose, stack
+
+from ..recipe import Blur, RecipeError
+
+KERNEL_ROOM = 6  # pixels that a blur's square needs beside twice its path's length
+MOST_INSTANTS = 48  # of an exposure; what moves farther is looked at in coarser steps
+LEAST_DEFOCUS = 0.5  # pixels; less is no blur
+LEAST_EXCESS = 1.0
+WAVES = 4  # in the outline of a moving object
+
+
+# [blurred, sharp], or a table of tensors that `develop` makes them of
+Batch = list[Tensor] | tuple[Tensor, Tensor] | dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Undeveloped:
+    """A sharp photograph, (3, W, W) uint8 around a crop, and the exposure that it waits for."""
+
+    window: Tensor
+    exposure: Exposure
+    crop: int
+
+
+def made_on_device(where: str, device: torch.device) -> bool:
+    """Whether `data.synthesis` leaves synthetic blur to the training device; "auto" does so where it is no CPU."""
+    return where == "device" or (where == "auto" and device.type != "cpu")
+
+
+def check_blur(options: Blur) -> None:
+    """Refuses values that do not fit each other; raises `RecipeError`."""
+    for key in ("none", "steady", "projective", "objects", "still", "defocus", "highlights", "srgb", "noise", "jpeg"):
+        if getattr(options, key) > 1:
+            raise RecipeError(f"data.blur.{key} is a share and at most 1, not {getattr(options, key):g}; set it lower")
+    for key, least, most in (("gammas", 1.0, 4.0), ("quality", 1, 100)):
+        pair = getattr(options, key)
+        if len(pair) != 2 or not least <= pair[0] <= pair[1] <= most:
+            raise RecipeError(
+                f"data.blur.{key} must be the least and the most, from {least:g} to {most:g}, not {list(pair)}"
+            )
+    for key, least in (("focal", 0.1), ("most_defocus", LEAST_DEFOCUS), ("most_excess", LEAST_EXCESS)):
+        if getattr(options, key) < least:
+            raise RecipeError(f"data.blur.{key} must be at least {least:g}, not {getattr(options, key):g}")
+
+
+def draw_exposure(
+    options: Blur,
+    rng: np.random.Generator,
+    *,
+    crop: int,
+    room: int,
+    frame: tuple[int, int],
+    place: tuple[float, float] = (0.0, 0.0),
+) -> tuple[Exposure, int]:
+    """What happens to one photograph.
+
+    Args:
+        room: pixels around the crop that there are to draw from, on each side.
+        frame: its (width, height).
+        place: (x, y) of the crop's middle, in pixels from the frame's.
+
+    Returns:
+        An exposure of one row, and how many pixels around the crop it draws from, at most `room`.
+    """
+    drawn: dict[str, Tensor] = {}
+    margin = 0
+    if rng.uniform() >= options.none:
+        drawn, margin = draw_blur(options, rng, crop=crop, room=room, frame=frame, place=place)
+    if rng.uniform() < options.highlights:
+        drawn["excess"] = torch.tensor(np.exp(rng.uniform(np.log(LEAST_EXCESS), np.log(options.most_excess))))
+    gamma = rng.uniform(*options.gammas)
+    drawn["gamma"] = torch.tensor(blur.SRGB if rng.uniform() < options.srgb else gamma)
+    if rng.uniform() < options.noise:
+        levels = [rng.uniform(0, options.most_shot_noise), rng.uniform(0, options.most_read_noise)]
+        drawn["noise"] = torch.tensor([*levels, 0, 0] if options.noise_in == "light" else [0, 0, *levels])
+        drawn["seed"] = torch.tensor(int(rng.integers(2**31)))
+    if rng.uniform() < options.jpeg:
+        drawn["quality"] = torch.tensor(float(rng.integers(options.quality[0], options.quality[1] + 1)))
+        drawn["corner"] = torch.from_numpy(rng.integers(0, 16, 2))
+    floats = {key: value.float() if value.is_floating_point() else value for key, value in drawn.items()}
+    return Exposure.plain(**floats), margin
+
+
+def draw_blur(
+    options: Blur,
+    rng: np.random.Generator,
+    *,
+    crop: int,
+    room: int,
+    frame: tuple[int, int],
+    place: tuple[float, float],
+) -> tuple[dict[str, Tensor], int]:
+    """The part of an exposure that moves and spreads light, and how far it reaches; as in `draw_exposure`."""
+    turning, inhabited = rng.uniform() < options.projective, rng.uniform() < options.objects
+    unsteady, defocused = rng.uniform() >= options.still, rng.uniform() < options.defocus
+    lens = blur.disc_kernel(rng.uniform(LEAST_DEFOCUS, options.most_defocus)) if defocused else torch.ones(1, 1)
+    if room - lens.shape[-1] // 2 - KERNEL_ROOM / 2 < options.shortest:
+        lens = torch.ones(1, 1)
+    budget = room - lens.shape[-1] // 2 - KERNEL_ROOM / 2
+    # A moving object and a moving camera share the room; where both do not fit, the object stays.
+    inhabited &= budget / 2 >= options.shortest
+    share = budget / 2 if inhabited else budget
+    # Nothing is drawn where no share is asked for, so that recipes without it keep their pictures.
+    steady = options.steady and rng.uniform() < options.steady
+    shake = blur.steady_trajectory if steady else blur.shake_trajectory
+    path = shake(rng, length=rng.uniform(options.shortest, min(options.longest, share)))
+    if inhabited and not unsteady:
+        path, turning = np.zeros_like(path), False
+    side = crop + lens.shape[-1] - 1
+    if not (turning or inhabited):
+        kernel = blur.trajectory_kernel(path)
+        kernel = blur.joined(kernel, lens) if lens.numel() > 1 else kernel
+        return {"kernel": kernel}, kernel.shape[-1] // 2
+    camera = blur.shift_path(path)
+    if turning:
+        camera = draw_turns(options, rng, path, shake, side=side, room=share, frame=frame, place=place)
+    moves, drawn = np.zeros_like(path), {"kernel": lens}
+    if inhabited:
+        # Around its mean a path reaches about half its length, and never much more.
+        moves = blur.object_path(rng, length=rng.uniform(options.shortest, min(options.longest, 2 * share - 1)))
+        drawn["waves"] = draw_outline(rng, crop)
+    lengths = blur.path_length(camera, side), float(np.linalg.norm(np.diff(moves, axis=0), axis=1).sum())
+    chosen = blur.evenly(max(lengths), len(path), most=MOST_INSTANTS)
+    drawn["camera"], drawn["moves"] = torch.from_numpy(camera[chosen]), torch.from_numpy(moves[chosen])
+    drawn["weights"] = torch.full((len(chosen),), 1 / len(chosen))
+    farthest = blur.reach(camera[chosen], side) + np.abs(moves[chosen]).max()
+    return drawn, int(np.ceil(farthest)) + 1 + lens.shape[-1] // 2
+
+
+def draw_turns(
+    options: Blur,
+    rng: np.random.Generator,
+    path: np.ndarray,
+    shake: Callable[..., np.ndarray],
+    *,
+    side: int,
+    room: float,
+    frame: tuple[int, int],
+    place: tuple[float, float],
+) -> np.ndarray:
+    """`blur.camera_path` with roll and approach, which have a path of their own; smaller where it would not fit."""
+    length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
+    turns = shake(rng, length=length * options.most_roll * rng.uniform()) / (np.hypot(*frame) / 2)
+    part = 1.0
+    while True:
+        camera = blur.camera_path(
+            part * path,
+            roll=part * turns[:, 0],
+            zoom=part * turns[:, 1],
+            focal=options.focal * max(frame),
+            place=place,
+        )
+        excess = blur.reach(camera, side) / room
+        if excess <= 1:
+            return camera
+        part *= 0.95 / excess
+
+
+def draw_outline(rng: np.random.Generator, crop: int) -> Tensor:
+    """(WAVES + 1, 4): `Exposure.waves` of something rounded that covers roughly a third of the picture."""
+    heights = rng.uniform(0.5, 1, WAVES)
+    wavelengths, directions = crop * rng.uniform(0.6, 1.6, WAVES), rng.uniform(0, 2 * np.pi, WAVES)
+    waves = 2 * np.pi / wavelengths
+    rows = [heights, waves * np.cos(directions), waves * np.sin(directions), rng.uniform(0, 2 * np.pi, WAVES)]
+    level = rng.uniform(0, 0.8) * np.sqrt((heights**2).sum() / 2)
+    return torch.from_numpy(np.concatenate([np.stack(rows, axis=1), [[level, 0, 0, np.pi]]]))
+
+
+def collate(samples: list[tuple[Tensor, Tensor] | Undeveloped]) -> Batch:
+    """A batch of samples: of ready pairs (blurred, sharp), else a table of tensors for `develop`."""
+    waiting = [place for place, sample in enumerate(samples) if isinstance(sample, Undeveloped)]
+    if not waiting:
+        return default_collate(samples)
+    ready = [place for place, sample in enumerate(samples) if not isinstance(sample, Undeveloped)]
+    undeveloped = [samples[place] for place in waiting]
+    crop = undeveloped[0].crop
+    none = torch.empty(0, 3, crop, crop)
+    # Smaller windows get a black rim, which nothing of them reaches.
+    side = max(sample.window.shape[-1] for sample in undeveloped)
+    windows = [F.pad(sample.window, ((side - sample.window.shape[-1]) // 2,) * 4) for sample in undeveloped]
+    exposure = stack([sample.exposure for sample in undeveloped])
+    return {
+        "blurred": torch.stack([samples[place][0] for place in ready]) if ready else none,
+        "sharp": torch.stack([samples[place][1] for place in ready]) if ready else none,
+        "windows": torch.stack(windows),
+        "order": torch.tensor(ready + waiting).argsort(),
+        **{field.name: getattr(exposure, field.name) for field in fields(Exposure)},
+    }
+
+
+def develop(batch: Batch, device: torch.device | str) -> list[Tensor] | tuple[Tensor, Tensor]:
+    """[blurred, sharp], each (N, 3, crop, crop) float32 in [-1, 1], of what `collate` made.
+
+    What is ready stays where it is; what is not is exposed on the device.
+    """
+    if not isinstance(batch, dict):
+        return batch
+    exposure = Exposure(**{field.name: batch[field.name] for field in fields(Exposure)})
+    windows, order = (batch[key].to(device, non_blocking=True) for key in ("windows", "order"))
+    exposed = expose(windows, exposure, batch["sharp"].shape[-1])
+    ready = (batch[key].to(device, non_blocking=True) for key in ("blurred", "sharp"))
+    return [torch.cat([done, new * 2 - 1])[order] for done, new in zip(ready, exposed, strict=True)]

@@ -1,0 +1,1 @@
+"""What generator and discriminator are trained by."""

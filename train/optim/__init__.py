@@ -1,0 +1,1 @@
+"""Optimizers, the update of a network, and schedules."""

@@ -1,0 +1,143 @@
+"""The state of a run in a few small files of half precision, to be carried to where training goes on.
+
+    python train/ --output runs/compact --keep-state state/
+    accelerate launch train/ --recipe compact --data DATA --output runs/more --resume-from state/
+
+Weights, also those of the critic and the moving average, are kept as float16, the moments of optimizers, whose squares
+float16 cannot tell from zero, as bfloat16, counts and what is small as they are: half of a checkpoint's size.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ..recipe import RecipeError
+
+SCHEMA_VERSION = 1
+CONTENTS = "state.json"
+MOST_BYTES = 15_500_000  # of a file: below what mail, forges and other doors let through
+LEAST_SHORTENED = 1024  # values; smaller tensors cost nothing as they are
+OPTIMIZERS = ("optimizer", "critic_optimizer")
+
+
+def pack(state: dict[str, Any], folder: Path) -> list[Path]:
+    """Writes what `Checkpoints` keeps, nested dicts and lists of tensors, numbers and texts, to a folder of its own.
+
+    Returns:
+        Its files. None is larger than `MOST_BYTES`, but for a single tensor that is.
+
+    Raises:
+        RecipeError: if the folder holds anything but an earlier state, or cannot be written; it is then as before.
+    """
+    if folder.exists() and not (folder / CONTENTS).is_file() and any(folder.iterdir()):
+        raise RecipeError(f"{folder}: holds other files; name a new folder for the state")
+    tensors: dict[str, Tensor] = {}
+    tree = taken_apart(state, "", tensors)
+    kept = {name: shortened(name, tensor) for name, tensor in tensors.items()}
+    aside, former = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    try:
+        for rest in (aside, former):
+            shutil.rmtree(rest, ignore_errors=True)
+        aside.mkdir(parents=True)
+        files = {}
+        for number, names in enumerate(shares(kept), start=1):
+            content = save({name: kept[name] for name in names})
+            file = f"state-{number}.safetensors"
+            (aside / file).write_bytes(content)
+            files[file] = hashlib.sha256(content).hexdigest()
+        types = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
+        contents = {"schema_version": SCHEMA_VERSION, "files": files, "types": types, "state": tree}
+        (aside / CONTENTS).write_text(json.dumps(contents) + "\n")
+        if folder.exists():
+            folder.rename(former)
+        aside.rename(folder)
+        shutil.rmtree(former, ignore_errors=True)
+    except OSError as reason:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise RecipeError(f"{folder}: the state cannot be written ({reason.strerror}); free some space") from reason
+    return [folder / CONTENTS, *(folder / file for file in files)]
+
+
+def unpack(folder: Path) -> dict[str, Any]:
+    """What `pack` was given, rounded to half precision, in the types that it had.
+
+    Raises:
+        RecipeError: if there is no such state, or a file of it is missing or not what was written.
+    """
+    try:
+        contents = json.loads((folder / CONTENTS).read_text())
+        if contents["schema_version"] != SCHEMA_VERSION:
+            raise RecipeError(f"{folder}: a state of another version ({contents['schema_version']}); update deblur-hub")
+        tensors = {}
+        for file, checksum in contents["files"].items():
+            content = (folder / file).read_bytes()
+            if hashlib.sha256(content).hexdigest() != checksum:
+                raise RecipeError(f"{folder / file}: is damaged; copy it again from where the state was kept")
+            tensors |= load(content)
+        restored = {name: tensors[name].to(getattr(torch, kind)) for name, kind in contents["types"].items()}
+        state: dict[str, Any] = put_together(contents["state"], restored)
+    except OSError as reason:
+        raise RecipeError(
+            f"{reason.filename}: cannot be read ({reason.strerror}); "
+            "--resume-from takes a folder that --keep-state wrote"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as reason:
+        raise RecipeError(
+            f"{folder}: not a state that --keep-state wrote ({type(reason).__name__}); copy it again"
+        ) from reason
+    return state
+
+
+def taken_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """The value as JSON, with names in place of its tensors, which go to `tensors`.
+
+    A dict becomes a list of its pairs, as the keys of optimizers' states are numbers, which JSON would make texts.
+    """
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"pairs": [[key, taken_apart(part, f"{name}/{key}".strip("/"), tensors)] for key, part in value.items()]}
+    if isinstance(value, list | tuple):
+        return [taken_apart(part, f"{name}/{place}", tensors) for place, part in enumerate(value)]
+    return value
+
+
+def put_together(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(tree, list):
+        return [put_together(part, tensors) for part in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if "tensor" in tree:
+        return tensors[tree["tensor"]]
+    return {key: put_together(part, tensors) for key, part in tree["pairs"]}
+
+
+def shortened(name: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype != torch.float32 or tensor.numel() < LEAST_SHORTENED:
+        return tensor.contiguous()
+    moments = name.startswith(tuple(f"{optimizer}/" for optimizer in OPTIMIZERS))
+    if moments or tensor.abs().max() > torch.finfo(torch.float16).max:
+        return tensor.bfloat16().contiguous()
+    return tensor.half().contiguous()
+
+
+def shares(tensors: dict[str, Tensor]) -> list[list[str]]:
+    """Names of tensors, in order, that fit into one file after the other."""
+    files: list[list[str]] = [[]]
+    filled = 0
+    for name, tensor in tensors.items():
+        size = tensor.numel() * tensor.element_size() + len(name) + 100  # its line in the file's header
+        if files[-1] and filled + size > MOST_BYTES:
+            files.append([])
+            filled = 0
+        files[-1].append(name)
+        filled += size
+    return files
