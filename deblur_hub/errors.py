@@ -41,3 +41,8 @@ def shown(value: object) -> str:
     except RecursionError:
         text = f"a {type(value).__name__} in itself without end"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of the system or of a library says, to be put in brackets behind a sentence of ours."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")

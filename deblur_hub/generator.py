@@ -24,7 +24,7 @@ from .networks.base import Generator
 from .networks.description import Description
 from .networks.refined import RefinedMaximGenerator
 from .networks.windows import WindowedGenerator
-from .pictures import samples as images
+from .pictures import read, to_array, to_image, write
 from .restoration.crispness import blended, require_partners, require_share
 from .restoration.quality import Choice, choose, require_quality, require_strength, step_of, with_strength
 from .restoration.restore import DTYPES, Precision, dtype_for, placed, restore
@@ -144,10 +144,10 @@ class DeblurGenerator(nn.Module):
         require_quality(quality)
         require_strength(strength)
         generator = self.with_crispness(crispness)
-        blurred, original = images.read(image, max_megapixels=max_megapixels)
+        blurred, original = read(image, max_megapixels=max_megapixels)
         restored = generator.restore(blurred, quality=quality, tile=tile, precision=precision, progress=progress)
         restored = with_strength(blurred, restored, strength)
-        return (images.to_array if isinstance(image, np.ndarray) else images.to_image)(restored, original)
+        return (to_array if isinstance(image, np.ndarray) else to_image)(restored, original)
 
     def deblur_file(
         self,
@@ -169,11 +169,11 @@ class DeblurGenerator(nn.Module):
         require_quality(quality)
         require_strength(strength)
         generator = self.with_crispness(crispness)
-        blurred, original = images.read(source, max_megapixels=max_megapixels)
+        blurred, original = read(source, max_megapixels=max_megapixels)
         restored = generator.restore(blurred, quality=quality, tile=tile, precision=precision, progress=progress)
         restored = with_strength(blurred, restored, strength)
         del blurred
-        return images.write(restored, original, Path(target))
+        return write(restored, original, Path(target))
 
     def restore(
         self,

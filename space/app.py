@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from deblur_hub import DeblurGenerator, DeblurHubError, list_models
-from deblur_hub.pictures import samples as images
+from deblur_hub import pictures as images
 from deblur_hub.restoration.quality import require_strength, with_strength
 
 HERE = Path(__file__).resolve().parent

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms
 
+from deblur_hub import pictures as images
 from deblur_hub.errors import PictureError
-from deblur_hub.pictures import samples as images
+from deblur_hub.pictures import samples as in_bands
 from tests.pictures import MODES, file_of, noise, picture, png_header
 
 EXACT = [mode for mode in MODES if mode not in ("I", "F")]
@@ -517,7 +518,7 @@ def test_a_path_bytes_and_a_stream_give_the_same_picture(tmp_path):
 
 
 def test_floats_of_a_whole_picture_exist_only_as_the_tensor(monkeypatch, tmp_path):
-    monkeypatch.setattr(images, "BAND_SAMPLES", 3 * 100 * 8)
+    monkeypatch.setattr(in_bands, "BAND_SAMPLES", 3 * 100 * 8)
     largest = 0
 
     def watched(original):
@@ -528,7 +529,7 @@ def test_floats_of_a_whole_picture_exist_only_as_the_tensor(monkeypatch, tmp_pat
 
         return call
 
-    monkeypatch.setattr(images, "_rows", watched(images._rows))
+    monkeypatch.setattr(in_bands, "rows_of", watched(in_bands.rows_of))
     before = picture("RGB", (100, 90))
     tensor, original = images.read(before)
     assert largest == 8 and original.kept is None  # bands of 8 rows, and no copy of the source stays

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .. import __version__, hub
+from .. import __version__, hub, pictures
 from ..config import QUALITIES
 from ..errors import DatasetError, ModelError
 from ..generator import DeblurGenerator
 from ..metrics import psnr
-from ..pictures import samples as images
 from ..restoration.crispness import require_use
 from ..restoration.restore import Precision, dtype_for
 from .baselines import BASELINES, Baseline
@@ -206,10 +205,10 @@ def score_pictures(
     rows = []
     with enough_threads() as threads:
         for number, sample in enumerate(material.samples, start=1):
-            pixels, target = (to_pixels(images.read(path)[0][:1]) for path in (results[sample.name], sample.sharp))
+            pixels, target = (to_pixels(pictures.read(path)[0][:1]) for path in (results[sample.name], sample.sharp))
             scores = score(material.protocol, names, pixels, target)
             if sample.blurred is not None:
-                before = to_pixels(images.read(sample.blurred)[0][:1])
+                before = to_pixels(pictures.read(sample.blurred)[0][:1])
                 own = score(material.protocol, names, before, target)
                 scores |= {BLURRED + name: value for name, value in own.items()}
             rows.append(Row(sample.name, scores))

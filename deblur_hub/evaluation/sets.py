@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .. import pictures
 from ..blur import add_sensor_noise, convolve, jpeg, shake_trajectory, to_display, to_linear, trajectory_kernel
 from ..datasets import SHARP, Pair, find_pairs, folders_below, picture_size, pictures_in
 from ..errors import DatasetError
-from ..pictures import samples as images
 from .measures import METRICS, from_pixels, to_8_bits, to_pixels
 from .protocols import Protocol, check_protocol, resized
 
@@ -237,10 +237,10 @@ def load(material: Material, sample: Sample) -> tuple[Tensor, Tensor]:
         DatasetError: if the two are not of one size, once upright.
         PictureError: if one cannot be decoded.
     """
-    sharp = images.read(sample.sharp)[0][:1]
+    sharp = pictures.read(sample.sharp)[0][:1]
     if material.seed is not None:
         return shaken(sharp, sample.name, material.seed, upload=material.protocol == SYNTHETIC_UPLOAD)
-    blurred = sharp if sample.blurred is None else images.read(sample.blurred)[0][:1]
+    blurred = sharp if sample.blurred is None else pictures.read(sample.blurred)[0][:1]
     if blurred.shape != sharp.shape:
         raise DatasetError(
             f"{sample.blurred}: is turned otherwise than its sharp partner {sample.sharp}; turn one of them"

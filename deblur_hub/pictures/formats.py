@@ -1,0 +1,132 @@
+"""The file formats that pictures are written in: which modes each holds, and how Pillow is to write it.
+
+A format that is to be written needs a row of `HOLDS`, and a case in `save` if Pillow's defaults are not good enough.
+"""
+
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+
+from ..errors import PictureError
+from .metadata import Directories, Metadata, append_directories, profile_fits, tiff_parts
+from .modes import converted, extrema
+
+# The modes that each format gives back as they were written. Pillow would flatten or clip some others without a word.
+HOLDS = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"),
+    "JPEG": ("L", "RGB", "CMYK"),
+    "TIFF": ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "I", "I;16", "I;16B", "F"),
+    "WEBP": ("RGB", "RGBA"),
+    "AVIF": ("RGB", "RGBA"),
+    "JPEG2000": ("L", "LA", "RGB", "RGBA"),
+    "BMP": ("1", "L", "P", "RGB", "RGBA"),
+    "GIF": ("1", "L", "P"),
+    "PPM": ("1", "L", "RGB", "I;16"),
+    "TGA": ("L", "LA", "RGB", "RGBA"),
+}
+# Where a format lacks a mode, these hold the same picture.
+WIDER = {
+    "1": ("L", "RGB"),
+    "L": ("RGB",),
+    "LA": ("RGBA",),
+    "La": ("LA", "RGBA"),
+    "P": ("RGB",),
+    "PA": ("RGBA",),
+    "RGBa": ("RGBA",),
+    "RGBX": ("RGB",),
+    "YCbCr": ("RGB",),
+    "LAB": ("RGB",),
+    "HSV": ("RGB",),
+    "I;16B": ("I;16",),
+    "I;16L": ("I;16",),
+    "I;16N": ("I;16",),
+}
+LOST = {"C": "its four inks (CMYK)", "F": "its floating-point values", "I": "its 32 bits", "I;": "its 16 bits"}
+
+
+def format_of(target: Path) -> str:
+    """The format of a file's suffix, by Pillow's name.
+
+    Raises:
+        PictureError: if it is none that is written here.
+    """
+    Image.init()
+    format_name = Image.registered_extensions().get(target.suffix.lower())
+    if format_name not in HOLDS or format_name not in Image.SAVE or target.suffix.lower() == ".pfm":
+        raise PictureError(
+            f"{target.name}: pictures are not written as '{target.suffix}' here; use .png, .jpg, .tif, .webp, .avif, "
+            ".jp2, .bmp, .gif, .ppm or .tga"
+        )
+    return format_name
+
+
+def fitted(picture: Image.Image, target: Path, name: str) -> Image.Image:
+    """The picture in a mode that the target's format holds, without losing anything of it.
+
+    Raises:
+        PictureError: if there is no such mode.
+    """
+    format_name = format_of(target)
+    holds, mode = HOLDS[format_name], picture.mode
+    see_through, key = picture.has_transparency_data, picture.info.get("transparency")
+    wanted = [mode, *WIDER.get(mode, ())]
+    if mode == "I" and format_name != "TIFF":
+        low, high = extrema(picture)
+        wanted = ["I;16"] if low >= 0 and high < 65536 else []
+    elif see_through and mode in ("1", "L", "P", "RGB", "I;16"):  # its transparency is not in its samples
+        one_index = format_name == "GIF" and mode in ("L", "P") and isinstance(key, int)
+        if format_name != "PNG" and not one_index:
+            wanted = [] if mode == "I;16" else ["RGBA"]
+    elif mode in ("LA", "RGBA") and picture.getextrema()[-1] == (255, 255):
+        wanted.append(mode[:-1])  # nothing shines through: without its alpha it is the same picture
+    for other in wanted:
+        if other in holds:
+            return converted(picture, other)
+    kind = mode[:2] if mode.startswith("I;") else mode[:1]
+    lost = "its transparency" if see_through else LOST.get(kind, "most of its colours")
+    better = ".tif" if mode in ("CMYK", "F", "I") else ".png or .tif"
+    raise PictureError(f"{name}: {target.suffix} would lose {lost}; write {better} instead")
+
+
+def require_deep(target: Path, channels: str, *, whole: bool, name: str) -> None:
+    """That the target's format holds several channels of 16 bits, whole numbers or floats.
+
+    Raises:
+        PictureError: if it does not.
+    """
+    format_name = format_of(target)
+    if format_name != "TIFF" and not (format_name == "PNG" and whole and channels != "CMYK"):
+        lost = LOST["C"] if channels == "CMYK" else "its 16 bits a channel" if whole else LOST["F"]
+        raise PictureError(f"{name}: {target.suffix} would lose {lost}; write {'.png or .tif' if whole else '.tif'}")
+
+
+def save(
+    picture: Image.Image, path: Path, format_name: str, *, metadata: Metadata, quality: int, progressive: bool
+) -> None:
+    """Writes a Pillow picture of a mode that the format holds."""
+    options = metadata.info()
+    xmp = options.pop("xmp", None)
+    directories: Directories = {}
+    if metadata.icc_profile and not profile_fits(metadata.icc_profile, picture.mode):
+        options["icc_profile"] = None  # or Pillow takes it from `info`
+    if xmp and format_name in ("JPEG", "WEBP", "AVIF"):
+        options["xmp"] = xmp
+    match format_name:
+        case "JPEG":
+            options |= {"quality": quality, "subsampling": "4:4:4", "progressive": progressive}
+        case "WEBP":
+            options |= {"quality": quality, "exact": True}
+        case "AVIF":
+            options |= {"quality": quality, "subsampling": "4:4:4"}
+        case "PNG" if xmp:
+            options["pnginfo"] = PngImagePlugin.PngInfo()
+            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+        case "TIFF":
+            if picture.mode != "I;16B":  # which only Pillow's own, uncompressed writer keeps in that byte order
+                options["compression"] = "tiff_adobe_deflate"
+            # libtiff knows neither EXIF's directories, which are appended below, nor every tag of a camera's.
+            flat, directories = tiff_parts(metadata)
+            options["exif"] = Image.Exif()
+            options["exif"].update(flat)
+    picture.save(path, format_name, **options)
+    append_directories(path, directories)
