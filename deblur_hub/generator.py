@@ -1,10 +1,9 @@
-"""DeblurGenerator: a network with its configuration, from where it is stored to a restored picture."""
+"""DeblurGenerator: a network with its configuration; loads, restores pictures, saves and publishes."""
 
 import logging
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast, overload
@@ -13,32 +12,27 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from . import hub
 from .config import LONGEST_NAME, GeneratorConfig
 from .errors import ModelError, shown
+from .hub.golden_tensors import make_golden
 from .model_card import CARD_BEGIN, plain_card
 from .networks import NETWORKS, build_network
 from .networks.base import Generator
 from .networks.description import Description
 from .networks.refined import RefinedMaximGenerator
+from .networks.state import EmptyWeights, cast_floats, evaluating, place_weights, require_weight_dtype
 from .networks.windows import WindowedGenerator
-from .pictures import read, to_array, to_image, write
+from .pictures import Original, read, to_array, to_image, write
 from .restoration.crispness import blended, require_partners, require_share
 from .restoration.quality import Choice, choose, require_quality, require_strength, step_of, with_strength
-from .restoration.restore import DTYPES, Precision, dtype_for, placed, restore
-
-Progress = Callable[[int, int], None]
+from .restoration.restore import Precision, dtype_for, placed, restore
+from .restoration.tiles import Progress
 
 log = logging.getLogger("deblur_hub")
 
 AT_QUALITY = " at quality "  # between a model's name and the quality that it was given
-GOLDEN_SIDE = 48
-GOLDEN_MARGIN = 4  # between what rounding is measured to change and what it may
-GOLDEN_FLOORS = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1.6e-2}  # differences that no network is too good for
-FACTORIES = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.tensor, torch.arange}
-WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 class DeblurGenerator(nn.Module):
@@ -49,11 +43,10 @@ class DeblurGenerator(nn.Module):
 
     Args:
         config: the architecture and its options.
-        network: with weights; None builds it with fresh ones.
+        network: with weights; None builds one with random weights.
 
     Attributes:
-        crisp: the model that `crispness` blends with, as `from_pretrained` takes it; None for the partner that the
-            model holds itself, if it does.
+        crisp: the model that `crispness` blends with, as `from_pretrained` takes it; None for the model's own partner.
 
     Raises:
         ModelError: for an unknown architecture or option, or a value out of range.
@@ -64,14 +57,14 @@ class DeblurGenerator(nn.Module):
         self.config = config
         self.network = network if network is not None else build(config, config.name or config.architecture)
         self.crisp: str | os.PathLike[str] | None = None
-        self._access: dict[str, Any] = {}  # to the hub, as this one was fetched, for its partner
-        self._partner: tuple[str | os.PathLike[str], dict[str, Tensor]] | None = None  # its weights, once needed
+        self._access: dict[str, Any] = {}  # how this one was fetched from the hub; its partner is fetched alike
+        self._partner: tuple[str | os.PathLike[str], dict[str, Tensor]] | None = None  # with its weights
 
     def forward(self, blurred: Tensor) -> Tensor | list[Tensor]:
         """(N, 3, H, W) in [-1, 1] to the same, for any H and W; one pass, differentiable, in the tensor's own type.
 
-        In training mode values may leave [-1, 1] a little where the network does not bound them: clipped ones would
-        have no gradient; and a network of several scales returns the list of its outputs, coarse to fine.
+        In training mode the output is not clipped to [-1, 1], since clipped values have no gradient, and a network of
+        several scales returns the list of its outputs, coarse to fine.
         """
         restored = self.network(blurred)
         return cast(Tensor | list[Tensor], restored if self.training else restored.clamp(-1, 1))
@@ -123,14 +116,14 @@ class DeblurGenerator(nn.Module):
         Args:
             image: a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or floats in
                 [0, 1]; or a path, a file's bytes or an open file. EXIF orientation is applied.
-            quality: "draft", "fast", "balanced" or "best", of a model that has such steps (of one that lacks it the
-                best below); None takes what `choose_quality` says, or what the model's configuration asks for.
-            strength: from 0.0, the photo as it was, to 1.0, the restored picture; a blend of the two.
-            crispness: from 0.0, the restored picture nearest to the photo, to 1.0, which has crisper edges and textures
-                at the price of some fidelity; see `with_crispness`.
+            quality: "draft", "fast", "balanced" or "best", of a model that has several (the next lower one where it
+                lacks this one); None takes the configuration's, or else what `choose_quality` says.
+            strength: a blend of the photo as it was, at 0.0, and the restored picture, at 1.0.
+            crispness: from 0.0, most faithful to the photo, to 1.0, crisper edges and textures at the price of some
+                fidelity; see `with_crispness`.
             tile: side of the tiles in pixels; 0 restores the frame whole, None chooses by the memory at hand.
             precision: of the arithmetic: "auto", "float32", "bfloat16" or "float16".
-            progress: called with (steps done, steps in all); what it raises ends the work and passes on.
+            progress: called with (steps done, steps in all); an exception that it raises ends the work.
             max_megapixels: larger pictures are refused before they are decoded.
 
         Returns:
@@ -138,15 +131,11 @@ class DeblurGenerator(nn.Module):
 
         Raises:
             PictureError: if it cannot be read, or is too large.
-            RestorationError: if memory does not suffice, or for a quality or a strength that is none.
-            ModelError: for a crispness outside of [0, 1], or above 0 of a model without a crisp partner.
+            RestorationError: if memory does not suffice, or for an unknown quality or a strength outside of [0, 1].
+            ModelError: for a crispness outside of [0, 1], or above 0 if the model has no crisp partner.
         """
-        require_quality(quality)
-        require_strength(strength)
-        generator = self.with_crispness(crispness)
-        blurred, original = read(image, max_megapixels=max_megapixels)
-        restored = generator.restore(blurred, quality=quality, tile=tile, precision=precision, progress=progress)
-        restored = with_strength(blurred, restored, strength)
+        options = {"quality": quality, "tile": tile, "precision": precision, "progress": progress}
+        restored, original = self._deblurred(image, strength, crispness, max_megapixels, **options)
         return (to_array if isinstance(image, np.ndarray) else to_image)(restored, original)
 
     def deblur_file(
@@ -164,16 +153,21 @@ class DeblurGenerator(nn.Module):
     ) -> Path:
         """Restores a picture file into another, whose suffix chooses the format; arguments and errors as in `deblur`.
 
-        The target appears whole or not at all. Metadata (EXIF, colour profile, resolution) go along.
+        The target is written whole or not at all, with the metadata (EXIF, colour profile, resolution).
         """
-        require_quality(quality)
+        options = {"quality": quality, "tile": tile, "precision": precision, "progress": progress}
+        restored, original = self._deblurred(source, strength, crispness, max_megapixels, **options)
+        return write(restored, original, Path(target))
+
+    def _deblurred(
+        self, source: Any, strength: float, crispness: float, max_megapixels: float, **options: Any
+    ) -> tuple[Tensor, Original]:
+        """The restored tensor of what `read` takes; mistakes in the arguments are found before it is read."""
+        require_quality(options["quality"])
         require_strength(strength)
         generator = self.with_crispness(crispness)
         blurred, original = read(source, max_megapixels=max_megapixels)
-        restored = generator.restore(blurred, quality=quality, tile=tile, precision=precision, progress=progress)
-        restored = with_strength(blurred, restored, strength)
-        del blurred
-        return write(restored, original, Path(target))
+        return with_strength(blurred, generator.restore(blurred, **options), strength), original
 
     def restore(
         self,
@@ -199,7 +193,7 @@ class DeblurGenerator(nn.Module):
             return restore(self.network, blurred, tile=tile, precision=precision, quality=step, progress=progress)
 
     def choose_quality(self, size: Sequence[int], pictures: int = 1, *, precision: Precision = "auto") -> Choice | None:
-        """The quality that `deblur` takes of itself: the best that is estimated to take at most a minute here.
+        """The quality that `deblur` takes by default: the best that is estimated to take at most a minute here.
 
             print(generator.choose_quality((4000, 6000)))    # quality 'draft', about 34 s; 'best' would take 470 s
 
@@ -207,29 +201,29 @@ class DeblurGenerator(nn.Module):
 
         Args:
             size: height and width, in pixels.
-            pictures: of that size, that are restored one after another; one with an alpha channel counts as two.
+            pictures: how many of that size; one with an alpha channel counts as two.
 
         Returns:
-            Its name and the seconds; None of a model that has no such steps.
+            Its name and the seconds; None for a model of a single quality.
 
         Raises:
-            RestorationError: if the precision is not to be had.
+            RestorationError: if the precision is not available.
         """
         device, dtype = placed(self.network, precision)
         return choose(self.network, size, pictures, device=device, dtype=dtype)
 
     @property
     def qualities(self) -> tuple[str, ...]:
-        """Of a model that can restore in several steps, the quickest first; () of others."""
+        """The qualities of a model that has several, the fastest first; () for others."""
         return tuple(self.network.qualities) if isinstance(self.network, WindowedGenerator) else ()
 
     def with_quality(self, quality: str) -> "DeblurGenerator":
-        """The same generator, weights and all, with a quality of its own; itself if it has no such steps.
+        """A generator of the same weights that restores at a quality by default; itself if it has a single one.
 
             generator = DeblurGenerator.from_pretrained("maxim").with_quality("balanced")
 
         Raises:
-            RestorationError: for a quality that is none.
+            RestorationError: for an unknown quality.
         """
         require_quality(quality)
         if step_of(self.network, quality) is None:
@@ -240,16 +234,15 @@ class DeblurGenerator(nn.Module):
         return made.train(self.training)
 
     def with_crispness(self, crispness: float) -> "DeblurGenerator":
-        """A generator between this one, at 0, and its crisp partner, at 1; this one is left as it is.
+        """A new generator between this one, at 0, and its crisp partner, at 1, whose weights are blended.
 
             generator = DeblurGenerator.from_pretrained().with_crispness(0.5)
 
-        The weights are blended (`crispness.blended`). Some models hold their partner, as the default does; for others
-        `from_pretrained(..., crisp=...)` names it, and it is loaded when it is first needed.
+        Some models, such as the default, hold their partner; for others `from_pretrained(..., crisp=...)` names it.
 
         Raises:
-            ModelError: for a number outside of [0, 1]; for one above 0 if there is no partner, or if it cannot be
-                loaded or is another network.
+            ModelError: for a number outside of [0, 1]; above 0 if there is no partner, it cannot be loaded, or is
+                another network.
         """
         if not require_share(crispness):
             return self
@@ -273,7 +266,7 @@ class DeblurGenerator(nn.Module):
 
     @property
     def can_be_crisp(self) -> bool:
-        """Whether there is a crisp partner: one that was named, or that the model holds itself."""
+        """Whether the model holds a crisp partner, or one was named."""
         return self.crisp is not None or bool(self._own_partner())
 
     def _own_partner(self) -> dict[str, Tensor]:
@@ -311,22 +304,21 @@ class DeblurGenerator(nn.Module):
         Args:
             name_or_path: a name of `list_models()`, a folder, or `owner/name`; None for the default. A `pathlib.Path`
                 or `./name` is always a folder.
-            revision: branch, tag or commit of a hub repository; all files come from the one commit it stands for.
+            revision: branch, tag or commit of a hub repository; all files come from the same commit.
             subfolder: of the folder or repository that holds the model.
-            variant: takes `model.<variant>.safetensors`.
-            dtype: of the weights; None for float32, in which half-precision files are stored no worse than they are.
+            variant: reads `model.<variant>.safetensors`.
+            dtype: of the weights; None for float32.
             device: None for the GPU if there is one, else the CPU.
-            cache_dir, local_files_only, token, force_download: as huggingface_hub takes them.
-            verify: restores the model's golden input, in float32, and compares the output with the golden one.
-            crisp: the model that `crispness` blends with, one that was trained from this one; None for the partner that
-                the model holds itself. It is loaded when it is first needed, with the same `cache_dir`,
-                `local_files_only` and `token`.
+            cache_dir, local_files_only, token, force_download: as in huggingface_hub.
+            verify: restores the model's golden input in float32 and compares the output with the golden one.
+            crisp: the model that `crispness` blends with, fine-tuned from this one and loaded when first needed; None
+                for the model's own partner.
 
         Returns:
             The generator, in evaluation mode.
 
         Raises:
-            ModelError: if it cannot be found or reached, is not what its configuration says, or fails verification.
+            ModelError: if it cannot be found or reached, does not fit its configuration, or fails verification.
         """
         require_weight_dtype(dtype or torch.float32)
         access: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
@@ -357,12 +349,12 @@ class DeblurGenerator(nn.Module):
     ) -> "DeblurGenerator":
         """Loads what `hub.find` found; arguments and errors as in `from_pretrained`."""
         config = hub.read_config(source)
-        with Undrawn():  # no memory is taken, and nothing drawn, before all is known to fit
+        with EmptyWeights():  # takes no memory before all is known to fit
             network = build(config, f"{source.name}: {hub.CONFIG}")
         tensors = hub.read_tensors(source, variant, network.state_dict())
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:  # one by one: Module.to looks at every module of a network
-            tensors = {key: laid(tensor, torch.device(device), dtype) for key, tensor in tensors.items()}
+        try:  # one by one, as Module.to visits every module of a network
+            tensors = place_weights(tensors, torch.device(device), dtype or torch.float32)
         except (RuntimeError, AssertionError) as reason:
             raise ModelError(f"device '{device}' cannot be used ({hub.first_line(reason)}); take 'cpu'") from None
         network.load_state_dict(tensors, strict=True, assign=True)
@@ -375,9 +367,9 @@ class DeblurGenerator(nn.Module):
             precision: of the arithmetic; weights that are not in float32 compute in their own type.
 
         Raises:
-            ModelError: if they differ by more than the golden tensors allow; says by how much, and which of the weights
-                have another norm.
-            RestorationError: if the precision is not to be had.
+            ModelError: if they differ by more than the golden tensors allow; says by how much, and which weights'
+                norms have changed.
+            RestorationError: if the precision is not available.
         """
         weights = next(self.parameters())
         own = weights.dtype != torch.float32
@@ -401,18 +393,18 @@ class DeblurGenerator(nn.Module):
         Args:
             variant: writes `model.<variant>.safetensors`.
             dtype: of the stored weights; float16 halves the file.
-            max_shard_size: of a file, in bytes or as "5GB"; larger weights are spread over several, with an index.
-            card: the README's text; None writes a plain one. Of a README that is there already what people wrote
-                outside of the generated block stays, unless this text has no such block.
+            max_shard_size: of a file, in bytes or as "5GB"; larger weights are split into several, with an index.
+            card: the README's text; None writes a plain one. If it has a generated block, what people wrote outside of
+                that block into a README that is there already stays.
 
         Returns:
             The folder.
 
         Raises:
-            ModelError: if it cannot be written; what was there before is then as it was.
+            ModelError: if it cannot be written; the folder is then as it was.
         """
         require_weight_dtype(dtype)
-        tensors = in_type(self.network.state_dict(), dtype)
+        tensors = cast_floats(self.network.state_dict(), dtype)
         golden, tolerances = self.golden(tensors)
         hub.write_model(
             Path(folder),
@@ -442,19 +434,18 @@ class DeblurGenerator(nn.Module):
         tag: str = "",
         token: str | bool | None = None,
     ) -> str:
-        """Saves the model and uploads it to a hub repository in one commit; creates the repository if need be.
+        """Saves the model and uploads it to a hub repository, created if need be, in one commit.
 
-        Can be repeated: what is there already makes no commit, and of an edited README only the generated block is
-        renewed.
+        Can be repeated: unchanged files make no commit, and of an edited README only the generated block is renewed.
 
         Args:
-            revision: the branch, which is made if need be; None for the main one.
-            private: of a repository that is created; None leaves it to the owner's settings.
+            revision: the branch, created if need be; None for the main one.
+            private: of a repository that is created; None takes the owner's settings.
             create_pr: proposes the commit in a pull request.
-            variant, dtype, max_shard_size: as `save_pretrained` takes them.
-            card: the README's text; one without a generated block takes the place of whatever is there.
-            tags: further words for the card, by which the hub's pages are searched.
-            tag: of the commit, such as "v1"; one that is there already is never moved.
+            variant, dtype, max_shard_size: as in `save_pretrained`.
+            card: the README's text; one without a generated block replaces the README.
+            tags: further tags for the card, by which the hub is searched.
+            tag: of the commit, such as "v1"; an existing one is never moved.
 
         Returns:
             The address of the commit or pull request.
@@ -462,8 +453,6 @@ class DeblurGenerator(nn.Module):
         Raises:
             ModelError: if the hub refuses or cannot be reached, or the tag stands for another commit.
         """
-        import tempfile
-
         text = hub.with_tags(card if card is not None else plain_card(self.config), list(tags))
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, variant=variant, dtype=dtype, max_shard_size=max_shard_size, card=text)
@@ -480,23 +469,10 @@ class DeblurGenerator(nn.Module):
             )
 
     def golden(self, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """A small input and the output that weights give for it in float32 on a CPU, to check loaded models against.
-
-        Returns:
-            `input` and `output`; and by how much the output may differ elsewhere, for each precision.
-        """
-        wave = torch.linspace(0, 12, GOLDEN_SIDE)
-        picture = torch.stack([torch.sin(wave[:, None] * (1 + k) + wave[None] ** 1.5) for k in range(3)])[None] * 0.9
+        """Golden tensors for weights of this network; see `hub.golden_tensors.make_golden`."""
         with torch.device("meta"):
             network = build(self.config, "golden").eval()
-        tensors = {key: tensor.cpu() for key, tensor in in_type(tensors, torch.float32).items()}
-        network.load_state_dict(tensors, assign=True)
-        output = plainly(network, picture)
-        return {"input": picture, "output": output}, {
-            precision: min(2.0, max(GOLDEN_FLOORS[precision], GOLDEN_MARGIN * change))
-            for precision in GOLDEN_FLOORS
-            if math.isfinite(change := change_by_rounding(network, tensors, picture, output, DTYPES[precision]))
-        }
+        return make_golden(network, tensors)
 
     def __repr__(self) -> str:
         parameters = list(self.parameters())
@@ -504,29 +480,6 @@ class DeblurGenerator(nn.Module):
         kinds = sorted({f"{str(parameter.dtype)[6:]} on {parameter.device}" for parameter in parameters})
         described = [self.config.name or self.config.architecture, f"{count:.2f} M parameters", *kinds]
         return f"DeblurGenerator({', '.join(described)})"
-
-
-def laid(tensor: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
-    """A weight where it is to be, floats in the type that they are to have, those of convolutions channels-last."""
-    there = tensor.to(device, (dtype or torch.float32) if tensor.is_floating_point() else None)
-    return there.contiguous(memory_format=torch.channels_last) if there.ndim == 4 else there
-
-
-class Undrawn(TorchFunctionMode):
-    """Where a network is built whose weights are to be loaded: on the meta device, and without its layers' own draws.
-
-    As `torch.device("meta")` does it, but that their beginnings are not computed, which takes longer than the rest.
-    """
-
-    def __torch_function__(
-        self, function: Any, kinds: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
-    ) -> Any:
-        options = options or {}
-        if getattr(function, "__module__", None) == "torch.nn.init":
-            return arguments[0] if arguments else options["tensor"]
-        if function in FACTORIES:
-            options = {"device": "meta"} | {key: value for key, value in options.items() if value is not None}
-        return function(*arguments, **options)
 
 
 def build(config: GeneratorConfig, source: str) -> Generator:
@@ -540,59 +493,3 @@ def build(config: GeneratorConfig, source: str) -> Generator:
         return build_network(config.architecture, **config.options)
     except (ModelError, ValueError, TypeError) as reason:
         raise ModelError(f"{source}: {reason}") from None
-
-
-def in_type(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The floats in another type; counts, such as batch normalisation's number of batches, as they are."""
-    return {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
-
-
-def change_by_rounding(
-    network: Generator, tensors: dict[str, Tensor], picture: Tensor, output: Tensor, dtype: torch.dtype
-) -> float:
-    """The largest change of an output if all weights and results within are off by as much as a type rounds them.
-
-    It is computed in float32: arithmetic in half precision is slow on a CPU, or not to be had.
-    """
-    draw, error = torch.Generator().manual_seed(0), torch.finfo(dtype).eps / 2
-
-    def rounded(value: Tensor) -> Tensor:
-        if not (isinstance(value, Tensor) and value.is_floating_point()):
-            return value
-        return value * (1 + error * (2 * torch.rand(value.shape, generator=draw) - 1))
-
-    network.load_state_dict({key: rounded(tensor) for key, tensor in tensors.items()}, assign=True)
-    leaves = [part for part in network.modules() if not any(part.children())]
-    hooks = [leaf.register_forward_hook(lambda _, __, result: rounded(result)) for leaf in leaves]
-    try:
-        return float((plainly(network, picture) - output).abs().max())
-    finally:
-        for hook in hooks:
-            hook.remove()
-        network.load_state_dict(tensors, assign=True)
-
-
-@torch.inference_mode()
-def plainly(network: Generator, picture: Tensor) -> Tensor:
-    """The network's own way through a whole picture in float32, nothing of it folded or fused."""
-    return cast(Tensor, network(picture)).clamp(-1, 1).contiguous()
-
-
-def require_weight_dtype(dtype: torch.dtype) -> None:
-    if dtype not in WEIGHT_DTYPES:
-        raise ModelError(
-            f"dtype {dtype} is not one that weights can have; take one of "
-            f"{', '.join(str(kind) for kind in WEIGHT_DTYPES)}"
-        )
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout) for a while, whatever the mode was."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

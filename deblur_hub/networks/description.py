@@ -7,6 +7,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from .state import evaluating
+
 
 @dataclass(frozen=True)
 class Description:
@@ -52,12 +54,6 @@ class Description:
 def multiply_adds(network: nn.Module, size: tuple[int, int]) -> int:
     """Of one pass over a picture of (width, height) in evaluation, counted by PyTorch on the meta device."""
     shadows = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
-    modes = [(part, part.training) for part in network.modules()]
-    network.eval()
-    try:
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            functional_call(network, shadows, torch.empty(1, 3, size[1], size[0], device="meta"))
-    finally:
-        for part, training in modes:
-            part.training = training
+    with evaluating(network), FlopCounterMode(display=False) as counter, torch.inference_mode():
+        functional_call(network, shadows, torch.empty(1, 3, size[1], size[0], device="meta"))
     return counter.get_total_flops() // 2  # which counts a multiply-add as two operations

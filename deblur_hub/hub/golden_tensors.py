@@ -1,0 +1,70 @@
+"""Makes golden tensors: a small input, a network's output for it, and how far rounding may move that output."""
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..networks.base import Generator
+from ..networks.state import cast_floats
+
+SIDE = 48
+MARGIN = 4  # between what rounding is measured to change and what it may
+FLOORS = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1.6e-2}  # tolerances that no network is too good for
+
+
+def make_golden(network: Generator, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """A small input and the output that weights give for it in float32 on a CPU, to check loaded models against.
+
+    Args:
+        network: in evaluation mode; its weights are replaced.
+
+    Returns:
+        `input` and `output`; and by how much the output may differ elsewhere, for each precision.
+    """
+    wave = torch.linspace(0, 12, SIDE)
+    picture = torch.stack([torch.sin(wave[:, None] * (1 + k) + wave[None] ** 1.5) for k in range(3)])[None] * 0.9
+    weights = {key: tensor.cpu() for key, tensor in cast_floats(weights, torch.float32).items()}
+    network.load_state_dict(weights, assign=True)
+    output = whole_frame(network, picture)
+    changes = {
+        precision: change_by_rounding(network, weights, picture, output, getattr(torch, precision))
+        for precision in FLOORS
+    }
+    return {"input": picture, "output": output}, {
+        precision: min(2.0, max(FLOORS[precision], MARGIN * change))
+        for precision, change in changes.items()
+        if math.isfinite(change)
+    }
+
+
+def change_by_rounding(
+    network: Generator, weights: dict[str, Tensor], picture: Tensor, output: Tensor, dtype: torch.dtype
+) -> float:
+    """The largest change of an output if all weights and layers' results are off by as much as a type rounds them.
+
+    It is computed in float32: arithmetic in half precision is slow on a CPU, or not available.
+    """
+    draw, error = torch.Generator().manual_seed(0), torch.finfo(dtype).eps / 2
+
+    def rounded(value: Tensor) -> Tensor:
+        if not (isinstance(value, Tensor) and value.is_floating_point()):
+            return value
+        return value * (1 + error * (2 * torch.rand(value.shape, generator=draw) - 1))
+
+    network.load_state_dict({key: rounded(tensor) for key, tensor in weights.items()}, assign=True)
+    layers = [part for part in network.modules() if not any(part.children())]
+    hooks = [layer.register_forward_hook(lambda _, __, result: rounded(result)) for layer in layers]
+    try:
+        return float((whole_frame(network, picture) - output).abs().max())
+    finally:
+        for hook in hooks:
+            hook.remove()
+        network.load_state_dict(weights, assign=True)
+
+
+@torch.inference_mode()
+def whole_frame(network: Generator, picture: Tensor) -> Tensor:
+    """The network's own result for a whole picture in float32, nothing of it folded or fused."""
+    return cast(Tensor, network(picture)).clamp(-1, 1).contiguous()
