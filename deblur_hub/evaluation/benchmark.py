@@ -1,4 +1,4 @@
-"""Speed and memory, compared as ratios within one run: machines differ, and so do their hours."""
+"""Speed, loading time and memory, compared as ratios within one run: machines differ, and vary from hour to hour."""
 
 import math
 import subprocess
@@ -24,14 +24,15 @@ from ..networks.base import Generator
 from ..networks.windows import WindowedGenerator
 from ..restoration.quality import step_of
 from ..restoration.restore import Precision, dtype_for
+from .tables import markdown
 
-MATRIX = 4096  # the side of the matrices whose product is the measure of a machine
-REFERENCE = "deblurgan"  # ResNet-9 in float32, what everything else is measured against
+MATRIX = 4096  # side of the matrices whose product stands for the speed of a machine
+REFERENCE = "deblurgan"  # ResNet-9 in float32
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one model on one picture size: the median over the runs, and how many times faster than the reference."""
+    """Speed of one model at one picture size: the median of the runs, and how many times as fast as the reference."""
 
     model: str
     precision: str
@@ -43,13 +44,12 @@ class Speed:
 
 @dataclass(frozen=True)
 class Rate:
-    """Of one model at one quality, from a photo file to another: how near it comes to the machine's matrix product.
+    """Speed of one model at one quality, from file to file, beside the machine's matrix product.
 
     Attributes:
         multiply_adds: of the photo, those of overlapping windows counted as often as they are computed.
-        seconds: the median over the runs.
-        product: multiply-adds a second of a matrix product of `MATRIX` a side in this precision, the median over the
-            same runs.
+        seconds: the median of the runs.
+        product: multiply-adds a second of a matrix product in this precision, the median of the same runs.
     """
 
     model: str
@@ -66,7 +66,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one run of `deblur`: peak in GiB, seconds from start to end, largest difference from the first run."""
+    """Memory of one run of `deblur`: peak in GiB, seconds from start to end, largest difference from the first run."""
 
     tile: int | None
     peak: float
@@ -76,7 +76,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Loading:
-    """Of one saved model: median seconds of loading, of reading and building alone, and the median of their ratios."""
+    """Loading of one model: median seconds, those of reading and building alone, and the median of their ratios."""
 
     model: str
     seconds: float
@@ -85,13 +85,13 @@ class Loading:
 
 
 class BenchmarkError(DeblurHubError):
-    """Something that cannot be measured."""
+    """A model or command that cannot be measured."""
 
 
 def measure_speed(
     models: list[str], *, width: int, height: int, runs: int, device: str, precision: Precision = "auto"
 ) -> list[Speed]:
-    """Times `restore` of one picture with each model, in turn, run after run, so that drift hits all alike.
+    """Times `restore` of one picture with each model in turn, run after run, so that drift affects all alike.
 
     Every model computes in `precision`, the reference in float32. Ratios are medians of the ratios of each run.
     """
@@ -125,7 +125,7 @@ def measure_rates(
     where = torch.device(device)
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        photo = made_up(Path(folder) / "photo.jpg", width, height)
+        photo = made_up_photo(Path(folder) / "photo.jpg", width, height)
         for name in models:
             generator = load(name, device)
             for precision in precisions:
@@ -167,23 +167,24 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def rate_table(rates: list[Rate]) -> str:
-    lines = [
-        "| model        | quality  | precision | multiply-adds | seconds | of the matrix product's rate |",
-        "|--------------|----------|-----------|---------------|---------|------------------------------|",
-    ]
+    lines = []
     for rate in rates:
-        lines.append(
-            f"| {rate.model:<12} | {rate.quality:<8} | {rate.precision:<9} | {rate.multiply_adds / 1e9:11.1f} G | "
-            f"{rate.seconds:7.2f} | {rate.share:12.0%} of {rate.product / 1e9:6.1f} G/s |"
-        )
-    return "\n".join(lines)
+        share = f"{rate.share:.0%} of {rate.product / 1e9:.1f} G/s"
+        work = [f"{rate.multiply_adds / 1e9:.1f} G", f"{rate.seconds:.2f}"]
+        lines.append([rate.model, rate.quality, rate.precision, *work, share])
+    header = ["model", "quality", "precision", "multiply-adds", "seconds", "of the matrix product's rate"]
+    return markdown(header, lines, left=3)
 
 
 def load(name: str, device: str) -> DeblurGenerator:
-    """A saved model, or a preset with fresh weights, which are no slower."""
-    if name in PRESETS and name not in list_models():
+    """A saved model, or a preset with fresh weights, which take as long."""
+    if is_preset(name):
         return fresh(name, {}).to(torch.device(device))
     return DeblurGenerator.from_pretrained(name, device=device)
+
+
+def is_preset(name: str) -> bool:
+    return name in PRESETS and name not in list_models()
 
 
 def fresh(preset: str, options: Mapping[str, Option]) -> DeblurGenerator:
@@ -196,7 +197,7 @@ def measure_loading(model: str, *, loads: int) -> Loading:
     """Times `from_pretrained` of a saved model, and reading its file and building its module alone, in turn.
 
     Args:
-        model: a bundled one, a folder, or one that is in the hub's cache, which is not asked anew.
+        model: a bundled one, a folder, or one in the hub's cache; the hub is not contacted.
     """
     folder = find(model, local_files_only=True).folder
     if not (folder / weights_file(None)).is_file():
@@ -213,7 +214,7 @@ def measure_loading(model: str, *, loads: int) -> Loading:
 
 
 def read_and_build(folder: Path) -> nn.Module:
-    """What no loading can do without, in the plain way of PyTorch and safetensors, and nothing checked."""
+    """Reads and builds a model with PyTorch and safetensors alone, without any check."""
     config = GeneratorConfig.from_json((folder / CONFIG).read_text(encoding="utf-8"))
     network = build_network(config.architecture, **config.options)
     network.load_state_dict(load_file(folder / weights_file(None)))
@@ -222,15 +223,9 @@ def read_and_build(folder: Path) -> nn.Module:
 
 def loading_table(loadings: list[Loading]) -> str:
     lines = [
-        "| model        | loading    | reading, building | ratio |",
-        "|--------------|------------|-------------------|-------|",
+        [one.model, f"{one.seconds * 1e3:.1f} ms", f"{one.bare * 1e3:.1f} ms", f"{one.ratio:.2f}"] for one in loadings
     ]
-    for loading in loadings:
-        lines.append(
-            f"| {loading.model:<12} | {loading.seconds * 1e3:7.1f} ms | {loading.bare * 1e3:14.1f} ms | "
-            f"{loading.ratio:5.2f} |"
-        )
-    return "\n".join(lines)
+    return markdown(["model", "loading", "reading, building", "ratio"], lines)
 
 
 def measure_memory(
@@ -246,15 +241,15 @@ def measure_memory(
     Args:
         model: a saved model, or a preset, which gets fresh weights.
         photo: a picture file, or width and height of one that is made up.
-        tiles: the sides of the tiles; None is `deblur`'s own choice, 0 the whole frame at once.
+        tiles: the sides of the tiles; None is `deblur`'s own choice, 0 the whole frame.
         options: of a network with fresh weights, in place of a saved model.
     """
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(photo, tuple):
-            photo = made_up(Path(folder) / "photo.jpg", *photo)
-        if options or (model in PRESETS and model not in list_models()):
+            photo = made_up_photo(Path(folder) / "photo.jpg", *photo)
+        if options or is_preset(model):
             saved = Path(folder) / "model"
-            wakened(fresh(model, options or {})).save_pretrained(saved)
+            without_zeros(fresh(model, options or {})).save_pretrained(saved)
             model = str(saved)
         found: list[Memory] = []
         first = None
@@ -271,9 +266,8 @@ def measure_memory(
         return found
 
 
-# A process counts the memory of the one that started it as its own peak, so a bare interpreter
-# starts it.
-WITNESS = """
+# A process counts the memory of its parent as its own peak, so a bare interpreter starts it.
+STARTER = """
 import os, resource, sys
 status = os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)[1])
 print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
@@ -281,9 +275,9 @@ print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def peak_of(command: list[str]) -> float:
-    """GiB that a command has in memory at most; raises `BenchmarkError` if it fails."""
+    """Peak memory of a command in GiB; raises BenchmarkError if it fails."""
     said = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", WITNESS, *command], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-I", "-S", "-c", STARTER, *command], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.splitlines()[-1]
     status, peak = map(int, said.split())
     if status:
@@ -291,7 +285,7 @@ def peak_of(command: list[str]) -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def made_up(path: Path, width: int, height: int) -> Path:
+def made_up_photo(path: Path, width: int, height: int) -> Path:
     """A picture file of any size, smooth in places and busy in others."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.uint16)
     pixels = np.stack([rows * 3 + columns, rows ^ columns, columns * 5], axis=-1).astype(np.uint8)
@@ -299,8 +293,8 @@ def made_up(path: Path, width: int, height: int) -> Path:
     return path
 
 
-def wakened(generator: DeblurGenerator) -> DeblurGenerator:
-    """Fresh weights often leave the picture as it is; these change it, so that there is something to compare."""
+def without_zeros(generator: DeblurGenerator) -> DeblurGenerator:
+    """Replaces zero weights, with which a fresh network leaves a picture as it is and nothing could be compared."""
     draw = torch.Generator().manual_seed(0)
     for parameter in generator.parameters():
         if not parameter.any():
@@ -309,13 +303,8 @@ def wakened(generator: DeblurGenerator) -> DeblurGenerator:
 
 
 def speed_table(speeds: list[Speed]) -> str:
-    lines = [
-        "| model        | precision | parameters | multiply-adds | seconds | times as fast |",
-        "|--------------|-----------|------------|---------------|---------|---------------|",
-    ]
+    lines = []
     for speed in speeds:
-        lines.append(
-            f"| {speed.model:<12} | {speed.precision:<9} | {speed.parameters / 1e6:8.2f} M | "
-            f"{speed.multiply_adds / 1e9:11.1f} G | {speed.seconds:7.2f} | {speed.ratio:13.1f} |"
-        )
-    return "\n".join(lines)
+        counts = [f"{speed.parameters / 1e6:.2f} M", f"{speed.multiply_adds / 1e9:.1f} G"]
+        lines.append([speed.model, speed.precision, *counts, f"{speed.seconds:.2f}", f"{speed.ratio:.1f}"])
+    return markdown(["model", "precision", "parameters", "multiply-adds", "seconds", "times as fast"], lines, left=2)

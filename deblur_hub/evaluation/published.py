@@ -60,9 +60,7 @@ class Published:
 
     @property
     def group(self) -> Group:
-        if self.protocol:
-            return "comparable"
-        return "other" if self.size in (FULL, NOT_SAID) else "resized"
+        return "comparable" if self.protocol else "other" if self.size in (FULL, NOT_SAID) else "resized"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,15 +92,8 @@ def table(rows: Iterable[Published] = PUBLISHED) -> str:
     for group, title in HEADINGS.items():
         for protocol in dict.fromkeys(row.protocol for row in rows if row.group == group):
             chosen = [row for row in rows if (row.group, row.protocol) == (group, protocol)]
-            header = [
-                "method",
-                *(["may stand beside"] if protocol else []),
-                "how",
-                "printed in",
-                "PSNR",
-                "SSIM",
-                "note",
-            ]
+            beside = ["may stand beside"] if protocol else []
+            header = ["method", *beside, "how", "printed in", "PSNR", "SSIM", "note"]
             lines = markdown(header, [cells(row, notes) for row in chosen], left=len(header) - 3)
             blocks.append(f"## {title.format(protocol.replace('gopro-gamma', 'gopro --blur gamma'))}\n\n{lines}")
     numbered = "\n".join(f"[{number}] {note}" for number, note in enumerate(notes, start=1))
