@@ -34,9 +34,13 @@ def run_benchmark(options: argparse.Namespace) -> int:
             f"one photo of {width}x{height} from file to file on {device}, median of {runs} runs, with matrix products "
             "between them\n"
         )
-        precisions = ["float32", "auto"] if options.precision == "auto" else [options.precision]
         rates = benchmark.measure_rates(
-            models, width=width, height=height, runs=runs, device=device, precisions=precisions
+            models,
+            width=width,
+            height=height,
+            runs=runs,
+            device=device,
+            precisions=("float32", "auto") if options.precision == "auto" else (options.precision,),
         )
         print(benchmark.rate_table(rates))
     else:

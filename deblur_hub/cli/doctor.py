@@ -116,7 +116,7 @@ def bundled() -> str:
 
 def cached() -> str:
     """The models of ours in huggingface_hub's cache, known by their config.json."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     from ..config import GeneratorConfig
@@ -125,7 +125,7 @@ def cached() -> str:
 
     names = []
     try:
-        repos = scan_cache_dir().repos
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return "none"
     for repo in repos:
