@@ -18,40 +18,25 @@ def run_benchmark(options: argparse.Namespace) -> int:
     if options.train:
         return run_training_benchmark(options)
     models, device, runs = options.models or [DEFAULT_MODEL], options.device or "cpu", options.runs
-    width, height = options.size
+    size = "{}x{}".format(*options.size)
     if options.photo:
         for model in models:
             print_memory(model, options)
     elif options.load:
         loads = LOADS_PER_RUN * runs
         print(
-            f"loading on the CPU, with every check, against reading the file and building the module with none; median "
+            "loading on the CPU, with every check, against reading the file and building the module with none; median "
             f"of {loads} interleaved loads\n"
         )
-        print(benchmark.loading_table([benchmark.measure_loading(model, loads=loads) for model in models]))
+        print(benchmark.loading_table(models, loads=loads))
     elif options.rate:
-        print(
-            f"one photo of {width}x{height} from file to file on {device}, median of {runs} runs, with matrix products "
-            "between them\n"
-        )
-        rates = benchmark.measure_rates(
-            models,
-            width=width,
-            height=height,
-            runs=runs,
-            device=device,
-            precisions=("float32", "auto") if options.precision == "auto" else (options.precision,),
-        )
-        print(benchmark.rate_table(rates))
+        print(f"one photo of {size} from file to file on {device}, median of {runs} runs beside matrix products\n")
+        print(benchmark.rate_table(models, size=options.size, runs=runs, device=device, precision=options.precision))
     else:
         print(
-            f"one picture of {width}x{height} on {device}, median of {runs} interleaved runs; deblurgan is ResNet-9 in "
-            "float32\n"
+            f"one picture of {size} on {device}, median of {runs} interleaved runs; deblurgan is ResNet-9 in float32\n"
         )
-        speeds = benchmark.measure_speed(
-            models, width=width, height=height, runs=runs, device=device, precision=options.precision
-        )
-        print(benchmark.speed_table(speeds))
+        print(benchmark.speed_table(models, size=options.size, runs=runs, device=device, precision=options.precision))
     return OK
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .. import __version__
+from .. import __version__, machine
 from .outcomes import OK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +21,8 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 def report() -> str:
     """All facts, one a line, with the home folder written as `~`."""
+    from ..hub import list_models
+
     facts: dict[str, Callable[[], str]] = {
         "deblur-hub": lambda: f"{__version__}, {'a checkout' if (ROOT / '.git').exists() else 'installed'}",
         "Python": lambda: f"{platform.python_version()} ({platform.python_implementation()})",
@@ -31,8 +33,8 @@ def report() -> str:
         "precision": precision,
         "C kernels": kernels,
         "free memory": memory,
-        "cache folder": cache,
-        "bundled models": bundled,
+        "cache folder": lambda: str(machine.cache_folder()),
+        "bundled models": lambda: ", ".join(list_models()) or "none",
         "hub cache": cached,
     }
     width = max(map(len, facts))
@@ -62,9 +64,7 @@ def installed(package: str) -> str:
 def processor() -> str:
     import torch
 
-    from ..machine import processor as name
-
-    return f"{name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{machine.processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
 def devices() -> str:
@@ -80,9 +80,14 @@ def precision() -> str:
 
     from ..restoration.restore import dtype_for
 
-    kinds = ["cuda"] if torch.cuda.is_available() else []
-    taken = (f"{str(dtype_for('auto', torch.device(kind)))[6:]} on {kind}" for kind in (*kinds, "cpu"))
+    taken = (f"{str(dtype_for('auto', torch.device(kind)))[6:]} on {kind}" for kind in kinds())
     return f"auto is {', '.join(taken)}"
+
+
+def kinds() -> tuple[str, ...]:
+    import torch
+
+    return ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
 
 
 def kernels() -> str:
@@ -98,20 +103,7 @@ def memory() -> str:
 
     from ..restoration.restore import free_memory
 
-    kinds = ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
-    return ", ".join(f"{free_memory(torch.device(kind)) / 2**30:.1f} GiB on {kind}" for kind in kinds)
-
-
-def cache() -> str:
-    from ..machine import cache_folder
-
-    return str(cache_folder())
-
-
-def bundled() -> str:
-    from ..hub import list_models
-
-    return ", ".join(list_models()) or "none"
+    return ", ".join(f"{free_memory(torch.device(kind)) / 2**30:.1f} GiB on {kind}" for kind in kinds())
 
 
 def cached() -> str:

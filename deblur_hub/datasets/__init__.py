@@ -1,4 +1,4 @@
-"""Finds the pictures of paired sets on disk, and says what is wrong with a set before any work on it starts.
+"""Finds the pictures of paired sets on disk, and reports what is wrong with a set before any work on it starts.
 
 `find_pairs` knows the layouts of GoPro, HIDE, RealBlur-J and -R and REDS as they unpack, and two plain folders.
 """

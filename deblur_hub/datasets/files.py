@@ -12,15 +12,15 @@ PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
 def folders_below(root: Path) -> Iterator[Path]:
-    """`root` and every folder below it, in the order of their names; links are followed, no folder is met twice."""
-    met = set()
+    """`root` and every folder below it, in the order of their names; links are followed, no folder is visited twice."""
+    visited = set()
     for folder, inner, _ in os.walk(root, followlinks=True):
         inner.sort()
         place = os.path.realpath(folder)
-        if place in met:
+        if place in visited:
             inner.clear()
         else:
-            met.add(place)
+            visited.add(place)
             yield Path(folder)
 
 

@@ -173,7 +173,7 @@ def histogram(gains: Sequence[float]) -> str:
         told += f" {len(gains) - len(finite)} without any error, before or after, are not shown."
     return (
         f'<h2>Gain in PSNR <small>dB</small></h2><svg viewBox="0 0 640 190" role="img" aria-label="{told}">'
-        f'{"".join(shapes)}<line x1="{at:.1f}" x2="{at:.1f}" y1="10" y2="160"/></svg><p>{told}</p>'
+        f'{"".join(shapes)}<line x1="{at:.1f}" x2="{at:.1f}" y1="20" y2="160"/></svg><p>{told}</p>'
     )
 
 
