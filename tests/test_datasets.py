@@ -93,7 +93,9 @@ def test_a_picture_without_partner_is_named(tmp_path, have, lack):
 def test_two_pictures_of_one_name_are_not_paired_by_chance(tmp_path):
     for name in ("blur/a.jpg", "blur/a.png", "sharp/a.png"):
         put(tmp_path / name)
-    assert refusal(tmp_path).startswith(f"{tmp_path / 'blur' / 'a.png'}: has the name of {tmp_path / 'blur' / 'a.jpg'}, so")
+    assert refusal(tmp_path).startswith(
+        f"{tmp_path / 'blur' / 'a.png'}: has the name of {tmp_path / 'blur' / 'a.jpg'}, so"
+    )
 
 
 def test_partners_of_two_sizes_are_named_with_their_sizes(tmp_path):
