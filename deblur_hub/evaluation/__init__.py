@@ -20,7 +20,7 @@
 from .comparison import Comparison, compare
 from .measures import METRICS, to_8_bits
 from .results import Evaluation, Row, Settings, Spread
-from .scoring import evaluate, load_model, score_pictures, synchronise
+from .scoring import evaluate, load_model, score_pictures
 from .sets import EvaluationSet, pairs_in, sharp_pictures
 from .tables import table
 
@@ -38,7 +38,6 @@ __all__ = [
     "pairs_in",
     "score_pictures",
     "sharp_pictures",
-    "synchronise",
     "table",
     "to_8_bits",
 ]
