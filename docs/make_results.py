@@ -19,11 +19,10 @@ from pathlib import Path
 import torch
 from before_after import main as make_picture
 
-from deblur_hub import DEFAULT_MODEL, DeblurGenerator, __version__, list_models
+from deblur_hub import DEFAULT_MODEL, DeblurGenerator, __version__, atomic, list_models
 from deblur_hub.errors import DeblurHubError
 from deblur_hub.evaluation import Evaluation
 from deblur_hub.evaluation.baselines import BASELINES
-from deblur_hub.evaluation.results import write_aside
 from deblur_hub.evaluation.tables import markdown
 from deblur_hub.machine import processor
 from deblur_hub.model_card import read_about
@@ -190,8 +189,8 @@ def photographs_section(runs: Runs) -> str:
         [
             "## Sharp photographs",
             f"{len(blurred.rows)} of them (fingerprint `{settings.fingerprint[:16]}`): under synthetic camera shake of "
-            "a fixed seed, what a model gains; under the same with a sensor's noise and JPEG, as uploads have them; and "
-            f"as they are, how near to them it stays, for it is to do no harm. In {settings.precision}.",
+            "a fixed seed, what a model gains; under the same with a sensor's noise and JPEG, as uploads have them; "
+            f"and as they are, how near to them it stays, for it is to do no harm. In {settings.precision}.",
             markdown(
                 [
                     "",
@@ -265,7 +264,7 @@ def main() -> None:
             sections = [heading(), *(part(runs) for part in parts)]
         except DeblurHubError as mistake:
             raise SystemExit(str(mistake)) from None
-    write_aside(options.output, "\n\n".join(sections) + "\n")
+    atomic.write_text(options.output, "\n\n".join(sections) + "\n")
     make_picture()
     print(f"written: {options.output}")
 

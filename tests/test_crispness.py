@@ -190,6 +190,6 @@ def test_evaluation_scores_a_blend_as_it_restores(partners, picture, tmp_path, c
     assert found.mean("psnr") != pytest.approx(psnr(generator.deblur(smeared), picture), abs=0.01)
     capsys.readouterr()
     assert main([*line[:1], "unsharp", *line[2:], "--crispness", "0.5"]) == 2
-    assert "unsharp: is no model" in capsys.readouterr().err
+    assert "unsharp: is not a model" in capsys.readouterr().err
     assert main([*line, "--crisp-model", "other/"]) == 2
     assert "other/: is to be the crisp partner, but the crispness is 0" in capsys.readouterr().err

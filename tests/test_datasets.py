@@ -93,7 +93,9 @@ def test_a_picture_without_partner_is_named(tmp_path, have, lack):
 def test_two_pictures_of_one_name_are_not_paired_by_chance(tmp_path):
     for name in ("blur/a.jpg", "blur/a.png", "sharp/a.png"):
         put(tmp_path / name)
-    assert refusal(tmp_path).startswith(f"{tmp_path / 'blur' / 'a.png'}: has the name of a.jpg beside it")
+    assert refusal(tmp_path).startswith(
+        f"{tmp_path / 'blur' / 'a.png'}: has the name of {tmp_path / 'blur' / 'a.jpg'}, so"
+    )
 
 
 def test_partners_of_two_sizes_are_named_with_their_sizes(tmp_path):
@@ -239,7 +241,7 @@ def test_the_lists_of_realblur_say_what_is_for_training_and_what_for_tests(tmp_p
         f"{gone}: is missing, though line 2 of {tmp_path / 'RealBlur_J_train_list.txt'} names it; add it"
     )
     (tmp_path / "RealBlur_J_train_list.txt").write_text("../../etc/a.png b.png\n")
-    assert "line 1 does not name a sharp and a blurred picture" in refusal(tmp_path)
+    assert "line 1 does not name a sharp and a blurry picture" in refusal(tmp_path)
 
 
 def test_reds_as_it_unpacks_is_read_with_the_kind_of_blur_that_is_asked_for(tmp_path):

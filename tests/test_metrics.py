@@ -376,7 +376,7 @@ def test_lpips_hands_pictures_from_minus_one_to_one_to_its_package_and_loads_it_
     assert lpips(black[0], black[0]) == 0
     assert lpips_package.loads == ["alex"]
     assert lpips(tensor(black[0]), tensor(white[0]), backbone="vgg").tolist() == [2]
-    with pytest.raises(ValueError, match="'vgg19' is no backbone of LPIPS; take one of alex, vgg, squeeze"):
+    with pytest.raises(ValueError, match="'vgg19' is not a backbone of LPIPS; take one of alex, vgg, squeeze"):
         lpips(black, white, backbone="vgg19")
 
 

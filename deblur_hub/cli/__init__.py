@@ -1,10 +1,12 @@
 """The shell command `deblur-hub`.
 
-`arguments`   every command, its arguments and their help
-`restoring`   deblur
-`measuring`   evaluate, compare, score, benchmark
-`models`      networks, convert, release, card, verify, publish
-`page`        demo
+`arguments`      every command, its arguments and their help; `options` are those that several commands share
+`restoring`      deblur
+`evaluating`     evaluate, compare, score
+`benchmarking`   benchmark
+`models`         networks, convert, release, card, verify, publish
+`page`           demo
+`doctor`         doctor
 """
 
 import os
@@ -14,7 +16,7 @@ from collections.abc import Sequence
 
 from ..errors import DeblurHubError
 from .arguments import parser
-from .outcomes import INTERRUPTED, OK, complain
+from .outcomes import INTERRUPTED, OK, print_error
 
 __all__ = ["main", "parser"]
 
@@ -26,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except DeblurHubError as mistake:
-        return complain(mistake)
+        return print_error(mistake)
     except KeyboardInterrupt:
         print("deblur-hub: stopped", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, which is its right
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK

@@ -81,7 +81,7 @@ def run_card(options: argparse.Namespace) -> int:
 
 
 def about_of(options: argparse.Namespace) -> "About":
-    """What the card is to say that cannot be measured."""
+    """The part of a card that cannot be measured."""
     from ..model_card import NOTHING_KNOWN, read_about
 
     if options.pictures and not options.about:

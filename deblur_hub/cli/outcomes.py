@@ -1,4 +1,4 @@
-"""How a command ends, and what it says on the way."""
+"""Exit codes, errors and progress of the commands."""
 
 import logging
 import sys
@@ -11,10 +11,10 @@ OK, SOME_FAILED, FAILED, INTERRUPTED = 0, 1, 2, 130
 
 
 class UsageError(DeblurHubError):
-    """Arguments that do not fit each other or the files that are there."""
+    """Arguments that contradict each other or the files on disk."""
 
 
-def complain(mistake: DeblurHubError) -> int:
+def print_error(mistake: DeblurHubError) -> int:
     print(f"deblur-hub: {mistake}", file=sys.stderr)
     return FAILED
 
@@ -34,19 +34,15 @@ def counting(what: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int],
 
 
 @contextmanager
-def telling(tell: Callable[[str], None]) -> Iterator[None]:
-    """What the package tells by the way, such as the quality that it takes, to whoever is to hear it."""
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            tell(record.getMessage())
-
-    log, ear = logging.getLogger("deblur_hub"), Ear()
+def logging_to(write: Callable[[str], None]) -> Iterator[None]:
+    """Passes on what the package logs, such as the quality that it chooses."""
+    log, handler = logging.getLogger("deblur_hub"), logging.Handler()
+    handler.emit = lambda record: write(record.getMessage())  # type: ignore[method-assign]
     before = log.level
-    log.addHandler(ear)
+    log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        log.removeHandler(ear)
+        log.removeHandler(handler)
         log.setLevel(before)

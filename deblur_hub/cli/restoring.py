@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DeblurHubError
-from .outcomes import FAILED, OK, SOME_FAILED, UsageError, complain, telling
+from .outcomes import FAILED, OK, SOME_FAILED, UsageError, logging_to, print_error
 
-RESULT = "-deblurred"  # what is put behind the name of a photo whose result stands beside it
+RESULT = "-deblurred"  # suffix of a result that lies beside its photo
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def run_deblur(options: argparse.Namespace) -> int:
     require_strength(options.strength)
     jobs, mistakes = plan(options.inputs, options.output, options.format, options.overwrite)
     for mistake in mistakes:
-        complain(mistake)
+        print_error(mistake)
     if not jobs:
         return FAILED
     generator = DeblurGenerator.from_pretrained(options.model, device=options.device, crisp=options.crisp_model)
@@ -47,14 +47,14 @@ def run_deblur(options: argparse.Namespace) -> int:
             def show(done: int, total: int, number: int = number) -> None:
                 bar.update(number + done / total - bar.n)
 
-            def tell(text: str, photo: str = job.source.name) -> None:
+            def write(text: str, photo: str = job.source.name) -> None:
                 if not options.quiet:
                     bar.write(f"{photo}: {text}", file=sys.stderr)
 
             fresh = not job.target.parent.exists()
             try:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
-                with telling(tell):
+                with logging_to(write):
                     generator.deblur_file(
                         job.source,
                         job.target,
@@ -77,7 +77,7 @@ def run_deblur(options: argparse.Namespace) -> int:
                 mistakes.append(mistake)
                 bar.write(f"deblur-hub: {mistake}", file=sys.stderr)
             if fresh and job.target.parent.is_dir() and not any(job.target.parent.iterdir()):
-                job.target.parent.rmdir()  # made for a picture that did not come
+                job.target.parent.rmdir()  # made for a picture that could not be restored
             show(1, 1)
     failed = len(mistakes)
     where = written[0] if len(written) == 1 else options.output or "beside the originals"
@@ -88,7 +88,7 @@ def run_deblur(options: argparse.Namespace) -> int:
 def plan(
     inputs: list[Path], output: Path | None, suffix: str | None, overwrite: bool
 ) -> tuple[list[Job], list[DeblurHubError]]:
-    """What to write for each input file, and what is wrong with the inputs for which nothing can be.
+    """The jobs, and an error for each input that nothing can be written for.
 
     Raises:
         UsageError: if two inputs would be written to the same file, or one over itself.
@@ -102,22 +102,10 @@ def plan(
     mistakes: list[DeblurHubError] = []
     for given in inputs:
         if given.is_dir():
-            inside = [
-                path
-                for path in sorted(given.rglob("*"))
-                if path.suffix.lower() in PICTURE_SUFFIXES
-                and not any(part.startswith(".") for part in path.relative_to(given).parts)
-                and not (output is None and path.stem.endswith(RESULT))  # of an earlier run
-                and not (
-                    output and output.resolve() != given.resolve() and path.resolve().is_relative_to(output.resolve())
-                )
-            ]
+            inside = pictures_below(given, output)
             if not inside:
-                mistakes.append(
-                    UsageError(
-                        f"{given}: holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}); name another folder"
-                    )
-                )
+                kinds = ", ".join(sorted(PICTURE_SUFFIXES))
+                mistakes.append(UsageError(f"{given}: holds no pictures ({kinds}); name another folder"))
             found += [(path, path.relative_to(given)) for path in inside]
         elif given.is_file():
             found.append((given, Path(given.name)))
@@ -144,3 +132,18 @@ def plan(
         else:
             jobs.append(Job(source, target))
     return jobs, mistakes
+
+
+def pictures_below(folder: Path, output: Path | None) -> list[Path]:
+    """The pictures at any depth, without hidden ones and without the results of earlier runs."""
+    from ..datasets import PICTURE_SUFFIXES
+
+    elsewhere = output is not None and output.resolve() != folder.resolve()
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in PICTURE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not (output is None and path.stem.endswith(RESULT))
+        and not (output is not None and elsewhere and path.resolve().is_relative_to(output.resolve()))
+    ]

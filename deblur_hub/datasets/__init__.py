@@ -1,9 +1,9 @@
-"""Finds the pictures of paired sets on disk, and says what is wrong with a set before any work on it starts.
+"""Finds the pictures of paired sets on disk, and reports what is wrong with a set before any work on it starts.
 
 `find_pairs` knows the layouts of GoPro, HIDE, RealBlur-J and -R and REDS as they unpack, and two plain folders.
 """
 
-from .files import PICTURE_SUFFIXES, by_stem, folders_below, picture_size, pictures_in
+from .files import PICTURE_SUFFIXES, by_stem, folders_below, picture_size, pictures_in, require_one_size
 from .official import count_notes
 from .pairs import BLUR, SHARP, Pair, find_pairs, pair_up
 
@@ -19,4 +19,5 @@ __all__ = [
     "pair_up",
     "picture_size",
     "pictures_in",
+    "require_one_size",
 ]

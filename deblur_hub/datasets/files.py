@@ -12,15 +12,15 @@ PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
 def folders_below(root: Path) -> Iterator[Path]:
-    """`root` and every folder below it, in the order of their names; links are followed, no folder is met twice."""
-    met = set()
+    """`root` and every folder below it, in the order of their names; links are followed, no folder is visited twice."""
+    visited = set()
     for folder, inner, _ in os.walk(root, followlinks=True):
         inner.sort()
         place = os.path.realpath(folder)
-        if place in met:
+        if place in visited:
             inner.clear()
         else:
-            met.add(place)
+            visited.add(place)
             yield Path(folder)
 
 
@@ -31,23 +31,40 @@ def pictures_in(folder: Path) -> list[Path]:
     )
 
 
-def by_stem(folder: Path, prefix: str = "") -> dict[str, Path]:
-    """The pictures of a folder and of those below it, by their path in it without suffix and without `prefix`.
+def by_stem(folder: Path, *, prefix: str = "", kinds: tuple[str, ...] = ()) -> dict[str, Path]:
+    """The pictures at any depth below a folder, by their path in it without suffix; hidden folders are passed over.
+
+    Args:
+        prefix: removed from the names of the files.
+        kinds: names of folders, such as `sharp`, that are removed from the paths. If any pictures lie in such folders,
+            only those are taken, so that a set in GoPro's own layout can be named as well as a plain folder.
 
     Raises:
-        DatasetError: where two would be one.
+        DatasetError: if two pictures would have one name.
     """
+    found = [path for inner in folders_below(folder) for path in pictures_in(inner)]
+    below = {path: path.relative_to(folder).parts[:-1] for path in found}
+    found = [path for path in found if not any(part.startswith(".") for part in below[path])]
     pictures: dict[str, Path] = {}
-    for inner in folders_below(folder):
-        for path in pictures_in(inner):
-            stem = (inner.relative_to(folder) / path.stem.removeprefix(prefix)).as_posix()
-            if stem in pictures:
-                raise DatasetError(
-                    f"{path}: has the name of {pictures[stem].name} beside it, so that its partner is "
-                    "not clear; take one of the two out"
-                )
-            pictures[stem] = path
-    return pictures
+    for path in [path for path in found if set(below[path]) & set(kinds)] or found:
+        parts = (part for part in below[path] if part not in kinds)
+        stem = "/".join([*parts, path.stem.removeprefix(prefix)])
+        if stem in pictures:
+            raise DatasetError(
+                f"{path}: has the name of {pictures[stem]}, so that its partner is not clear; take one of the two out"
+            )
+        pictures[stem] = path
+    return dict(sorted(pictures.items()))
+
+
+def require_one_size(path: Path, sharp: Path) -> None:
+    """Raises DatasetError if a picture and its sharp partner differ in size."""
+    (width, height), wanted = picture_size(path), picture_size(sharp)
+    if (width, height) != wanted:
+        raise DatasetError(
+            f"{path}: {width}x{height} pixels, but its sharp partner {sharp} has {wanted[0]}x{wanted[1]}; "
+            "partners must have one size"
+        )
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""How many pairs the published sets have, and what to say of a part of one."""
+"""The numbers of pairs of the published sets, and notes on sets that have another number."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ COUNTS = {
 
 
 def count_notes(pairs: list[Pair]) -> list[str]:
-    """A sentence for each split of a published set that has not the number of pairs it was published with."""
+    """A sentence for each split of a published set whose number of pairs is not the published one."""
     notes = []
     for (source, split), found in sorted(Counter((pair.source, pair.split) for pair in pairs).items()):
         whole = COUNTS.get((source, split))

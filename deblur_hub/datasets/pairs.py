@@ -1,11 +1,11 @@
-"""Blurred pictures and their sharp partners, in every layout that paired sets come in."""
+"""Blurry pictures and their sharp partners, in every layout that paired sets come in."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DatasetError
-from .files import by_stem, folders_below, picture_size
+from .files import by_stem, folders_below, require_one_size
 
 BLUR, SHARP = "blur", "sharp"
 GOPRO_BLURS = ("blur", "blur_gamma")
@@ -16,7 +16,7 @@ LIST_ENDS = {f"_{split}_list.txt": split for split in SPLITS}
 
 @dataclass(frozen=True)
 class Pair:
-    """A blurred picture and its sharp partner, of one size.
+    """A blurry picture and its sharp partner, of one size.
 
     Attributes:
         scene: the folder that holds both folders, from the root of the search.
@@ -47,7 +47,7 @@ def find_pairs(root: Path, *, blur: str = BLUR, sharp: str = SHARP) -> list[Pair
       lie above, those that they name, and no others.
 
     Args:
-        blur: the name of the folder with the blurred pictures: `blur`, or GoPro's `blur_gamma`, or your own.
+        blur: the name of the folder with the blurry pictures: `blur`, or GoPro's `blur_gamma`, or your own.
         sharp: the name of the folder with their partners.
 
     Returns:
@@ -67,7 +67,7 @@ def find_pairs(root: Path, *, blur: str = BLUR, sharp: str = SHARP) -> list[Pair
             pairs += own or folder_pairs(folder, root, blur, sharp)
             listed |= below
     for pair in pairs:
-        require_one_size(pair)
+        require_one_size(pair.blurred, pair.sharp)
     return pairs
 
 
@@ -82,7 +82,7 @@ def folder_pairs(folder: Path, root: Path, blur: str, sharp: str) -> Iterator[Pa
     elif sharp in inner and (other := inner.intersection(GOPRO_BLURS)):
         raise DatasetError(
             f"{folder}: has no folder '{blur}' beside '{sharp}', but {' and '.join(map(repr, sorted(other)))}; "
-            "name that one as the folder of blurred pictures, or take the scene out"
+            "name that one as the folder of blurry pictures, or take the scene out"
         )
     elif {"blur", "gt"} <= inner:
         yield from pair_up(folder / "blur", folder / "gt", scene, realblur_of(folder), split_of(folder, root))
@@ -102,7 +102,7 @@ def pair_up(blurred: Path, sharp: Path, scene: str, source: str = "", split: str
     """The pairs of two folders, sorted by name; errors as in `find_pairs`."""
     # RealBlur's blur/blur_1.png and gt/gt_1.png repeat their folders' names.
     repeated = ("blur_", "gt_") if (blurred.name, sharp.name) == ("blur", "gt") else ("", "")
-    left, right = by_stem(blurred, repeated[0]), by_stem(sharp, repeated[1])
+    left, right = by_stem(blurred, prefix=repeated[0]), by_stem(sharp, prefix=repeated[1])
     for name in sorted(left.keys() ^ right.keys()):
         have, lack = (left, sharp) if name in left else (right, blurred)
         raise DatasetError(f"{have[name]}: has no partner of that name in {lack}; add it or take this one out")
@@ -115,7 +115,7 @@ def nested(scene: str, name: str) -> str:
 
 
 def hide_pairs(blurred: Path, sharp: Path, scene: str, split: str) -> Iterator[Pair]:
-    """One split of HIDE; the sharp folder serves both splits, so that what is blurred alone must have a partner."""
+    """One split of HIDE; the sharp folder serves both splits, so that only the blurry pictures must have partners."""
     partners = by_stem(sharp)
     for name, path in sorted(by_stem(blurred).items()):
         partner = partners.get(path.stem)
@@ -125,12 +125,12 @@ def hide_pairs(blurred: Path, sharp: Path, scene: str, split: str) -> Iterator[P
 
 
 def listed_pairs(folder: Path, root: Path) -> tuple[list[Pair], set[Path]]:
-    """What RealBlur's lists in a folder name, and the folders that they so speak for.
+    """The pairs that RealBlur's lists in a folder name, and the folders that these lists cover.
 
-    Each line names a sharp and a blurred picture, from that folder. A list of a part that is not there is passed over.
+    Each line names a sharp and a blurry picture, relative to that folder. A list of a part that is missing is skipped.
     """
     pairs: list[Pair] = []
-    spoken_for: set[Path] = set()
+    covered: set[Path] = set()
     for path in sorted(folder.glob("RealBlur_*_list.txt")):
         split = next((split for end, split in LIST_ENDS.items() if path.name.endswith(end)), "")
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -138,20 +138,20 @@ def listed_pairs(folder: Path, root: Path) -> tuple[list[Pair], set[Path]]:
                 continue
             names = [Path(name) for name in line.split()]
             if len(names) != 2 or any(name.is_absolute() or ".." in name.parts for name in names):
-                raise DatasetError(f"{path}: line {number} does not name a sharp and a blurred picture; unpack it anew")
+                raise DatasetError(f"{path}: line {number} does not name a sharp and a blurry picture; unpack it again")
             if not (folder / names[0].parts[0]).is_dir():
                 break
             for name in names:
                 if not (folder / name).is_file():
                     raise DatasetError(f"{folder / name}: is missing, though line {number} of {path} names it; add it")
             sharp, blurred = (folder / name for name in names)
-            spoken_for.add(folder / names[0].parts[0])
+            covered.add(folder / names[0].parts[0])
             pairs.append(Pair(blurred, sharp, scene_of(blurred.parent.parent, root), realblur_of(blurred), split))
-    return pairs, spoken_for
+    return pairs, covered
 
 
 def realblur_of(path: Path) -> str:
-    """RealBlur-J or RealBlur-R, by the folder that it unpacks to."""
+    """RealBlur-J or RealBlur-R, by the folder that the set unpacks to; "" for neither."""
     for part in reversed(path.parts):
         for name in ("RealBlur-J", "RealBlur-R"):
             if part.replace("_", "-").startswith(name):
@@ -168,12 +168,3 @@ def split_of(folder: Path, root: Path) -> str:
 def scene_of(folder: Path, root: Path) -> str:
     scene = folder.relative_to(root).as_posix()
     return "" if scene == "." else scene
-
-
-def require_one_size(pair: Pair) -> None:
-    sizes = picture_size(pair.blurred), picture_size(pair.sharp)
-    if sizes[0] != sizes[1]:
-        raise DatasetError(
-            f"{pair.blurred}: {sizes[0][0]}x{sizes[0][1]} pixels, but its sharp partner "
-            f"{pair.sharp} has {sizes[1][0]}x{sizes[1][1]}; partners must have one size"
-        )

@@ -1,9 +1,9 @@
-"""Brings a restored picture over its sharp partner, as RealBlur is scored.
+"""Aligns a restored picture with its sharp partner, as RealBlur is scored.
 
-RealBlur's two cameras see the scene from places that differ a little, and a deblurred picture may be shifted as a whole
-with nobody the worse. So its authors (Rim et al., ECCV 2020, `evaluation_RealBlur_ecc.py`) scale the restored picture's
-intensity and fit a homography by the enhanced correlation coefficient (Evangelidis and Psarakis, TPAMI 2008) first, and
-score what both pictures show. The steps and numbers below are theirs.
+RealBlur's two cameras see the scene from slightly different places, and a shift of the whole restored picture is no
+fault. So its authors (Rim et al., ECCV 2020, `evaluation_RealBlur_ecc.py`) first scale the restored picture's intensity
+and fit a homography by the enhanced correlation coefficient (Evangelidis and Psarakis, TPAMI 2008), and score the part
+that both pictures show. The steps and numbers below are theirs.
 """
 
 import warnings
@@ -28,12 +28,12 @@ class Aligned:
     """A pair after alignment; both pictures are 0 outside the mask.
 
     Attributes:
-        restored: float64 (H, W, 3) on the scale of 0 to 255, which the fit and the cubic warp may leave a little.
-        sharp: float64 (H, W, 3), with the samples that it had.
-        mask: bool (H, W, 1), where the warped picture shows something.
-        gain: what the intensities were multiplied by.
+        restored: float64 (H, W, 3) on the scale of 0 to 255, which the fit and the cubic warp may exceed a little.
+        sharp: float64 (H, W, 3), its samples unchanged.
+        mask: bool (H, W, 1), the part that the warped picture covers.
+        gain: factor of the intensities.
         homography: (3, 3), from a place in the sharp picture to the one in the restored picture; (x, y, 1) in pixels.
-        converged: False if no homography was found, and the picture stayed where it was.
+        converged: False if no homography was found, and the picture was not moved.
     """
 
     restored: np.ndarray
@@ -45,7 +45,7 @@ class Aligned:
 
 
 def align(restored: np.ndarray, sharp: np.ndarray) -> Aligned:
-    """Fits the intensity and the place of a restored picture to those of its sharp partner.
+    """Fits the intensity and the position of a restored picture to those of its sharp partner.
 
     Intensity by least squares, with one factor for all channels; the homography on grey pictures, starting from the
     identity; the warp is cubic, and the mask comes from warping ones with the nearest neighbour.
@@ -54,7 +54,7 @@ def align(restored: np.ndarray, sharp: np.ndarray) -> Aligned:
         restored, sharp: uint8 (H, W, 3), of one size.
 
     Warns:
-        UserWarning: if the fit does not converge, as for a picture without detail: it is then scored where it is.
+        UserWarning: if the fit does not converge, as for a picture without detail, which is then not moved.
 
     Raises:
         AlignmentError: if OpenCV is not installed.

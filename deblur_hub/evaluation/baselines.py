@@ -3,9 +3,9 @@
     baseline = BASELINES["richardson-lucy"]
     restored = baseline.restore(blurred)          # (N, 3, H, W) in [-1, 1] to the same, as a generator's `restore`
 
-`identity` gives the picture back; `unsharp` raises its edges; `richardson-lucy` takes the blur for one straight motion
-of the whole frame, estimates it from the picture's cepstrum, and deconvolves. Where the blur is such a motion it helps
-by decibels, as it does where a camera only shook; where it differs from place to place it helps little or harms.
+`identity` returns the picture; `unsharp` raises its edges; `richardson-lucy` assumes one straight motion of the whole
+frame, estimates it from the picture's cepstrum, and deconvolves. Where the blur is such a motion, or plain camera
+shake, it gains decibels; where the blur varies from place to place it gains little or harms.
 """
 
 import math
@@ -21,10 +21,10 @@ from ..errors import DeblurHubError
 
 UNSHARP_SIGMA, UNSHARP_AMOUNT = 1.0, 1.0  # the defaults of scikit-image's unsharp_mask
 ITERATIONS = 15  # of Richardson-Lucy; more bring out ripples and noise
-SHORTEST, LONGEST = 5, 64  # pixels, of a motion that is looked for
+SHORTEST, LONGEST = 5, 64  # pixels, of a motion that is searched for
 BLOCK = 256  # side of the windows whose log spectra are averaged
-PLAIN = 1e-3  # of the brightest sample: a window whose standard deviation is below that tells nothing
-CLEAR = 8.0  # robust standard deviations by which the cepstrum's dip must stand out to be taken for a motion
+PLAIN = 1e-3  # of the brightest sample: a window with a smaller standard deviation carries no information
+CLEAR = 8.0  # robust standard deviations by which the cepstrum's dip of a motion must stand out
 
 
 class BaselineError(DeblurHubError):
@@ -33,7 +33,7 @@ class BaselineError(DeblurHubError):
 
 @dataclass(frozen=True)
 class Baseline:
-    """Something that restores pictures as a generator does, and has no weights. It computes on the CPU."""
+    """A restorer like a generator, but without weights. It computes on the CPU."""
 
     name: str
     title: str
@@ -49,7 +49,7 @@ class Baseline:
     ) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to the same, in float32, whole frames.
 
-        `tile` and `precision` are taken for a generator's sake and change nothing.
+        `tile` and `precision` have no effect; they are those of a generator.
         """
         restored = []
         for number, picture in enumerate(blurred.detach().float().cpu().split(1), start=1):
@@ -69,7 +69,7 @@ class Motion:
 
 
 def unsharp_mask(picture: Tensor) -> Tensor:
-    """(N, C, H, W) plus what a Gaussian takes from it."""
+    """(N, C, H, W) plus its difference from a Gaussian-smoothed copy."""
     radius = math.ceil(4 * UNSHARP_SIGMA)
     at = torch.arange(-radius, radius + 1, dtype=picture.dtype)
     window = torch.exp(-(at**2) / (2 * UNSHARP_SIGMA**2))
@@ -83,7 +83,7 @@ def richardson_lucy(picture: Tensor) -> Tensor:
     """(1, 3, H, W) in [-1, 1], deconvolved channel by channel with the motion that `estimate_motion` finds in it.
 
     On the samples as they are coded, not in linear light: GoPro's `blur` pictures are averages of coded frames. A
-    picture in which no motion is found comes back as it is.
+    picture in which no motion is found is returned unchanged.
 
     Raises:
         BaselineError: if scikit-image is not installed.
@@ -110,12 +110,12 @@ def richardson_lucy(picture: Tensor) -> Tensor:
 
 
 def estimate_motion(grey: np.ndarray) -> Motion | None:
-    """The straight motion that a picture was blurred by, or None where none stands out.
+    """The straight motion that a picture was blurred by, or None if none stands out.
 
     A motion's spectrum is a sinc with zeros at equal distances. In the cepstrum, which is the transform of the log
     spectrum, they make a dip at the motion's end (Cannon, "Blind deconvolution of spatially invariant image blurs with
-    phase", IEEE TASSP 1976). Log spectra of overlapping windows are averaged as there. A regular texture can be taken
-    for a motion.
+    phase", IEEE TASSP 1976). Log spectra of overlapping windows are averaged as there. A regular texture can be
+    mistaken for a motion.
 
     Args:
         grey: (H, W), of any scale.
@@ -156,7 +156,7 @@ def estimate_motion(grey: np.ndarray) -> Motion | None:
 
 
 def starts(length: int, side: int) -> list[int]:
-    """Where windows of `side` start that cover `length`, half of each over the next."""
+    """The starts of windows of `side` that cover `length` and overlap by half."""
     count = max(1, math.ceil((length - side) / (side / 2)) + 1)
     return [round(at) for at in np.linspace(0, length - side, count)]
 
@@ -182,7 +182,7 @@ def motion_kernel(motion: Motion) -> np.ndarray:
 BASELINES: dict[str, Baseline] = {
     baseline.name: baseline
     for baseline in (
-        Baseline("identity", "the blurred picture as it is", lambda picture: picture),
+        Baseline("identity", "the blurry picture as it is", lambda picture: picture),
         Baseline("unsharp", "unsharp mask, radius 1, amount 1", unsharp_mask),
         Baseline("richardson-lucy", f"Richardson-Lucy, {ITERATIONS} steps, one straight motion", richardson_lucy),
     )

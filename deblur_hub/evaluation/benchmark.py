@@ -1,19 +1,19 @@
-"""Speed and memory, compared as ratios within one run: machines differ, and so do their hours."""
+"""Speed, loading time and memory, compared as ratios within one run: machines differ, and vary from hour to hour."""
 
-import math
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import nn
 
 from ..config import GeneratorConfig, Option
 from ..errors import DeblurHubError
@@ -24,49 +24,15 @@ from ..networks.base import Generator
 from ..networks.windows import WindowedGenerator
 from ..restoration.quality import step_of
 from ..restoration.restore import Precision, dtype_for
+from .tables import markdown
 
-MATRIX = 4096  # the side of the matrices whose product is the measure of a machine
-REFERENCE = "deblurgan"  # ResNet-9 in float32, what everything else is measured against
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Of one model on one picture size: the median over the runs, and how many times faster than the reference."""
-
-    model: str
-    precision: str
-    parameters: int
-    multiply_adds: int
-    seconds: float
-    ratio: float
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Of one model at one quality, from a photo file to another: how near it comes to the machine's matrix product.
-
-    Attributes:
-        multiply_adds: of the photo, those of overlapping windows counted as often as they are computed.
-        seconds: the median over the runs.
-        product: multiply-adds a second of a matrix product of `MATRIX` a side in this precision, the median over the
-            same runs.
-    """
-
-    model: str
-    quality: str
-    precision: str
-    multiply_adds: int
-    seconds: float
-    product: float
-
-    @property
-    def share(self) -> float:
-        return self.multiply_adds / self.seconds / self.product
+MATRIX = 4096  # side of the matrices whose product stands for the speed of a machine
+REFERENCE = "deblurgan"  # ResNet-9 in float32
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one run of `deblur`: peak in GiB, seconds from start to end, largest difference from the first run."""
+    """Memory of one run of `deblur`: peak in GiB, seconds from start to end, largest difference from the first run."""
 
     tile: int | None
     peak: float
@@ -76,7 +42,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Loading:
-    """Of one saved model: median seconds of loading, of reading and building alone, and the median of their ratios."""
+    """Loading of one model: median seconds, those of reading and building alone, and the median of their ratios."""
 
     model: str
     seconds: float
@@ -85,66 +51,71 @@ class Loading:
 
 
 class BenchmarkError(DeblurHubError):
-    """Something that cannot be measured."""
+    """A model or command that cannot be measured."""
 
 
-def measure_speed(
-    models: list[str], *, width: int, height: int, runs: int, device: str, precision: Precision = "auto"
-) -> list[Speed]:
-    """Times `restore` of one picture with each model, in turn, run after run, so that drift hits all alike.
+def interleaved(tasks: Mapping[str, Callable[[], float]], runs: int) -> dict[str, np.ndarray]:
+    """The seconds that each task returns, in turn and run after run, so that drift affects all alike."""
+    rounds = [[task() for task in tasks.values()] for _ in range(runs + 1)]
+    return dict(zip(tasks, np.transpose(rounds[1:]), strict=True))  # the first round warms up
 
-    Every model computes in `precision`, the reference in float32. Ratios are medians of the ratios of each run.
+
+def seconds_of(function: Callable[..., object], *arguments: object, **options: object) -> float:
+    started = time.perf_counter()
+    function(*arguments, **options)
+    return time.perf_counter() - started
+
+
+def speed_table(
+    models: list[str], *, size: tuple[int, int], runs: int, device: str, precision: Precision = "auto"
+) -> str:
+    """Speed of `restore` at (width, height): median seconds, and the median of each run's ratio to the reference.
+
+    Every model computes in `precision`, the reference in float32.
     """
-    picture = torch.rand(1, 3, height, width) * 2 - 1
+    picture = torch.rand(1, 3, size[1], size[0]) * 2 - 1  # comes back on the CPU, so that a GPU is waited for
     generators = {REFERENCE: load(REFERENCE, device)} | {name: load(name, device) for name in models}
-    precisions = {name: "float32" if name == REFERENCE else precision for name in generators}
-    times: dict[str, list[float]] = {name: [] for name in generators}
-    for run in range(runs + 1):
-        for name, generator in generators.items():
-            started = time.perf_counter()
-            generator.restore(picture, precision=precisions[name])  # back on the CPU when it returns: synchronised
-            if run:  # the first warms up
-                times[name].append(time.perf_counter() - started)
-    return [
-        Speed(
-            name,
-            str(dtype_for(precisions[name], torch.device(device))).removeprefix("torch."),
-            sum(parameter.numel() for parameter in generator.parameters()),
-            generator.describe((width, height)).multiply_adds,
-            float(np.median(times[name])),
-            float(np.median(np.divide(times[REFERENCE], times[name]))),
-        )
+    precisions: dict[str, Precision] = dict.fromkeys(generators, precision) | {REFERENCE: "float32"}
+    tasks = {
+        name: partial(seconds_of, generator.restore, picture, precision=precisions[name])
         for name, generator in generators.items()
-    ]
+    }
+    times = interleaved(tasks, runs)
+    lines = []
+    for name, generator in generators.items():
+        parameters = sum(parameter.numel() for parameter in generator.parameters())
+        counts = [f"{parameters / 1e6:.2f} M", f"{generator.describe(size).multiply_adds / 1e9:.1f} G"]
+        ratio = np.median(times[REFERENCE] / times[name])
+        dtype = str(dtype_for(precisions[name], torch.device(device))).removeprefix("torch.")
+        lines.append([name, dtype, *counts, f"{np.median(times[name]):.2f}", f"{ratio:.1f}"])
+    return markdown(["model", "precision", "parameters", "multiply-adds", "seconds", "times as fast"], lines, left=2)
 
 
-def measure_rates(
-    models: list[str], *, width: int, height: int, runs: int, device: str, precisions: Sequence[Precision]
-) -> list[Rate]:
-    """Times `deblur_file` of one photo with each model at each of its qualities, and matrix products between them."""
-    where = torch.device(device)
-    found = []
+def rate_table(models: list[str], *, size: tuple[int, int], runs: int, device: str, precision: Precision) -> str:
+    """Speed of `deblur_file` of one photo at each quality, beside a matrix product in the same precision.
+
+    Multiply-adds of overlapping windows are counted as often as they are computed. "auto" includes float32 as well.
+    """
+    lines, precisions = [], cast(list[Precision], ["float32", "auto"] if precision == "auto" else [precision])
     with tempfile.TemporaryDirectory() as folder:
-        photo = made_up(Path(folder) / "photo.jpg", width, height)
+        photo, target = made_up_photo(Path(folder) / "photo.jpg", *size), Path(folder) / "sharp.jpg"
         for name in models:
             generator = load(name, device)
-            for precision in precisions:
-                dtype = dtype_for(precision, where)
-                times: dict[str, list[float]] = {quality: [] for quality in generator.qualities or ("",)}
-                products = []
-                for run in range(runs + 1):
-                    products.append(matrix_rate(where, dtype))
-                    for quality, taken in times.items():
-                        started = time.perf_counter()
-                        target = Path(folder) / "sharp.jpg"
-                        generator.deblur_file(photo, target, quality=quality or None, precision=precision)
-                        if run:  # the first warms up
-                            taken.append(time.perf_counter() - started)
-                for quality, taken in times.items():
-                    work = work_of(generator.network, quality, (width, height))
-                    seconds = float(np.median(taken))
-                    found.append(Rate(name, quality, str(dtype)[6:], work, seconds, float(np.median(products))))
-    return found
+            qualities = generator.qualities or ("",)
+            for chosen in precisions:
+                dtype = dtype_for(chosen, torch.device(device))
+                deblur = partial(seconds_of, generator.deblur_file, photo, target, precision=chosen)
+                tasks: dict[str, Callable[[], float]] = {"product": partial(product_seconds, device, dtype)}
+                tasks |= {quality: partial(deblur, quality=quality or None) for quality in qualities}
+                medians = {task: float(np.median(times)) for task, times in interleaved(tasks, runs).items()}
+                product = MATRIX**3 / medians["product"]
+                for quality in qualities:
+                    work, seconds = work_of(generator.network, quality, size), medians[quality]
+                    share = f"{work / seconds / product:.0%} of {product / 1e9:.1f} G/s"
+                    counts = [f"{work / 1e9:.1f} G", f"{seconds:.2f}"]
+                    lines.append([name, quality, str(dtype).removeprefix("torch."), *counts, share])
+    header = ["model", "quality", "precision", "multiply-adds", "seconds", "of the matrix product's rate"]
+    return markdown(header, lines, left=3)
 
 
 def work_of(network: Generator, quality: str, size: tuple[int, int]) -> int:
@@ -155,35 +126,21 @@ def work_of(network: Generator, quality: str, size: tuple[int, int]) -> int:
     return network.cost(size)
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply-adds a second of a product of two square matrices, the best of three."""
+def product_seconds(device: str, dtype: torch.dtype) -> float:
+    """Seconds of a product of two square matrices, the best of three."""
     one, two = (torch.randn(MATRIX, MATRIX, device=device, dtype=dtype) for _ in range(2))
-    best = math.inf
-    for _ in range(3):
-        started = time.perf_counter()
-        (one @ two)[0, 0].item()  # waits for a GPU
-        best = min(best, time.perf_counter() - started)
-    return MATRIX**3 / best
-
-
-def rate_table(rates: list[Rate]) -> str:
-    lines = [
-        "| model        | quality  | precision | multiply-adds | seconds | of the matrix product's rate |",
-        "|--------------|----------|-----------|---------------|---------|------------------------------|",
-    ]
-    for rate in rates:
-        lines.append(
-            f"| {rate.model:<12} | {rate.quality:<8} | {rate.precision:<9} | {rate.multiply_adds / 1e9:11.1f} G | "
-            f"{rate.seconds:7.2f} | {rate.share:12.0%} of {rate.product / 1e9:6.1f} G/s |"
-        )
-    return "\n".join(lines)
+    return min(seconds_of(lambda: (one @ two)[0, 0].item()) for _ in range(3))  # `item` waits for a GPU
 
 
 def load(name: str, device: str) -> DeblurGenerator:
-    """A saved model, or a preset with fresh weights, which are no slower."""
-    if name in PRESETS and name not in list_models():
+    """A saved model, or a preset with fresh weights, which take as long."""
+    if is_preset(name):
         return fresh(name, {}).to(torch.device(device))
     return DeblurGenerator.from_pretrained(name, device=device)
+
+
+def is_preset(name: str) -> bool:
+    return name in PRESETS and name not in list_models()
 
 
 def fresh(preset: str, options: Mapping[str, Option]) -> DeblurGenerator:
@@ -196,41 +153,31 @@ def measure_loading(model: str, *, loads: int) -> Loading:
     """Times `from_pretrained` of a saved model, and reading its file and building its module alone, in turn.
 
     Args:
-        model: a bundled one, a folder, or one that is in the hub's cache, which is not asked anew.
+        model: a bundled one, a folder, or one in the hub's cache; the hub is not contacted.
     """
     folder = find(model, local_files_only=True).folder
     if not (folder / weights_file(None)).is_file():
         raise BenchmarkError(f"{model}: its weights are spread over several files; name a model with one")
-    times: list[tuple[float, float]] = []
-    for _ in range(loads + 1):
-        started = time.perf_counter()
-        DeblurGenerator.from_pretrained(model, device="cpu", local_files_only=True)
-        loaded = time.perf_counter()
-        read_and_build(folder)
-        times.append((loaded - started, time.perf_counter() - loaded))
-    seconds, bare = np.transpose(times[1:])  # the first warms up
-    return Loading(model, float(np.median(seconds)), float(np.median(bare)), float(np.median(seconds / bare)))
+    whole = partial(seconds_of, DeblurGenerator.from_pretrained, model, device="cpu", local_files_only=True)
+    times = interleaved({"whole": whole, "bare": partial(seconds_of, read_and_build, folder)}, loads)
+    medians = (np.median(values) for values in (times["whole"], times["bare"], times["whole"] / times["bare"]))
+    return Loading(model, *map(float, medians))
 
 
-def read_and_build(folder: Path) -> nn.Module:
-    """What no loading can do without, in the plain way of PyTorch and safetensors, and nothing checked."""
+def read_and_build(folder: Path) -> None:
+    """Reads and builds a model with PyTorch and safetensors alone, without any check."""
     config = GeneratorConfig.from_json((folder / CONFIG).read_text(encoding="utf-8"))
     network = build_network(config.architecture, **config.options)
     network.load_state_dict(load_file(folder / weights_file(None)))
-    return network.eval()
+    network.eval()
 
 
-def loading_table(loadings: list[Loading]) -> str:
+def loading_table(models: list[str], *, loads: int) -> str:
+    found = [measure_loading(model, loads=loads) for model in models]
     lines = [
-        "| model        | loading    | reading, building | ratio |",
-        "|--------------|------------|-------------------|-------|",
+        [one.model, f"{one.seconds * 1e3:.1f} ms", f"{one.bare * 1e3:.1f} ms", f"{one.ratio:.2f}"] for one in found
     ]
-    for loading in loadings:
-        lines.append(
-            f"| {loading.model:<12} | {loading.seconds * 1e3:7.1f} ms | {loading.bare * 1e3:14.1f} ms | "
-            f"{loading.ratio:5.2f} |"
-        )
-    return "\n".join(lines)
+    return markdown(["model", "loading", "reading, building", "ratio"], lines)
 
 
 def measure_memory(
@@ -246,15 +193,15 @@ def measure_memory(
     Args:
         model: a saved model, or a preset, which gets fresh weights.
         photo: a picture file, or width and height of one that is made up.
-        tiles: the sides of the tiles; None is `deblur`'s own choice, 0 the whole frame at once.
+        tiles: the sides of the tiles; None is `deblur`'s own choice, 0 the whole frame.
         options: of a network with fresh weights, in place of a saved model.
     """
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(photo, tuple):
-            photo = made_up(Path(folder) / "photo.jpg", *photo)
-        if options or (model in PRESETS and model not in list_models()):
+            photo = made_up_photo(Path(folder) / "photo.jpg", *photo)
+        if options or is_preset(model):
             saved = Path(folder) / "model"
-            wakened(fresh(model, options or {})).save_pretrained(saved)
+            without_zeros(fresh(model, options or {})).save_pretrained(saved)
             model = str(saved)
         found: list[Memory] = []
         first = None
@@ -271,9 +218,8 @@ def measure_memory(
         return found
 
 
-# A process counts the memory of the one that started it as its own peak, so a bare interpreter
-# starts it.
-WITNESS = """
+# A process counts the memory of its parent as its own peak, so a bare interpreter starts it.
+STARTER = """
 import os, resource, sys
 status = os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)[1])
 print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
@@ -281,9 +227,9 @@ print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def peak_of(command: list[str]) -> float:
-    """GiB that a command has in memory at most; raises `BenchmarkError` if it fails."""
+    """Peak memory of a command in GiB; raises BenchmarkError if it fails."""
     said = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", WITNESS, *command], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-I", "-S", "-c", STARTER, *command], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.splitlines()[-1]
     status, peak = map(int, said.split())
     if status:
@@ -291,7 +237,7 @@ def peak_of(command: list[str]) -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def made_up(path: Path, width: int, height: int) -> Path:
+def made_up_photo(path: Path, width: int, height: int) -> Path:
     """A picture file of any size, smooth in places and busy in others."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.uint16)
     pixels = np.stack([rows * 3 + columns, rows ^ columns, columns * 5], axis=-1).astype(np.uint8)
@@ -299,23 +245,10 @@ def made_up(path: Path, width: int, height: int) -> Path:
     return path
 
 
-def wakened(generator: DeblurGenerator) -> DeblurGenerator:
-    """Fresh weights often leave the picture as it is; these change it, so that there is something to compare."""
+def without_zeros(generator: DeblurGenerator) -> DeblurGenerator:
+    """Replaces zero weights, with which a fresh network leaves a picture as it is and nothing could be compared."""
     draw = torch.Generator().manual_seed(0)
     for parameter in generator.parameters():
         if not parameter.any():
             parameter.data.copy_(torch.randn(parameter.shape, generator=draw) * 0.02)
     return generator
-
-
-def speed_table(speeds: list[Speed]) -> str:
-    lines = [
-        "| model        | precision | parameters | multiply-adds | seconds | times as fast |",
-        "|--------------|-----------|------------|---------------|---------|---------------|",
-    ]
-    for speed in speeds:
-        lines.append(
-            f"| {speed.model:<12} | {speed.precision:<9} | {speed.parameters / 1e6:8.2f} M | "
-            f"{speed.multiply_adds / 1e9:11.1f} G | {speed.seconds:7.2f} | {speed.ratio:13.1f} |"
-        )
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Two evaluations of the same pictures: by how much they differ, and whether so few pictures can show it.
+"""Two evaluations of the same pictures: by how much they differ, and whether that many pictures can show it.
 
 print(comparison_text(compare(Evaluation.read(Path("a.json")), Evaluation.read(Path("b.json")))))
 """
@@ -9,17 +9,17 @@ import numpy as np
 
 from ..errors import DatasetError
 from .measures import METRICS
-from .results import Evaluation, Spread
-from .tables import markdown
+from .results import Evaluation, Spread, difference
+from .tables import ROW_METRICS, markdown
 
 RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
-AT_ONCE = 1 << 22  # indices drawn in one go
+MAX_INDICES = 1 << 22  # drawn at once
 COMPARABLE = ("protocol", "blur_folder", "seed", "fingerprint")  # settings that two evaluations must share
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one metric, b minus a, on the same pictures.
+    """Difference of one metric, b minus a, on the same pictures.
 
     Attributes:
         a, b: the two means.
@@ -36,12 +36,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """The differences between two evaluations.
 
     Attributes:
         differences: one for each metric that both have.
-        rows: (picture, {metric: (a, b)}), those where b is worst beside a first.
-        warning: what makes it questionable; "" if nothing does.
+        rows: (picture, {metric: (a, b)}), those first where b is worst compared with a.
+        warning: the reason to doubt it; "" if there is none.
     """
 
     a: str
@@ -56,10 +56,10 @@ def compare(a: Evaluation, b: Evaluation, *, by: str = "psnr", force: bool = Fal
 
     Args:
         by: the metric that the rows are sorted by.
-        force: compares what was not made for it, on the pictures whose names they share.
+        force: compares evaluations of other protocols or sets, too, on the pictures whose names they share.
 
     Raises:
-        DatasetError: if protocol or pictures differ and it is not forced, or they share no picture or not the metric.
+        DatasetError: if protocol or set differ without `force`, they share no picture, or one lacks the metric.
     """
     warning = a.settings.difference(b.settings, COMPARABLE)
     if warning and not force:
@@ -73,11 +73,11 @@ def compare(a: Evaluation, b: Evaluation, *, by: str = "psnr", force: bool = Fal
     if not names:
         raise DatasetError("the two have no picture in common; evaluate both on the same set")
     rows = [(name, {metric: (of_a[name][metric], of_b[name][metric]) for metric in metrics}) for name in names]
-    rows.sort(key=lambda row: METRICS[by].better * minus(*row[1][by]))
+    rows.sort(key=lambda row: METRICS[by].better * difference(*row[1][by]))
     differences = []
     for metric in metrics:
         one, two = ([of[name][metric] for name in names] for of in (of_a, of_b))
-        gaps = [minus(x, y) for x, y in zip(one, two, strict=True)]
+        gaps = [difference(x, y) for x, y in zip(one, two, strict=True)]
         differences.append(Difference(metric, mean(one), mean(two), mean(gaps), bootstrap_interval(gaps)))
     label_a, label_b = (f"{one.model}, {one.precision}" for one in (a, b))
     return Comparison(label_a, label_b, tuple(differences), tuple(rows), warning)
@@ -87,15 +87,10 @@ def mean(values: list[float]) -> float:
     return Spread.of(values).mean
 
 
-def minus(a: float, b: float) -> float:
-    """b - a; 0 where both are infinite."""
-    return 0.0 if a == b else b - a
-
-
 def bootstrap_interval(
     differences: list[float], *, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
 ) -> tuple[float, float] | None:
-    """The percentile bootstrap interval of the mean of paired differences (Efron 1979): pictures drawn with return.
+    """The percentile bootstrap interval of the mean of paired differences (Efron 1979).
 
     Returns:
         None for fewer than two differences, or where one is infinite.
@@ -105,7 +100,7 @@ def bootstrap_interval(
         return None
     rng = np.random.default_rng(seed)
     means = []
-    step = max(1, AT_ONCE // len(values))
+    step = max(1, MAX_INDICES // len(values))
     for first in range(0, resamples, step):
         drawn = rng.integers(0, len(values), (min(step, resamples - first), len(values)))
         means.append(values[drawn].mean(axis=1))
@@ -120,24 +115,21 @@ def comparison_text(comparison: Comparison) -> str:
         measure = METRICS[found.metric]
         interval = "-"
         if found.interval:
-            low, high = (measure.written(value, signed=True) for value in found.interval)
+            low, high = (measure.format(value, signed=True) for value in found.interval)
             interval = f"{low} to {high}" + (", 0 within" if found.interval[0] <= 0 <= found.interval[1] else "")
-        values = measure.written(found.a), measure.written(found.b), measure.written(found.mean, signed=True)
-        lines.append([measure.label, *values, interval])
-    rows = []
-    for name, scores in comparison.rows:
-        cells = [name]
-        for metric in ("psnr", "ssim"):
-            if metric in scores:
-                one, two = scores[metric]
-                written = METRICS[metric].written
-                cells += [written(one), written(two), written(minus(one, two), signed=True)]
-        rows.append(cells)
-    labels = [METRICS[metric].label for metric in ("psnr", "ssim") if metric in comparison.rows[0][1]]
-    header = ["picture, worst first", *(f"{label}{part}" for label in labels for part in (" a", " b", " b - a"))]
-    return (
-        f"a: {comparison.a}\nb: {comparison.b}\n\n"
-        + markdown([f"mean of {len(rows)}", "a", "b", "b - a", "95 % interval"], lines)
-        + "\n\n"
-        + markdown(header, rows)
+        change = measure.format(found.mean, signed=True)
+        lines.append([measure.label, measure.format(found.a), measure.format(found.b), change, interval])
+    shown = {name: METRICS[name] for name in ROW_METRICS if name in comparison.rows[0][1]}
+    header = [f"{measure.label}{part}" for measure in shown.values() for part in (" a", " b", " b - a")]
+    rows = [[name] for name, _ in comparison.rows]
+    for (_, scores), row in zip(comparison.rows, rows, strict=True):
+        for name, measure in shown.items():
+            one, two = scores[name]
+            row += [measure.format(one), measure.format(two), measure.format(difference(one, two), signed=True)]
+    return "\n\n".join(
+        [
+            f"a: {comparison.a}\nb: {comparison.b}",
+            markdown([f"mean of {len(rows)}", "a", "b", "b - a", "95 % interval"], lines),
+            markdown(["picture, worst first", *header], rows),
+        ]
     )

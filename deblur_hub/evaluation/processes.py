@@ -1,8 +1,8 @@
-"""Several processes that score one set, started by torchrun or `accelerate launch`; one process needs neither.
+"""Several processes that score one set, started by torchrun or `accelerate launch`; a single one needs no launcher.
 
     ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 -m deblur_hub.evaluation compact pairs/ -o out/
 
-They talk through torch.distributed with gloo, on GPUs as well: what they exchange is rows, not tensors.
+They communicate through torch.distributed with gloo, on GPUs as well: they exchange rows, not tensors.
 """
 
 import os
@@ -19,54 +19,53 @@ from ..errors import DeblurHubError
 
 Result = TypeVar("Result")
 
-PATIENCE = timedelta(days=7)  # that the first to finish waits for the last; a dead process is the launcher's to notice
+TIMEOUT = timedelta(days=7)  # the first to finish waits for the last; noticing a dead process is the launcher's task
 # One thread sums in another order than several do: of 2.8 million samples of a restored GoPro picture 5 came out one
 # level apart. From two threads on they are the same, and torchrun would give each process one.
-LEAST_THREADS = 2
+MIN_THREADS = 2
 
 
-class ToldElsewhere(DeblurHubError):
-    """The first process has met an error, and says it."""
+class MainProcessFailed(DeblurHubError):
+    """An error in the main process, which reports it."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among its like."""
+    """The rank of this process among all."""
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
 
-    def agreed(self, decide: Callable[[], Result]) -> Result:
-        """What the first process decides; it alone reads the disk for it, and says what is wrong.
+    def run_on_main(self, function: Callable[[], Result]) -> Result:
+        """The result of a function that only the main process calls, in all processes.
 
         Raises:
-            DeblurHubError: the first process's; in the others, `ToldElsewhere`.
+            DeblurHubError: that of the function in the main process; `MainProcessFailed` in the others.
         """
         if self.count == 1:
-            return decide()
-        told: list[Result | None] = [None]
+            return function()
+        result: list[Result | None] = [None]
         mistake: DeblurHubError | None = None
         if self.rank == 0:
             try:
-                told[0] = decide()
+                result[0] = function()
             except DeblurHubError as reason:
-                mistake = reason
-        stopped = [mistake is not None]
-        distributed.broadcast_object_list(stopped)
+                mistake, result = reason, []
+        outcome = [result]
+        distributed.broadcast_object_list(outcome)
         if mistake is not None:
             raise mistake
-        if stopped[0]:
-            raise ToldElsewhere("stopped; the first process says why")
-        distributed.broadcast_object_list(told)
-        return cast(Result, told[0])
+        if not outcome[0]:
+            raise MainProcessFailed("stopped; the main process says why")
+        return cast(Result, outcome[0][0])
 
-    def mine(self, items: Sequence[Result]) -> list[Result]:
-        """This process's part; every item is some process's, and of no two."""
+    def shard(self, items: Sequence[Result]) -> list[Result]:
+        """The items of this process; each item belongs to exactly one process."""
         return list(items[self.rank :: self.count])
 
-    def gathered(self, part: Result) -> list[Result]:
-        """Every process's part, in all of them."""
+    def gather(self, part: Result) -> list[Result]:
+        """The parts of all processes, in all processes."""
         if self.count == 1:
             return [part]
         parts: list[Result | None] = [None] * self.count
@@ -74,7 +73,7 @@ class Processes:
         return cast(list[Result], parts)
 
     def device(self, asked: str | None) -> str:
-        """The device of this process: of several GPUs its own."""
+        """The device of this process; with several GPUs, one for each process."""
         on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y")
         chosen = asked or ("cuda" if torch.cuda.is_available() and not (on_cpu and self.count > 1) else "cpu")
         if chosen == "cuda" and self.count > 1 and torch.cuda.device_count():
@@ -83,8 +82,8 @@ class Processes:
 
 
 @contextmanager
-def launched() -> Iterator[Processes]:
-    """The processes that a launcher started, by its environment; one alone where there was none.
+def process_group() -> Iterator[Processes]:
+    """The processes that a launcher started, read from the environment; a single one without a launcher.
 
     Raises:
         DeblurHubError: if they cannot find each other.
@@ -93,7 +92,7 @@ def launched() -> Iterator[Processes]:
         yield Processes()
         return
     try:
-        distributed.init_process_group("gloo", timeout=PATIENCE)
+        distributed.init_process_group("gloo", timeout=TIMEOUT)
     except (ValueError, RuntimeError) as reason:
         raise DeblurHubError(
             f"the processes cannot find each other ({str(reason).splitlines()[0]}); "
@@ -107,10 +106,10 @@ def launched() -> Iterator[Processes]:
 
 
 @contextmanager
-def enough_threads() -> Iterator[int]:
-    """At least `LEAST_THREADS`, for a while, so that any number of processes gives the same pixels."""
+def min_threads() -> Iterator[int]:
+    """At least `MIN_THREADS` inside the block, so that any number of processes gives the same pixels."""
     before = torch.get_num_threads()
-    torch.set_num_threads(max(before, LEAST_THREADS))
+    torch.set_num_threads(max(before, MIN_THREADS))
     try:
         yield torch.get_num_threads()
     finally:

@@ -1,12 +1,13 @@
-"""The protocols under which pictures are scored, as data: two numbers may stand side by side if these agree.
+"""The protocols under which pictures are scored, as data: two numbers can be compared if their protocols agree.
 
-    protocol = check_protocol(find_protocol("gopro", blur="linear"), pairs)
+    protocol = find_protocol("gopro", blur="linear")
+    check_protocol(protocol, pairs)
     blurred, sharp = resized(protocol, blurred), resized(protocol, sharp)     # before the network
     restored, sharp, mask = prepare(protocol, restored, sharp)                # after it, before the metrics
     psnr(restored, sharp, data_range=255, mask=mask)
 
-The blurry input is prepared in the same way as the restored picture; otherwise, where alignment is part of the
-protocol, some of the gain would be the alignment's.
+The blurry input is prepared like the restored picture; otherwise part of the gain under a protocol that aligns pictures
+would be the alignment's.
 """
 
 from collections.abc import Sequence
@@ -25,21 +26,17 @@ BLUR_FOLDERS = {"linear": "blur", "gamma": "blur_gamma"}  # GoPro's own names fo
 
 @dataclass(frozen=True)
 class Protocol:
-    """All that decides on a number, but for the model and the metric.
+    """All that a score depends on besides the model and the metric: in RGB, rounded to 8 bits, with no border cut off.
 
     Attributes:
         name: as `--protocol` takes it and results keep it.
-        title: what it is, for people.
-        blur_folder: the folder of the blurred pictures.
+        title: a description for people.
+        blur_folder: the folder of the blurry pictures.
         count: of the pairs; None for any.
         size: (width, height) of every picture; None for any.
-        colour: what the metrics see.
-        rounding: what becomes of the restored samples before they are scored.
-        border: pixels that are left out on every side.
-        resize: (width, height) that both pictures of a pair are brought to before the network sees the blurred one.
+        resize: (width, height) that both pictures of a pair are resized to before the network sees the blurry one.
         align: RealBlur's intensity fit and ECC homography, and its mask, which only `psnr` and `ssim` take.
-        comparable_with: for a metric, the published columns that its numbers can stand beside.
-        note: why a set is not scored under the protocol that was asked for; "" if it is.
+        comparable_with: for a metric, the published columns that its numbers can be compared with.
     """
 
     name: str
@@ -47,22 +44,15 @@ class Protocol:
     blur_folder: str = "blur"
     count: int | None = None
     size: tuple[int, int] | None = None
-    colour: str = "RGB"
-    rounding: str = "to the nearest of 256 levels"
-    border: int = 0
     resize: tuple[int, int] | None = None
     align: bool = False
     comparable_with: tuple[str, ...] = ()
-    note: str = ""
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that are defined under it."""
-        return (
-            ("psnr", "ssim")
-            if self.align
-            else ("psnr", "ssim", "ssim_matlab", "cw_ssim", "psnr_y", "ssim_y", "lpips", "features", "edges")
-        )
+        whole_frame = ("ssim_matlab", "cw_ssim", "psnr_y", "ssim_y", "lpips", "features", "edges")
+        return ("psnr", "ssim", *(() if self.align else whole_frame))
 
 
 GOPRO = Protocol(
@@ -130,57 +120,46 @@ def find_protocol(name: str, *, blur: str = "linear") -> Protocol:
     """The protocol of a name.
 
     Args:
-        blur: `gamma` takes GoPro's other folder of blurred pictures, `blur_gamma`.
+        blur: `gamma` takes GoPro's other folder of blurry pictures, `blur_gamma`.
 
     Raises:
-        DatasetError: if there is none of that name, or its set has no pictures blurred in that way.
+        DatasetError: if no protocol has that name, or its set has no pictures blurred in that way.
     """
     if name not in PROTOCOLS:
         raise DatasetError(
             f"no protocol is called '{name}'{did_you_mean(name, PROTOCOLS)}; take {', '.join(PROTOCOLS)}"
         )
     if blur not in BLUR_FOLDERS:
-        raise DatasetError(f"'{blur}' is no way to blur; take {' or '.join(BLUR_FOLDERS)}")
+        raise DatasetError(f"'{blur}' is not a way to blur; take {' or '.join(BLUR_FOLDERS)}")
     protocol = PROTOCOLS[name]
     if blur == "linear" or protocol.blur_folder == BLUR_FOLDERS[blur]:
         return protocol
     if name == "gopro":
         return PROTOCOLS["gopro-gamma"]
     if protocol.count is not None:
-        raise DatasetError(f"the set of '{name}' has only one way of blurring; leave '{blur}' out")
+        raise DatasetError(f"the set of '{name}' has only one way of blurring; omit '{blur}'")
     return replace(protocol, blur_folder=BLUR_FOLDERS[blur])
 
 
-def check_protocol(protocol: Protocol, pairs: Sequence[Pair], *, relabel: bool = False) -> Protocol:
+def check_protocol(protocol: Protocol, pairs: Sequence[Pair]) -> None:
     """Makes sure that a set is the one that a protocol is about, before any scoring starts.
 
     The check is by count and size. RealBlur's two halves have the same number of pairs and cannot be told apart so.
 
-    Args:
-        relabel: gives back `pairs`, whose `note` says why, where the set is another; else that is an error.
-
-    Returns:
-        The protocol that the set can be scored under.
-
     Raises:
         DatasetError: if there are no pairs, or the set is not the protocol's.
-        AlignmentError: if the protocol aligns pictures and OpenCV is not there to do it.
+        AlignmentError: if the protocol aligns pictures and OpenCV is not installed.
     """
     if not pairs:
         raise DatasetError(f"there are no pairs to score under '{protocol.name}'; give a folder with pairs")
-    reason = mismatch(protocol, pairs)
-    if reason and not relabel:
+    if reason := mismatch(protocol, pairs):
         raise DatasetError(f"this is not the set of '{protocol.name}': {reason}; use --protocol pairs for it")
-    if reason:
-        pairs_protocol = replace(PROTOCOLS["pairs"], blur_folder=protocol.blur_folder)
-        return replace(pairs_protocol, note=f"scored as 'pairs', not as '{protocol.name}': {reason}")
     if protocol.align:
         require_opencv()
-    return protocol
 
 
 def mismatch(protocol: Protocol, pairs: Sequence[Pair]) -> str:
-    """Why a set is not the protocol's; "" if it is."""
+    """The reason why a set is not the protocol's; "" if it is."""
     if protocol.count not in (None, len(pairs)):
         return f"it has {len(pairs)} pairs, not {protocol.count}"
     if protocol.size is not None:
@@ -192,7 +171,7 @@ def mismatch(protocol: Protocol, pairs: Sequence[Pair]) -> str:
 
 
 def resized(protocol: Protocol, picture: np.ndarray) -> np.ndarray:
-    """A uint8 picture (H, W, 3) in the size that the protocol asks for; as it is, if it asks for none.
+    """A uint8 picture (H, W, 3) in the size that the protocol asks for; unchanged if it asks for none.
 
     Bicubic as Pillow does it by default, which the reports' code relies on; each axis by its own factor.
     """
@@ -204,18 +183,18 @@ def resized(protocol: Protocol, picture: np.ndarray) -> np.ndarray:
 def prepare(
     protocol: Protocol, restored: np.ndarray, sharp: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """What the metrics are to see of a restored picture and its sharp partner.
+    """Both pictures as the metrics are to see them.
 
     Args:
         restored, sharp: uint8 (H, W, 3), of one size unless the protocol resizes. Under `resized-256` the restored one
-            should have come from a resized input already; one that did not is resized here, which is another thing.
+            should already come from a resized input; one that does not is resized here, which is not the same.
 
     Returns:
         Both on the scale of 0 to 255, uint8, or float64 where they were aligned; and the mask, bool (H, W, 1), of what
         is to be scored, or None for all.
 
     Raises:
-        DatasetError: if the two have not one size.
+        DatasetError: if the two differ in size.
     """
     restored, sharp = resized(protocol, restored), resized(protocol, sharp)
     if restored.shape != sharp.shape:
@@ -223,12 +202,7 @@ def prepare(
             f"the restored picture has {restored.shape[1]}x{restored.shape[0]} pixels, its sharp partner "
             f"{sharp.shape[1]}x{sharp.shape[0]}; partners must have one size"
         )
-    mask = None
-    if protocol.align:
-        aligned = align(restored, sharp)
-        restored, sharp, mask = aligned.restored, aligned.sharp, aligned.mask
-    if protocol.border:
-        inside = slice(protocol.border, -protocol.border)
-        restored, sharp = restored[inside, inside], sharp[inside, inside]
-        mask = mask if mask is None else mask[inside, inside]
-    return restored, sharp, mask
+    if not protocol.align:
+        return restored, sharp, None
+    aligned = align(restored, sharp)
+    return aligned.restored, aligned.sharp, aligned.mask

@@ -1,535 +1,235 @@
-"""One HTML page about an evaluation: its summary, a histogram of the gains, the worst and the best pictures, all rows.
+"""A page about an evaluation: its summary, a histogram of the gains, the worst and the best pictures, all rows.
 
-    write_report(evaluation, Path("report.html"), material=material, restored=Path("out/restored"))
+    write_report(evaluation, Path("report.html"), pictures=pairs, restored=Path("out/restored"))
 
-The page is one file and asks for nothing outside it. Its look and its behaviour are in `report.css` and `report.js`,
-which are written into it. Numbers come from the evaluation alone: pictures on the page are there to be looked at, and
-may be smaller than they were when they were scored.
+The page is one file that loads nothing else; `report.css` and `report.js` are copied into it. Its pictures are
+compressed and may be reduced in size; its numbers come from the evaluation alone.
 """
 
 import base64
 import io
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from .. import atomic
 from ..errors import DatasetError
-from .measures import BLURRED, METRICS, Measure, measure_of, to_pixels
+from .measures import BLURRED, METRICS, Measure, label_of, measure_of, to_pixels
 from .protocols import PROTOCOLS
-from .results import Evaluation, Row, Spread, write_aside
-from .sets import Material, load
-from .tables import costs
+from .results import Evaluation, Row
+from .sets import EvaluationSet
+from .tables import costs, spread_lines
 
-SHOWN = 10  # of the best and of the worst pictures
-PAGE_BYTES = 24_000_000  # of all pictures together; a page of 25 MB still opens at once
-STEPS = ((1280, 90), (1280, 80), (1280, 65), (960, 65), (640, 60), (400, 40), (200, 30))  # longest side, WebP quality
-MAP_QUALITY = 70
-MAP_LEVELS = 64  # of error that the map's brightest colour stands for, the same on all pictures
-MAP_COLOURS = ("#000004", "#56106e", "#bb3754", "#f98c0a", "#fcffa4")  # in even steps, each brighter than the last
+SHOWN = 5  # of the best and of the worst pictures
+LONGEST_SIDE, QUALITY = 1280, 80  # of the pictures, which are WebP: at most some 10 MB in all
 BIN_WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # dB
-MOST_BINS = 16  # and no more than twice the root of the number of pictures
-HEADLINES = ("psnr", "ssim", "ssim_matlab")
-SEALED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-
-Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
+MAX_BINS = 16
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def write_report(evaluation: Evaluation, path: Path, *, material: Material, restored: Path) -> Path:
+def write_report(evaluation: Evaluation, path: Path, *, pictures: EvaluationSet, restored: Path) -> Path:
     """Writes the page, whole or not at all.
 
     Args:
-        material: what was scored.
+        pictures: the set that was scored.
         restored: the folder of the restored pictures, as `evaluate(save=True)` leaves them.
 
     Raises:
         DatasetError: if a restored picture is missing, or the page cannot be written.
     """
-    samples = {sample.name: sample for sample in material.samples}
-
-    def pictures(name: str) -> Triple:
-        blurred, sharp = (to_pixels(picture) for picture in load(material, samples[name]))
-        file = restored / PurePosixPath(name).with_suffix(".png")
+    samples = {sample.name: sample for sample in pictures.samples}
+    shown: dict[str, Sequence[np.ndarray]] = {}
+    for row in worst_and_best(evaluation):
+        file = restored / PurePosixPath(row.name).with_suffix(".png")
+        blurred, sharp = (to_pixels(one) for one in pictures.load(samples[row.name]))
         try:
             with Image.open(file) as picture:
-                return blurred, np.asarray(picture.convert("RGB")), sharp
+                after = np.asarray(picture.convert("RGB"))
         except OSError:
             raise DatasetError(f"{file}: is missing or damaged; evaluate again with --overwrite") from None
-
+        shown[row.name] = (blurred, after, sharp) if evaluation.has_blurred else (sharp, after)
     try:
-        write_aside(path, page(evaluation, pictures))
+        atomic.write_text(path, page(evaluation, shown))
     except OSError as reason:
         raise DatasetError(f"{path}: cannot be written ({reason.strerror}); give --html another file") from None
     return path
 
 
-def require_place(path: Path) -> None:
-    """Raises `DatasetError` where no page can be written, which is better known before the scoring than after it."""
+def require_writable(path: Path) -> None:
+    """Raises DatasetError if the page cannot be written there, so that this is known before the scoring."""
     folder = next(above for above in path.absolute().parents if above.exists())
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise DatasetError(f"{path}: no page can be written there; give --html the name of a file in a folder of yours")
 
 
-def page(evaluation: Evaluation, pictures: Callable[[str], Triple]) -> str:
-    """The page's text.
+def worst_and_best(evaluation: Evaluation) -> list[Row]:
+    """The rows whose pictures are shown, those of least gain (or PSNR, without a blurry input) first."""
+    gained = evaluation.has_blurred
+    order = sorted(evaluation.rows, key=lambda row: (row.gain("psnr") if gained else row.scores["psnr"], row.name))
+    return order if len(order) <= 2 * SHOWN else order[:SHOWN] + order[-SHOWN:]
+
+
+def page(evaluation: Evaluation, pictures: dict[str, Sequence[np.ndarray]]) -> str:
+    """The text of the page.
 
     Args:
-        pictures: gives for a row's name the blurred, the restored and the sharp picture, uint8 (H, W, 3), one size.
-            Asked for the pictures that are shown, one after the other.
+        pictures: by the names of their rows, in order: (blurry, restored, sharp), or (sharp, restored) where there is
+            no blurry input; uint8 (H, W, 3) of one size.
     """
-    here = Path(__file__).parent
-    style, script = ((here / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    title = f"{evaluation.model}: {len(evaluation.rows)} pictures, protocol {evaluation.settings.protocol}"
-    parts = [masthead(evaluation), summary(evaluation), gallery(evaluation, pictures), rows_section(evaluation)]
+    style, script = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".js"))
+    rows = {row.name: row for row in evaluation.rows}
+    figures = "".join(figure(rows[name], shown) for name, shown in pictures.items())
+    which = "All pictures" if len(pictures) == len(rows) else f"The {SHOWN} worst and the {SHOWN} best pictures"
+    title = f"{evaluation.model} on {Path(evaluation.dataset).name or 'a set'}"
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{SEALED}">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
 <title>{text(title)}</title>
-<style>
-{style}.legend i {{ background-image: linear-gradient(90deg, {", ".join(MAP_COLOURS)}); }}
-</style>
+<style>{style}</style>
 </head>
 <body>
-{map_filter()}
-<main>
-{"".join(parts)}</main>
-<script>
-{script}</script>
+<h1>{text(title)}</h1>
+{facts(evaluation)}
+<h2>Summary</h2>
+<div class="wide">{summary(evaluation)}</div>
+{histogram([row.gain("psnr") for row in evaluation.rows]) if evaluation.has_blurred else ""}
+<h2>{which} <small>by {"gain in PSNR" if evaluation.has_blurred else "PSNR"}, worst first</small></h2>
+{figures}
+<h2>All rows <small>a click on a heading sorts</small></h2>
+<div class="wide">{all_rows(evaluation)}</div>
+<script>{script}</script>
 </body>
 </html>
 """
 
 
 def text(value: object) -> str:
-    """Anything as HTML text or the value of an attribute; bytes of a file's name that are no text become `?`."""
+    """Escapes anything as text or the value of an attribute; bytes of a file's name that are not text become `?`."""
     return escape(str(value).encode("utf-8", "replace").decode("utf-8"))
 
 
-def shown_name(row: Row) -> str:
-    """A row's name as HTML, which may go on in the next line at the places where people would break it."""
-    return text(row.name).replace("/", "/<wbr>").replace("_", "_<wbr>")
-
-
-# What was measured, and how -------------------------------------------------------------------------------------------
-
-
-def masthead(evaluation: Evaluation) -> str:
+def facts(evaluation: Evaluation) -> str:
     settings = evaluation.settings
-    comparable = PROTOCOLS[settings.protocol].comparable_with if settings.protocol in PROTOCOLS else ()
-    beside = (
-        "<p>May stand beside</p><ul>" + "".join(f"<li>{text(what)}</li>" for what in comparable) + "</ul>"
-        if comparable
-        else "<p>May stand beside nothing but scores of the same pictures under the same protocol.</p>"
-    )
-    tile = {None: "by memory", 0: "whole frames"}.get(settings.tile, f"{settings.tile} px")
-    facts = [
-        ("Pictures", f"{settings.pictures}, in {evaluation.dataset}" if evaluation.dataset else settings.pictures),
-        ("Scored", "RGB, rounded to 8 bits, no border cut"),
-        ("Run on", f"{settings.device}, {settings.precision}" + (f", tiles {tile}" if settings.weights else "")),
-        ("Cost", costs(evaluation) if any(evaluation.values("seconds")) else ""),
-        ("Versions", f"deblur-hub {settings.version}" + (f", torch {evaluation.torch}" if evaluation.torch else "")),
-        ("Weights", settings.weights and f"SHA-256 {settings.weights[:16]}"),
-        ("Set", f"SHA-256 {settings.fingerprint[:16]} of names and sizes"),
-        ("Command", evaluation.command),
-        ("Date", evaluation.date),
-    ]
-    on = f" on {text(Path(evaluation.dataset).name)}" if Path(evaluation.dataset).name else ""
-    listed = "".join(f"<div><dt>{text(name)}</dt><dd>{text(fact)}</dd></div>" for name, fact in facts if fact)
-    return f"""<header>
-<h1>{text(evaluation.model)}{on}</h1>
-<p class="lede">Protocol <strong>{text(settings.protocol)}</strong>: {text(evaluation.title or "not described")}</p>
-<div class="beside">{beside}</div>
-<details><summary>How it was run</summary><dl>{listed}</dl></details>
-</header>
-"""
+    beside = PROTOCOLS[settings.protocol].comparable_with if settings.protocol in PROTOCOLS else ()
+    found = {
+        "Protocol": f"{settings.protocol}: {evaluation.title}; RGB, rounded to 8 bits, no border cut",
+        "Comparable with": "; ".join(beside) or "nothing but scores of the same pictures under the same protocol",
+        "Run on": f"{settings.device}, {settings.precision}, deblur-hub {settings.version}, torch {evaluation.torch}",
+        "Cost": costs(evaluation) if any(evaluation.values("seconds")) else "",
+        "Weights": settings.weights and f"SHA-256 {settings.weights[:16]}",
+        "Set": f"SHA-256 {settings.fingerprint[:16]} of names and sizes",
+        "Command": evaluation.command,
+        "Date": evaluation.date,
+    }
+    return f"<dl>{''.join(f'<dt>{name}</dt><dd>{text(fact)}</dd>' for name, fact in found.items() if fact)}</dl>"
 
 
 def summary(evaluation: Evaluation) -> str:
-    shown = [name for name in HEADLINES if name in evaluation.columns]
-    cards = "".join(card(evaluation, name) for name in shown)
-    chart = histogram(evaluation)
-    side = f'<div class="panel"><h2>Gain in PSNR</h2>{chart}</div>' if chart else ""
-    return f"""<section aria-label="Summary">
-<div class="cards">{cards}</div>
-<div class="columns"><div class="panel"><h2>Mean and spread</h2>{spread_table(evaluation)}</div>{side}</div>
-</section>
-"""
-
-
-def card(evaluation: Evaluation, name: str) -> str:
-    measure = METRICS[name]
-    value = f"<strong>{text(measure.written(evaluation.mean(name)))}</strong>"
-    before = ""
-    if evaluation.has_blurred:
-        gain = evaluation.gain(name).mean
-        before = (
-            f"<p>blurred {text(measure.written(evaluation.mean(BLURRED + name)))}, "
-            f'<span class="{tone(gain, measure)}">gain {text(signed(measure, gain))}</span></p>'
-        )
-    return f'<div class="card"><h2>{text(measure.label)}</h2><p class="value">{value}</p>{before}</div>'
-
-
-def spread_table(evaluation: Evaluation) -> str:
-    """For each measure the blurry input, the restored picture and the gain: mean, standard deviation, least, most."""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("", "mean", "std", "min", "max"))
-    bodies = []
-    for name in evaluation.measured:
-        measure = measure_of(name)
-        label = measure.label + (", not aligned" if measure is not METRICS.get(name) else "")
-        lines = [("restored", evaluation.spread(name), False)]
-        if evaluation.has_blurred:
-            lines = [
-                ("blurred", evaluation.spread(BLURRED + name), False),
-                *lines,
-                ("gain", evaluation.gain(name), True),
-            ]
-        title = f"{label}, {measure.unit.strip()}" if measure.unit else label
-        bodies.append(
-            f'<tbody><tr><th scope="rowgroup" colspan="5">{text(title)}</th></tr>'
-            + "".join(spread_row(what, spread, measure, gain) for what, spread, gain in lines)
-            + "</tbody>"
-        )
-    return f'<table class="spread"><thead><tr>{head}</tr></thead>{"".join(bodies)}</table>'
-
-
-def spread_row(what: str, spread: Spread, measure: Measure, gain: bool) -> str:
-    mean, least, most = (number(measure, value, plus=gain) for value in (spread.mean, spread.min, spread.max))
-    std = "–" if spread.std is None else number(measure, spread.std)
-    classes = f' class="{tone(spread.mean, measure)}"' if gain else ""
-    cells = f"<td{classes}>{mean}</td><td>{std}</td><td>{least}</td><td>{most}</td>"
-    return f'<tr><th scope="row">{what}</th>{cells}</tr>'
-
-
-def number(measure: Measure, value: float, *, plus: bool = False) -> str:
-    """A value without its unit, for columns that name it once; with a minus sign that is as wide as a plus."""
-    if math.isinf(value):
-        return ("+" if plus and value > 0 else "−" if value < 0 else "") + "∞"
-    return f"{value:{'+' if plus else ''}.{measure.digits}f}".replace("-", "−")
-
-
-def signed(measure: Measure, value: float) -> str:
-    return number(measure, value, plus=True) + measure.unit
-
-
-def tone(gain: float, measure: Measure) -> str:
-    """The class of a gain: better, worse, or neither."""
-    better = gain * measure.better
-    return "better" if better > 0 else "worse" if better < 0 else "same"
-
-
-# The histogram --------------------------------------------------------------------------------------------------------
+    header, lines = spread_lines(evaluation)
+    head = "".join(f'<th scope="col">{name}</th>' for name in header)
+    body = "".join(
+        f'<tr><th scope="row">{text(label)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n'
+        for label, *cells in lines
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def bins(values: Sequence[float]) -> tuple[float, list[tuple[float, int]]]:
-    """Bins of one width over finite values, all edges its multiples: the width, and (left edge, count) of each."""
-    most = min(MOST_BINS, math.ceil(2 * math.sqrt(len(values))))
-    spans = {step: place(max(values), step) - place(min(values), step) + 1 for step in BIN_WIDTHS}
-    width = next((step for step, span in spans.items() if span <= most), BIN_WIDTHS[-1])
-    first, last = place(min(values), width), place(max(values), width)
-    counts = [0] * (last - first + 1)
-    for value in values:
-        counts[place(value, width) - first] += 1
-    return width, [((first + index) * width, count) for index, count in enumerate(counts)]
+    """The width of all bins, and (left edge, count) of each; edges are multiples of the width."""
+    most = min(MAX_BINS, math.ceil(2 * math.sqrt(len(values))))
+    for width in BIN_WIDTHS:
+        places = [math.floor(value / width + 1e-9) for value in values]  # 0.3 / 0.1 is 2.9999...
+        if max(places) - min(places) < most:
+            break
+    return width, [(place * width, places.count(place)) for place in range(min(places), max(places) + 1)]
 
 
-def place(value: float, width: float) -> int:
-    """The number of the bin that a value is in; the small part mends 0.3 / 0.1 = 2.9999..."""
-    return math.floor(value / width + 1e-9)
-
-
-def histogram(evaluation: Evaluation) -> str:
-    """The gains in PSNR as bars of inline SVG; "" where there are none to show."""
-    if "psnr" not in evaluation.columns or not evaluation.has_blurred:
-        return ""
-    gains = [row.gain("psnr") for row in evaluation.rows]
+def histogram(gains: Sequence[float]) -> str:
     finite = [gain for gain in gains if math.isfinite(gain)]
     if not finite:
         return ""
     width, counted = bins(finite)
-    measure = METRICS["psnr"]
-    left, right, top, bottom, bar = 46, 430, 12, 186, 384 / len(counted)
-    most = max(count for _, count in counted)
-    decimals = max(0, -math.floor(math.log10(width)))
-    rounded = Measure("", measure.function, digits=decimals)
-
-    def edge(value: float) -> str:
-        return number(rounded, value + 0.0, plus=True)
-
-    def at(value: float) -> float:
-        return left + (value - counted[0][0]) / width * bar
-
+    bar, most = 600 / len(counted), max(count for _, count in counted)
     shapes = []
-    for value in grid(most):
-        y = bottom - (bottom - top) * value / most
-        shapes.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
-        shapes.append(f'<text class="count" x="{left - 6}" y="{y + 4:.1f}">{value}</text>')
-    for start, count in counted:
-        height = (bottom - top) * count / most
-        kind = "worse" if start < -width / 2 else "better"
-        note = f"{count} of {len(gains)}: {edge(start)} to {edge(start + width)} dB"
+    for place, (edge, count) in enumerate(counted):
+        height, kind = 140 * count / most, "worse" if edge < -width / 2 else "better"
         shapes.append(
-            f'<rect class="{kind}" x="{at(start) + 1:.1f}" y="{bottom - height:.1f}" width="{max(bar - 2, 1):.1f}" '
-            f'height="{height:.1f}"><title>{note}</title></rect>'
+            f'<rect class="{kind}" x="{20 + place * bar + 1:.1f}" y="{160 - height:.1f}" width="{bar - 2:.1f}" '
+            f'height="{height:.1f}"/><text x="{20 + (place + 0.5) * bar:.1f}" y="{154 - height:.1f}">{count}</text>'
+            f'<text x="{20 + place * bar:.1f}" y="178">{edge + 0.0:+.3g}</text>'
         )
-    every = math.ceil((len(counted) + 1) / 8)
-    first = round(counted[0][0] / width)
-    for index in range(first, first + len(counted) + 1):
-        if index % every == 0:  # so that zero has its label
-            shapes.append(
-                f'<text class="edge" x="{at(index * width):.1f}" y="{bottom + 23}">{edge(index * width)}</text>'
-            )
     mean = math.fsum(finite) / len(finite)
-    shapes.append(f'<path class="mean" d="M{at(mean):.1f} {top - 8}V{bottom}"/>')
-    shapes.append(f'<text class="edge" x="{(left + right) / 2}" y="{bottom + 46}">gain, dB (line: mean)</text>')
-    label = (
-        f"Histogram of the gain in PSNR of {len(gains)} pictures: from {signed(measure, min(gains))} to "
-        f"{signed(measure, max(gains))}, mean {signed(measure, mean)}"
-    )
-    rest = len(gains) - len(finite)
-    left_out = f"<p>{rest} not shown: restored or blurred without any error.</p>" if rest else ""
-    worse = sum(gain < 0 for gain in gains)
-    told = f"<p>{worse} of {len(gains)} became worse.</p>" if worse else f"<p>None of {len(gains)} became worse.</p>"
+    at = 20 + (mean - counted[0][0]) / width * bar
+    told = f"Mean {mean:+.2f} dB (dashed); {sum(gain < 0 for gain in gains)} of {len(gains)} pictures became worse."
+    if len(finite) < len(gains):
+        told += f" {len(gains) - len(finite)} without any error, before or after, are not shown."
     return (
-        f'<svg class="histogram" viewBox="0 0 460 240" role="img" aria-label="{text(label)}">{"".join(shapes)}</svg>'
-        f"{told}{left_out}"
+        f'<h2>Gain in PSNR <small>dB</small></h2><svg viewBox="0 0 640 190" role="img" aria-label="{told}">'
+        f'{"".join(shapes)}<line x1="{at:.1f}" x2="{at:.1f}" y1="20" y2="160"/></svg><p>{told}</p>'
     )
 
 
-def grid(most: int) -> list[int]:
-    """Up to five whole numbers from 0 to the highest bar."""
-    raw = max(1, math.ceil(most / 4))
-    scale = 10 ** (len(str(raw)) - 1)
-    step = next(scale * unit for unit in (1, 2, 5, 10) if scale * unit >= raw)
-    return list(range(0, most + 1, step))
-
-
-# The pictures ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A picture as it is on the page: its files, the errors' files, and how they were made smaller."""
-
-    panes: tuple[bytes, ...]
-    maps: tuple[bytes, ...]
-    size: tuple[int, int]
-    quality: int
-
-
-def gallery(evaluation: Evaluation, pictures: Callable[[str], Triple]) -> str:
-    """The worst and the best, or all where there are few."""
-    compared = evaluation.has_blurred
-    value = gain_of("psnr") if compared else score_of("psnr")
-    order = sorted(evaluation.rows, key=lambda row: (value(row), row.name))
-    by = "gain in PSNR" if compared else "PSNR"
-    if len(order) <= 2 * SHOWN:
-        heading = f"All {len(order)} pictures" if len(order) > 1 else "The picture"
-        groups = [(heading, f"least {by} first" if len(order) > 1 else "", order)]
-    else:
-        groups = [
-            (f"The {SHOWN} worst", f"least {by} first", order[:SHOWN]),
-            (f"The {SHOWN} best", f"most {by} first", order[::-1][:SHOWN]),
-        ]
-    numbers = {row.name: index for index, row in enumerate(evaluation.rows)}
-    budget = PAGE_BYTES * 3 // 4 // sum(len(rows) for *_, rows in groups)  # base64 makes four bytes of three
-    sections = []
-    for heading, note, rows in groups:
-        figures = "".join(figure(row, numbers[row.name], pictures(row.name), compared, budget) for row in rows)
-        how = f' <small class="muted">{text(note)}</small>' if note else ""
-        sections.append(f"<section><h2>{text(heading)}{how}</h2>{figures}</section>\n")
-    hint = (
-        "Click a picture, then zoom with the wheel and drag; two fingers do both. Keys: <kbd>+</kbd> <kbd>−</kbd> "
-        "zoom, arrows move, <kbd>1</kbd> pixel for pixel, <kbd>0</kbd> fit, <kbd>E</kbd> error map, <kbd>Esc</kbd> "
-        "leave. The error map is of the pixels that were scored."
-    )
-    aligned = evaluation.settings.protocol.startswith("realblur")
-    caveat = (
-        " Pictures and error maps are shown without the alignment that the scores were made with." if aligned else ""
-    )
-    return f'<p class="hint muted">{hint}{caveat}</p>\n{"".join(sections)}'
-
-
-def figure(row: Row, index: int, triple: Triple, compared: bool, budget: int) -> str:
-    """One row's pictures side by side, the errors of each but the sharp one, and a bar of buttons."""
-    blurred, restored, sharp = triple
-    panes = [("blurred", blurred, BLURRED), ("restored", restored, "")] if compared else [("restored", restored, "")]
-    shown = encoded([pixels for _, pixels, _ in panes], sharp, budget)
-    cells = []
-    for (what, _, prefix), picture, errors in zip(panes, shown.panes, shown.maps, strict=False):
-        alternative = f"{row.name}, {what}"
-        cells.append(
-            pane(
-                f"{image(picture, alternative)}{image(errors, f'error map of {alternative}', 'map')}",
-                f"{what}{scores(row, prefix)}",
-                shown.size,
-            )
+def figure(row: Row, pictures: Sequence[np.ndarray]) -> str:
+    """A row's pictures: the one before, the one after, and the sharp one where that is another."""
+    measure, gained = METRICS["psnr"], len(pictures) > 2
+    before = "blurry" if gained else "the sharp input"
+    told = f"restored {measure.format(row.scores['psnr'])}"
+    if gained:
+        own, gain = measure.format(row.scores[BLURRED + "psnr"]), measure.format(row.gain("psnr"), signed=True)
+        told = f"blurry {own}, {told}, gain {gain}"
+    images = "".join(
+        f'<img class="{kind}" alt="{text(f"{row.name}, {name}")}" src="data:image/webp;base64,{webp(pixels)}">'
+        for kind, name, pixels in zip(
+            ("before", "after", "sharp"), (before, "restored", "sharp"), pictures, strict=False
         )
-    cells.append(
-        pane(image(shown.panes[-1], f"{row.name}, sharp"), "sharp" if compared else "sharp, the input", shown.size)
     )
-    size, height = f"{sharp.shape[1]}×{sharp.shape[0]}", sharp.shape[0]
-    how = f"{size}, WebP quality {shown.quality}"
-    if shown.size[1] != height:
-        how = f"{size} made smaller to {shown.size[0]}×{shown.size[1]}, WebP quality {shown.quality}"
-    gain = row.gain("psnr") if compared else None
-    told = (
-        f'<span class="{tone(gain, METRICS["psnr"])}">{text(signed(METRICS["psnr"], gain))}</span>'
-        if gain is not None
-        else f"<span>{text(METRICS['psnr'].written(row.scores['psnr']))}</span>"
-    )
-    label = f"{row.name}, zoom and move with plus, minus, arrows, 1, 0, E"
-    return f"""<figure id="picture-{index}" class="viewer">
-<figcaption><h3>{shown_name(row)}</h3>{told}<small class="muted">{how}</small></figcaption>
-<div class="panes" tabindex="0" role="group" aria-label="{text(label)}">{"".join(cells)}</div>
-<div class="tools" hidden>
-<button type="button" data-do="out" aria-label="zoom out">−</button>
-<button type="button" data-do="in" aria-label="zoom in">+</button>
-<button type="button" data-do="one">1:1</button>
-<button type="button" data-do="fit">Fit</button>
-<output aria-live="polite"></output>
-<button type="button" data-do="errors" aria-pressed="false">Error map</button>
-<span class="legend" hidden>0 <i></i> {MAP_LEVELS} of 255 levels and more</span>
-</div>
-</figure>
-"""
-
-
-def pane(pictures: str, label: str, size: tuple[int, int]) -> str:
+    sharp = '<label><input type="checkbox"> the sharp picture in place of the restored one</label>' if gained else ""
+    slider = f'<input type="range" min="0" max="100" value="50" aria-label="left {before}, right restored">'
     return (
-        f'<div class="pane"><div class="frame" style="aspect-ratio:{size[0]}/{size[1]}">{pictures}</div>'
-        f"<p>{label}</p></div>"
+        f"<figure><h3>{text(row.name)} <small>{told}</small></h3>"
+        f'<div class="pictures">{images}</div><div class="controls" hidden>{slider}'
+        f"{sharp}</div><figcaption>left {before}, right restored</figcaption></figure>\n"
     )
 
 
-def scores(row: Row, prefix: str) -> str:
-    """' 27.12 dB, SSIM 0.8312', of the blurred or the restored picture."""
-    told = []
-    for name in ("psnr", "ssim"):
-        if prefix + name in row.scores:
-            value = METRICS[name].written(row.scores[prefix + name])
-            told.append(value if name == "psnr" else f"SSIM {value}")
-    return f' <span class="muted">{text(", ".join(told))}</span>'
+def webp(pixels: np.ndarray) -> str:
+    """The file of a picture, in base64, no side longer than `LONGEST_SIDE`."""
+    picture, file = Image.fromarray(pixels), io.BytesIO()
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    picture.save(file, "WEBP", quality=QUALITY)
+    return base64.b64encode(file.getvalue()).decode()
 
 
-def image(file: bytes, alternative: str, kind: str = "") -> str:
-    source = base64.b64encode(file).decode()
-    classes = f' class="{kind}" hidden' if kind else ""
-    return (
-        f'<img{classes} alt="{text(alternative)}" src="data:image/webp;base64,{source}" loading="lazy" '
-        'decoding="async" draggable="false">'
-    )
+def tone(gain: float, measure: Measure) -> str:
+    return "better" if gain * measure.better > 0 else "worse" if gain * measure.better < 0 else ""
 
 
-def encoded(inputs: Sequence[np.ndarray], sharp: np.ndarray, budget: int) -> Shown:
-    """Pictures and error maps as WebP, as large and as good as fits.
-
-    Args:
-        inputs: uint8 (H, W, 3) each; `sharp` is put behind them.
-        budget: bytes for all of them together.
-    """
-    errors = [error_map(picture, sharp) for picture in inputs]
-    for longest, quality in STEPS:
-        panes = tuple(webp(picture, longest, quality, Image.Resampling.LANCZOS) for picture in (*inputs, sharp))
-        maps = tuple(webp(error, longest, min(quality, MAP_QUALITY), Image.Resampling.BOX) for error in errors)
-        if sum(map(len, (*panes, *maps))) <= budget:
-            break
-    return Shown(panes, maps, scaled(sharp.shape[1::-1], longest), quality)
-
-
-def error_map(picture: np.ndarray, sharp: np.ndarray) -> np.ndarray:
-    """uint8 (H, W): the root of the channels' mean squared error, where 255 stands for `MAP_LEVELS` and more."""
-    error = np.sqrt(np.square(picture.astype(np.float32) - sharp).mean(axis=2))
-    levels: np.ndarray = (error * (255 / MAP_LEVELS)).round().clip(0, 255).astype(np.uint8)
-    return levels
-
-
-def scaled(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """(width, height) with no side longer than `longest`; never larger than it was."""
-    factor = min(1.0, longest / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-
-
-def webp(pixels: np.ndarray, longest: int, quality: int, how: Image.Resampling) -> bytes:
-    picture = Image.fromarray(pixels)
-    size = scaled(picture.size, longest)
-    if size != picture.size:
-        picture = picture.resize(size, how)
-    file = io.BytesIO()
-    picture.convert("RGB").save(file, "WEBP", quality=quality)
-    return file.getvalue()
-
-
-def map_filter() -> str:
-    """What colours the grey error maps."""
-    channels = [
-        " ".join(f"{int(colour[start : start + 2], 16) / 255:.3f}" for colour in MAP_COLOURS) for start in (1, 3, 5)
-    ]
-    functions = "".join(
-        f'<feFunc{channel} type="table" tableValues="{values}"/>'
-        for channel, values in zip("RGB", channels, strict=True)
-    )
-    return (
-        '<svg width="0" height="0" aria-hidden="true" class="defs">'
-        '<filter id="heat" color-interpolation-filters="sRGB">'
-        f"<feComponentTransfer>{functions}</feComponentTransfer></filter></svg>"
-    )
-
-
-# All rows -------------------------------------------------------------------------------------------------------------
-
-
-def score_of(column: str) -> Callable[[Row], float]:
-    return lambda row: row.scores[column]
-
-
-def gain_of(metric: str) -> Callable[[Row], float]:
-    return lambda row: row.gain(metric)
-
-
-def rows_section(evaluation: Evaluation) -> str:
-    """Every picture and every measure, to be sorted by any of them."""
-    columns: list[tuple[str, Measure, Callable[[Row], float], bool]] = []
-    for name in evaluation.measured:
-        measure = measure_of(name)
-        label = measure.label + (", not aligned" if measure is not METRICS.get(name) else "")
-        if evaluation.has_blurred:
-            columns.append((f"{label} blurred", measure, score_of(BLURRED + name), False))
-        columns.append((f"{label} restored", measure, score_of(name), False))
-        if evaluation.has_blurred:
-            columns.append((f"{label} gain", measure, gain_of(name), True))
+def all_rows(evaluation: Evaluation) -> str:
+    """Every picture and every metric, in a table that sorts by any column."""
+    kinds = ("blurry", "restored", "gain") if evaluation.has_blurred else ("restored",)
+    columns = [(name, kind) for name in evaluation.measured for kind in kinds]
     timed = any(evaluation.values("seconds"))
-    labels = ["picture", *(label for label, *_ in columns), *(["seconds"] if timed else [])]
+    labels = ["picture", *(f"{label_of(name)} {kind}" for name, kind in columns), *(["seconds"] if timed else [])]
     head = "".join(
-        f'<th scope="col" aria-sort="{"none" if column else "ascending"}">'
-        f'<button type="button">{text(label)}</button></th>'
-        for column, label in enumerate(labels)
+        f'<th scope="col" aria-sort="{"none" if place else "ascending"}"><button>{text(label)}</button></th>'
+        for place, label in enumerate(labels)
     )
     lines = []
-    for index, row in enumerate(evaluation.rows):
-        cells = [f'<th scope="row" data-shown="{index}">{shown_name(row)}</th>']
-        for _, measure, value, gain in columns:
-            found = value(row)
-            classes = f' class="{tone(found, measure)}"' if gain else ""
-            cells.append(f'<td{classes} data-value="{found!r}">{number(measure, found, plus=gain)}</td>')
-        if timed:
-            cells.append(f'<td data-value="{row.seconds!r}">{row.seconds:.2f}</td>')
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    newline = "\n"
-    return f"""<section>
-<h2>All rows <small class="muted">PSNR in dB; a click on a heading sorts</small></h2>
-<div class="scroll" tabindex="0" role="region" aria-label="Scores of every picture">
-<table class="rows"><thead><tr>{head}</tr></thead><tbody>
-{newline.join(lines)}
-</tbody></table>
-</div>
-</section>
-"""
+    for row in evaluation.rows:
+        cells = [f'<th scope="row">{text(row.name)}</th>']
+        for name, kind in columns:
+            value = row.gain(name) if kind == "gain" else row.scores[(BLURRED if kind == "blurry" else "") + name]
+            shown = measure_of(name).format(value, signed=kind == "gain")
+            color = tone(value, measure_of(name)) if kind == "gain" else ""
+            cells.append(f'<td class="{color}" data-value="{value!r}">{shown}</td>')
+        cells += [f'<td data-value="{row.seconds!r}">{row.seconds:.2f}</td>'] if timed else []
+        lines.append(f"<tr>{''.join(cells)}</tr>\n")
+    return f'<table id="rows"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'

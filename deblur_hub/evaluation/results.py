@@ -1,20 +1,22 @@
-"""results.json, which says what was measured and how, and the rows beside it, which grow with every picture.
+"""results.json, which says what was measured and how, and rows.jsonl beside it, to which every picture adds a line.
 
     evaluation.save(Path("out/results.json"))
     Evaluation.read(Path("out/results.json"))
 
-What the rows depend on is in `Settings`, and nothing else is: two runs whose settings are equal give equal rows. Times
-stand apart from the rows for that reason.
+`Settings` holds all that the rows depend on and nothing else: two runs of equal settings give equal rows. Times are
+kept apart from the rows for that reason.
 """
 
 import json
 import math
 import os
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .. import atomic
 from ..errors import DatasetError
 from .measures import BLURRED
 
@@ -28,8 +30,8 @@ class Row:
 
     Attributes:
         name: of the picture in its set.
-        scores: by column: a metric's name for the restored picture, `blurred_` before it for the blurry input, and
-            `psnr_float` of the restored samples before they were rounded. In decibels, or as the metric has it.
+        scores: by column: a metric's name for the restored picture, the same with the prefix `blurred_` for the blurry
+            input, and `psnr_float` for the restored samples before they were rounded.
         seconds: that restoring took; 0 where nothing was restored.
     """
 
@@ -38,9 +40,8 @@ class Row:
     seconds: float = 0.0
 
     def gain(self, metric: str) -> float:
-        """What the restored picture has more than the blurry input; 0 where both are perfect."""
-        after, before = self.scores[metric], self.scores[BLURRED + metric]
-        return 0.0 if after == before else after - before
+        """Score of the restored picture minus that of the blurry input; 0 where both are perfect."""
+        return difference(self.scores[BLURRED + metric], self.scores[metric])
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Settings:
         version: of deblur-hub.
         device: "cpu", or the GPU's name.
         precision: of the arithmetic.
-        tile: side of a tile in pixels; 0 for whole frames, None for what memory allowed.
+        tile: side of a tile in pixels; 0 for whole frames, None for as large as memory allowed.
         metrics: in the order of the columns.
     """
 
@@ -72,7 +73,7 @@ class Settings:
     metrics: tuple[str, ...]
 
     def difference(self, other: "Settings", names: Iterable[str] | None = None) -> str:
-        """The first of the settings that differ, in words: "precision bfloat16 and float32"; "" if none does."""
+        """The first setting that differs, in words such as "precision bfloat16 and float32"; "" if none does."""
         for name in names or [item.name for item in fields(self)]:
             one, two = getattr(self, name), getattr(other, name)
             if one != two:
@@ -83,9 +84,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, standard deviation (of these pictures, divided by their number), smallest and largest.
+    """Mean, population standard deviation, minimum and maximum.
 
-    The mean of values of which one is infinite is infinite, and there is no standard deviation.
+    Where a value is infinite, so is the mean, and there is no standard deviation.
     """
 
     mean: float
@@ -107,11 +108,11 @@ class Evaluation:
     Attributes:
         dataset: the folder, as it was given.
         title: of the protocol.
-        torch, commit: versions; the commit of the checkout that it ran in, or "".
+        torch, commit: version of PyTorch, and the commit of the checkout that it ran in, or "".
         threads, processes: of the run.
-        seconds: of the run, from its first picture to its last; of an interrupted run, of its last part.
-        peak_memory, peak_cuda: bytes: of the largest process, and of the GPU.
-        command, date: that made it, and when it ended (UTC).
+        seconds: from the first picture of the run to its last; of a resumed run, since it was resumed.
+        peak_memory, peak_cuda: bytes, of the largest process and of the GPU.
+        command, date: the command that made it, and when it ended (UTC).
     """
 
     settings: Settings
@@ -143,7 +144,7 @@ class Evaluation:
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The columns of the restored picture that have one of the blurry input beside them, or could have."""
+        """The columns of the restored picture that the blurry input can have as well."""
         return tuple(name for name in self.columns if not name.startswith(BLURRED) and name != "psnr_float")
 
     @property
@@ -155,7 +156,7 @@ class Evaluation:
 
     def mean(self, column: str) -> float:
         """The mean of the per-picture values, as all papers on deblurring average."""
-        return Spread.of(self.values(column)).mean
+        return self.spread(column).mean
 
     def spread(self, column: str) -> Spread:
         return Spread.of(self.values(column))
@@ -163,36 +164,35 @@ class Evaluation:
     def gain(self, metric: str) -> Spread:
         return Spread.of([row.gain(metric) for row in self.rows])
 
+    def spreads(self, metric: str) -> dict[str, Spread]:
+        """Of the restored pictures; with a blurry input, of that and of the gain as well."""
+        restored = {"restored": self.spread(metric)}
+        if not self.has_blurred:
+            return restored
+        return {"blurred": self.spread(BLURRED + metric)} | restored | {"gain": self.gain(metric)}
+
     def seconds_per_picture(self) -> float:
-        """The median, which a first picture that warms the device up does not move."""
-        times = sorted(row.seconds for row in self.rows)
-        middle = len(times) // 2
-        return times[middle] if len(times) % 2 else (times[middle - 1] + times[middle]) / 2
+        """The median, on which a first picture that warms the device up has no influence."""
+        return statistics.median(row.seconds for row in self.rows)
 
     def to_json(self) -> str:
-        """One flat object; `rows` is the same for equal settings, `timings` is not. Infinity is the string "inf"."""
+        """One flat object, `rows` and `timings` apart; infinity, which JSON lacks, is the string "inf"."""
         content = {
             "schema": self.schema,
             **asdict(self.settings),
             **{item.name: getattr(self, item.name) for item in fields(self) if item.name not in NOT_FLAT},
             "seconds_per_picture": self.seconds_per_picture(),
             "summary": {
-                name: {"restored": asdict(self.spread(name))}
-                | (
-                    {"blurred": asdict(self.spread(BLURRED + name)), "gain": asdict(self.gain(name))}
-                    if self.has_blurred
-                    else {}
-                )
-                for name in self.measured
+                name: {what: asdict(spread) for what, spread in self.spreads(name).items()} for name in self.measured
             },
             "rows": [{"name": row.name, **row.scores} for row in self.rows],
             "timings": {row.name: row.seconds for row in self.rows},
         }
-        return json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
+        return json.dumps(jsonable(content), indent=1, allow_nan=False) + "\n"
 
     def save(self, path: Path) -> Path:
         """Writes it whole or not at all."""
-        write_aside(path, self.to_json())
+        atomic.write_text(path, self.to_json())
         return path
 
     @classmethod
@@ -246,41 +246,32 @@ def settings_from(content: Mapping[str, Any]) -> Settings:
 
 
 def row_from(content: Mapping[str, Any], seconds: float) -> Row:
-    """A row of JSON; ValueError where a score is no number."""
+    """A row of JSON; ValueError if a score is not a number."""
     scores = {name: float(value) for name, value in content.items() if name != "name"}
     if not isinstance(content["name"], str) or not scores or any(map(math.isnan, scores.values())):
         raise ValueError(f"row {content!r:.80}")
     return Row(content["name"], scores, float(seconds))
 
 
-def plain(value: Any) -> Any:
-    """JSON has no infinity; equal pictures have that PSNR."""
+def difference(a: float, b: float) -> float:
+    """b - a; 0 where both are infinite."""
+    return 0.0 if a == b else b - a
+
+
+def jsonable(value: Any) -> Any:
+    """The same without infinities: equal pictures have an infinite PSNR."""
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: jsonable(inner) for key, inner in value.items()}
+    return [jsonable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def write_aside(path: Path, text: str) -> None:
-    """The file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-# The rows of a run that goes on ---------------------------------------------------------------------------------------
+# Resuming: rows.jsonl ------------------------------------------------------------------------------------------------
 
 
 class RowLog:
-    """The rows as they come, one line each, on disk before the next picture is begun; each process has its own file."""
+    """Rows, one line each, flushed to the disk before the next picture; each process writes a file of its own."""
 
     def __init__(self, folder: Path, settings: Settings, rank: int) -> None:
         path = folder / (ROWS if rank == 0 else f"rows.{rank}.jsonl")
@@ -306,11 +297,12 @@ def header(settings: Settings) -> str:
 
 
 def line(row: Row) -> str:
-    return json.dumps(plain({"row": {"name": row.name, **row.scores}, "seconds": row.seconds}), allow_nan=False) + "\n"
+    content = {"row": {"name": row.name, **row.scores}, "seconds": row.seconds}
+    return json.dumps(jsonable(content), allow_nan=False) + "\n"
 
 
-def begin(folder: Path, settings: Settings, *, overwrite: bool = False) -> list[Row]:
-    """Prepares the folder for a run, and gives the rows that an earlier one of equal settings left there.
+def resumable_rows(folder: Path, settings: Settings, *, overwrite: bool = False) -> list[Row]:
+    """Prepares the folder for a run, and returns the rows that an earlier run of equal settings left there.
 
     Raises:
         DatasetError: if the folder holds rows of another run, or cannot be written; nothing is changed then.
@@ -321,54 +313,48 @@ def begin(folder: Path, settings: Settings, *, overwrite: bool = False) -> list[
         rows: dict[str, Row] = {}
         if not overwrite:
             for path in logs:
-                rows |= {row.name: row for row in logged(path, settings)}
+                rows |= {row.name: row for row in read_rows(path, settings)}
             if not logs and (folder / RESULTS).exists():
                 earlier = Evaluation.read(folder)
                 require_equal(folder / RESULTS, earlier.settings, settings)
                 rows = {row.name: row for row in earlier.rows}
-        settle(folder, settings, rows.values())
+        write_rows(folder, settings, rows.values())
     except OSError as reason:
         raise DatasetError(f"{folder}: cannot be written ({reason.strerror}); give another --output") from None
     return list(rows.values())
 
 
-def settle(folder: Path, settings: Settings, rows: Iterable[Row]) -> None:
-    """All rows in one file, sorted; those of the single processes go once theirs are in it."""
+def write_rows(folder: Path, settings: Settings, rows: Iterable[Row]) -> None:
+    """Writes all rows to one file, sorted, and then removes those of single processes."""
     ordered = sorted(rows, key=lambda row: row.name)
-    write_aside(folder / ROWS, header(settings) + "".join(map(line, ordered)))
+    atomic.write_text(folder / ROWS, header(settings) + "".join(map(line, ordered)))
     for path in folder.glob("rows.*.jsonl"):
         path.unlink()
 
 
-def logged(path: Path, settings: Settings) -> list[Row]:
-    """The whole rows of a log; a last line that a killed process left unfinished is passed over."""
+def read_rows(path: Path, settings: Settings) -> list[Row]:
+    """The rows of a log, without a last line that a killed process left unfinished."""
     whole = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     if not whole:
         return []
     try:
-        first = json.loads(whole[0])
+        first, *contents = map(json.loads, whole)
         if first["schema"] != SCHEMA:
             raise ValueError(f"schema {first['schema']}")
         found = settings_from(first["settings"])
+        rows = [row_from(content["row"], content["seconds"]) for content in contents]
     except (ValueError, KeyError, TypeError) as reason:
         raise DatasetError(
-            f"{path}: is not a log of rows that this version reads ({type(reason).__name__}: {reason}); "
-            "give another --output, or --overwrite to begin anew"
+            f"{path}: is not a log of rows that this version reads, or is damaged ({type(reason).__name__}: {reason}); "
+            "give another --output, or --overwrite to start anew"
         ) from None
     require_equal(path, found, settings)
-    try:
-        contents = [json.loads(text) for text in whole[1:]]
-        return [row_from(content["row"], content["seconds"]) for content in contents]
-    except (ValueError, KeyError, TypeError) as reason:
-        raise DatasetError(
-            f"{path}: is damaged ({type(reason).__name__}: {reason}); "
-            "give another --output, or --overwrite to begin anew"
-        ) from None
+    return rows
 
 
 def require_equal(path: Path, found: Settings, settings: Settings) -> None:
-    if difference := found.difference(settings):
+    if other := found.difference(settings):
         raise DatasetError(
-            f"{path}: holds rows of another run, which differs from this one in {difference}; "
-            "give another --output, or --overwrite to begin anew"
+            f"{path}: holds rows of another run, which differs from this one in {other}; "
+            "give another --output, or --overwrite to start anew"
         )

@@ -1,30 +1,31 @@
-"""A model times a set: every picture restored as `deblur` does it, rounded to 8 bits, and compared under a protocol."""
+"""Scores a model on a set: every picture is restored as by `deblur`, rounded to 8 bits and compared."""
 
-import datetime
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from .. import __version__, hub, pictures
+from .. import __version__, atomic, hub
 from ..config import QUALITIES
 from ..errors import DatasetError, ModelError
 from ..generator import DeblurGenerator
 from ..metrics import psnr
+from ..pictures import read
 from ..restoration.crispness import require_use
 from ..restoration.restore import Precision, dtype_for
 from .baselines import BASELINES, Baseline
 from .measures import BLURRED, METRICS, chosen_metrics, on_device, score, to_pixels
-from .processes import Processes, enough_threads
+from .processes import Processes, min_threads
 from .protocols import PROTOCOLS, Protocol
-from .results import RESTORED, RESULTS, ROWS, Evaluation, Row, RowLog, Settings, begin, settle
-from .sets import SHARP_INPUT, Material, Sample, load, pairs_in, require_large_enough, restored_pictures
+from .results import RESTORED, RESULTS, ROWS, Evaluation, Row, RowLog, Settings, resumable_rows, write_rows
+from .sets import SHARP_INPUT, EvaluationSet, Sample, pairs_in, restored_pictures
 
 Progress = Callable[[int, int], None]
 Restorer = DeblurGenerator | Baseline
@@ -32,7 +33,7 @@ Restorer = DeblurGenerator | Baseline
 
 def evaluate(
     model: Restorer,
-    dataset: Path | Material,
+    dataset: Path | EvaluationSet,
     *,
     protocol: Protocol | None = None,
     metrics: Sequence[str] = (),
@@ -51,70 +52,62 @@ def evaluate(
 
     Args:
         model: a generator, or one of `BASELINES`.
-        dataset: a folder of pairs, or what `sets` made of one.
+        dataset: a folder of pairs, or a set that was made from one.
         protocol: of `PROTOCOLS`, for a folder; None for `pairs`.
         metrics: further ones than `DEFAULT_METRICS`.
         precision, tile: as in `DeblurGenerator.restore`.
-        output: a folder for results.json, and for the rows as they come; rows that an interrupted run left there are
-            taken over.
+        output: a folder for results.json and the rows; rows that an interrupted run left there are reused.
         save: writes the restored pictures, as PNG of 8 bits, into `output`/restored as well.
-        overwrite: begins anew where `output` holds rows of another run.
+        overwrite: starts anew where `output` holds rows of another run.
         command: that results.json is to name.
-        processes: this one among its like, where the work is shared.
+        processes: this process among those that share the work.
         progress: called with (pictures done, pictures in all).
 
     Returns:
-        In every process, the rows of all.
+        The rows of all processes, in every process.
 
     Raises:
-        DatasetError: if there are no pairs, one of them is broken, the set is not the protocol's, or `output` holds
+        DatasetError: if there are no pairs, one of them is damaged, the set is not the protocol's, or `output` holds
             another run; before any scoring starts.
         PictureError: if a picture cannot be decoded after all.
     """
     if save and output is None:
         raise DatasetError("restored pictures are saved in the output folder; give --output as well")
     processes = processes or Processes()
-    with enough_threads() as threads:
+    with min_threads() as threads:
         name, weights, device, dtype = described(model, precision)
 
-        def prepared() -> tuple[Material, Settings, list[Row]]:
+        def prepare() -> tuple[EvaluationSet, Settings, list[Row]]:
             chosen = protocol or PROTOCOLS["pairs"]
-            material = dataset if isinstance(dataset, Material) else pairs_in(dataset, chosen)
-            names = chosen_metrics(material.protocol, metrics)
-            require_large_enough(material, names)
-            settings = Settings(
-                protocol=material.protocol.name,
-                blur_folder=material.protocol.blur_folder,
-                seed=material.seed,
-                fingerprint=material.fingerprint,
-                pictures=len(material.samples),
+            pictures = dataset if isinstance(dataset, EvaluationSet) else pairs_in(dataset, chosen)
+            settings = settings_for(
+                pictures,
+                metrics,
                 model=name,
                 weights=weights,
-                version=__version__,
                 device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
                 precision=str(dtype).removeprefix("torch."),
                 tile=tile,
-                metrics=names,
             )
             if output is None:
-                return material, settings, []
-            earlier = begin(output, settings, overwrite=overwrite)
+                return pictures, settings, []
+            earlier = resumable_rows(output, settings, overwrite=overwrite)
             if save:
                 earlier = [row for row in earlier if saved_as(output, row.name).exists()]
-                settle(output, settings, earlier)
-            return material, settings, earlier
+                write_rows(output, settings, earlier)
+            return pictures, settings, earlier
 
-        material, settings, rows = processes.agreed(prepared)
+        pictures, settings, rows = processes.run_on_main(prepare)
         known = {row.name for row in rows}
-        open_samples = [sample for sample in material.samples if sample.name not in known]
+        missing = [sample for sample in pictures.samples if sample.name not in known]
         log = RowLog(output, settings, processes.rank) if output is not None else None
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         started = time.perf_counter()
-        own = []
+        own: list[Row] = []
         try:
-            for sample in processes.mine(open_samples):
-                row, pixels = scored(model, material, sample, settings, device, precision)
+            for sample in processes.shard(missing):
+                row, pixels = restore_and_score(model, pictures, sample, settings, device, precision)
                 if save and output is not None:
                     save_png(pixels, saved_as(output, sample.name))
                 if log:
@@ -122,53 +115,51 @@ def evaluate(
                 own.append(row)
                 if progress:
                     done = len(known) + len(own) * processes.count
-                    progress(min(done, len(material.samples)), len(material.samples))
+                    progress(min(done, len(pictures.samples)), len(pictures.samples))
         finally:
             if log:
                 log.close()
-        parts = processes.gathered((own, time.perf_counter() - started, peak_memory(), peak_cuda(device)))
-        rows = sorted([*rows, *(row for part in parts for row in part[0])], key=lambda row: row.name)
-        evaluation = Evaluation(
+        parts = processes.gather((own, time.perf_counter() - started, peak_memory(), peak_cuda(device)))
+        evaluation = evaluation_of(
             settings,
-            tuple(rows),
-            dataset=str(material.folder),
-            title=material.protocol.title,
-            torch=torch.__version__,
-            commit=commit(),
+            [*rows, *(row for part in parts for row in part[0])],
+            dataset=str(pictures.folder),
+            title=pictures.protocol.title,
             threads=threads,
             processes=processes.count,
             seconds=max(seconds for _, seconds, _, _ in parts),
             peak_memory=max(memory for _, _, memory, _ in parts),
             peak_cuda=max(cuda for _, _, _, cuda in parts),
             command=command,
-            date=now(),
         )
         if output is not None and processes.rank == 0:
-            settle(output, settings, rows)
+            write_rows(output, settings, evaluation.rows)
             evaluation.save(output / RESULTS)
         return evaluation
 
 
-def scored(
-    model: Restorer, material: Material, sample: Sample, settings: Settings, device: torch.device, precision: Precision
+def restore_and_score(
+    model: Restorer,
+    pictures: EvaluationSet,
+    sample: Sample,
+    settings: Settings,
+    device: torch.device,
+    precision: Precision,
 ) -> tuple[Row, np.ndarray]:
     """The row of one picture, and the restored picture as it is scored and saved: uint8 (H, W, 3)."""
-    blurred, sharp = load(material, sample)
+    blurred, sharp = pictures.load(sample)
     synchronise(device)
     started = time.perf_counter()
     restored = model.restore(blurred, tile=settings.tile, precision=precision)
     synchronise(device)
     seconds = time.perf_counter() - started
-    pixels, target = to_pixels(restored), to_pixels(sharp)
-    where = str(device)
-    scores = score(material.protocol, settings.metrics, pixels, target, device=where)
-    if not material.protocol.align:
+    pixels, target, where = to_pixels(restored), to_pixels(sharp), str(device)
+    before = None if pictures.protocol.name == SHARP_INPUT.name else to_pixels(blurred)
+    scores = scores_of(pictures.protocol, settings.metrics, pixels, target, before, device=where)
+    if not pictures.protocol.align:
         unit = (restored.to(device).double() + 1) / 2
         value = float(psnr(unit.clamp(0, 1), on_device(target, where).double() / 255))
-        scores["psnr_float"] = round(value, METRICS["psnr"].kept)
-    if material.protocol.name != SHARP_INPUT.name:
-        before = score(material.protocol, settings.metrics, to_pixels(blurred), target, device=where)
-        scores |= {BLURRED + name: value for name, value in before.items()}
+        scores["psnr_float"] = round(value, METRICS["psnr"].decimals)
     return Row(sample.name, scores, seconds), pixels
 
 
@@ -184,65 +175,82 @@ def score_pictures(
     command: str = "",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Scores pictures that any program restored against sharp ones of the same names, at any depth; no model.
+    """Scores pictures that any program restored against sharp ones of the same names, at any depth; needs no model.
 
     Args:
         blurred: the blurry input, for its own scores and the gain.
         output: a folder for results.json.
 
     Raises:
-        DatasetError: if a picture lacks its partner, the two differ in size, or one is broken; before any scoring.
+        DatasetError: if a picture lacks its partner, the two differ in size, or one is damaged; before any scoring.
     """
-    material, paths = restored_pictures(restored, sharp, blurred, protocol or PROTOCOLS["pairs"])
+    pictures = restored_pictures(restored, sharp, blurred, protocol or PROTOCOLS["pairs"])
     if output is not None and (output / RESULTS).exists() and not overwrite:
         raise DatasetError(f"{output / RESULTS}: exists already; give another --output, or --overwrite to replace it")
     if output is not None and list(output.glob("rows*.jsonl")):
         raise DatasetError(f"{output / ROWS}: holds rows of a model's run; give another --output")
-    names = chosen_metrics(material.protocol, metrics)
-    require_large_enough(material, names)
-    results = dict(zip((sample.name for sample in material.samples), paths, strict=True))
+    settings = settings_for(
+        pictures, metrics, model=str(restored), weights="", device="cpu", precision="8 bits", tile=None
+    )
     started = time.perf_counter()
-    rows = []
-    with enough_threads() as threads:
-        for number, sample in enumerate(material.samples, start=1):
-            pixels, target = (to_pixels(pictures.read(path)[0][:1]) for path in (results[sample.name], sample.sharp))
-            scores = score(material.protocol, names, pixels, target)
-            if sample.blurred is not None:
-                before = to_pixels(pictures.read(sample.blurred)[0][:1])
-                own = score(material.protocol, names, before, target)
-                scores |= {BLURRED + name: value for name, value in own.items()}
-            rows.append(Row(sample.name, scores))
+    rows: list[Row] = []
+    with min_threads() as threads:
+        for sample in pictures.samples:
+            result, target, before = map(read_pixels, (sample.restored, sample.sharp, sample.blurred))
+            assert result is not None and target is not None
+            rows.append(Row(sample.name, scores_of(pictures.protocol, settings.metrics, result, target, before)))
             if progress:
-                progress(number, len(material.samples))
-    evaluation = Evaluation(
-        Settings(
-            protocol=material.protocol.name,
-            blur_folder=material.protocol.blur_folder,
-            seed=None,
-            fingerprint=material.fingerprint,
-            pictures=len(rows),
-            model=str(restored),
-            weights="",
-            version=__version__,
-            device="cpu",
-            precision="8 bits",
-            tile=None,
-            metrics=names,
-        ),
-        tuple(rows),
+                progress(len(rows), len(pictures.samples))
+    evaluation = evaluation_of(
+        settings,
+        rows,
         dataset=str(sharp),
-        title=material.protocol.title,
-        torch=torch.__version__,
-        commit=commit(),
+        title=pictures.protocol.title,
         threads=threads,
         seconds=time.perf_counter() - started,
         peak_memory=peak_memory(),
         command=command,
-        date=now(),
     )
     if output is not None:
         evaluation.save(output / RESULTS)
     return evaluation
+
+
+def settings_for(pictures: EvaluationSet, metrics: Sequence[str], **run: Any) -> Settings:
+    """The settings of a run on a set; raises DatasetError if a picture is too small for a metric."""
+    names = chosen_metrics(pictures.protocol, metrics)
+    pictures.require_size_for(names)
+    return Settings(
+        protocol=pictures.protocol.name,
+        blur_folder=pictures.protocol.blur_folder,
+        seed=pictures.seed,
+        fingerprint=pictures.fingerprint,
+        pictures=len(pictures.samples),
+        version=__version__,
+        metrics=names,
+        **run,
+    )
+
+
+def scores_of(
+    protocol: Protocol,
+    metrics: Sequence[str],
+    restored: np.ndarray,
+    sharp: np.ndarray,
+    blurred: np.ndarray | None,
+    *,
+    device: str = "cpu",
+) -> dict[str, float]:
+    """The columns of one row, from uint8 pictures (H, W, 3)."""
+    scores = score(protocol, metrics, restored, sharp, device=device)
+    before = {} if blurred is None else score(protocol, metrics, blurred, sharp, device=device)
+    return scores | {BLURRED + name: value for name, value in before.items()}
+
+
+def evaluation_of(settings: Settings, rows: Sequence[Row], **run: Any) -> Evaluation:
+    ordered = tuple(sorted(rows, key=lambda row: row.name))
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Evaluation(settings, ordered, torch=torch.__version__, commit=commit(), date=date, **run)
 
 
 def load_model(
@@ -253,20 +261,21 @@ def load_model(
     crispness: float = 0.0,
     crisp: str | None = None,
 ) -> Restorer:
-    """A baseline by its name, or a generator as `DeblurGenerator.from_pretrained` finds it, that crisp (0 to 1).
+    """A baseline by its name, or a generator that `DeblurGenerator.from_pretrained` finds, at a crispness from 0 to 1.
 
     Args:
-        quality: None for the model's own or else the best: scores are not to depend on how fast a machine is.
+        quality: None for the model's own or else the best: scores must not depend on the speed of the machine.
+        crisp: the crisp partner, of a model that has none of its own.
 
     Raises:
-        ModelError: if it cannot be found, or is not to be had that crisp, or a partner is named for nothing.
+        ModelError: if it cannot be found, has no crisp partner, or a partner is named while the crispness is 0.
     """
     require_use(crisp, crispness)
     if name not in BASELINES:
         generator = DeblurGenerator.from_pretrained(name, device=device, crisp=crisp).with_crispness(crispness)
         return generator.with_quality(quality or generator.config.quality or QUALITIES[-1])
     if crispness:
-        raise ModelError(f"{name}: is no model, and has no crisp partner; leave the crispness at 0")
+        raise ModelError(f"{name}: is not a model and has no crisp partner; leave the crispness at 0")
     return BASELINES[name]
 
 
@@ -283,30 +292,30 @@ def described(model: Restorer, precision: Precision) -> tuple[str, str, torch.de
     return name, hub.checksum(model.network.state_dict()), parameter.device, dtype
 
 
+def read_pixels(path: Path | None) -> np.ndarray | None:
+    """A picture file as uint8 (H, W, 3)."""
+    return None if path is None else to_pixels(read(path)[0][:1])
+
+
 def saved_as(output: Path, name: str) -> Path:
-    """Where the restored picture of a name goes."""
+    """The file of a restored picture."""
     return output / RESTORED / PurePosixPath(name).with_suffix(".png")
 
 
 def save_png(pixels: np.ndarray, path: Path) -> None:
-    """Writes uint8 (H, W, 3), whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(pixels).save(aside, "PNG")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic.replacing(path) as part:
+        Image.fromarray(pixels).save(part, "PNG")
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits for the device, without which a GPU's time is that of asking it."""
+    """Waits for the device; without it, a GPU's time would be that of launching the work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_memory() -> int:
-    """Bytes that this process has had in memory at the most; 0 where the system does not say."""
+    """Most bytes that this process has had in memory; 0 where the system does not say."""
     try:
         import resource
     except ImportError:
@@ -319,7 +328,7 @@ def peak_cuda(device: torch.device) -> int:
 
 
 def commit() -> str:
-    """The commit of the checkout that the package lies in, "+changes" behind it if there are any; "" elsewhere."""
+    """The commit of the checkout that holds the package, with "+changes" if there are any; "" elsewhere."""
     package = Path(__file__).resolve().parents[1]
     if not (package.parent / ".git").exists():
         return ""
@@ -332,7 +341,3 @@ def commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "") if head.returncode == 0 else ""
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

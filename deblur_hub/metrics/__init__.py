@@ -1,17 +1,17 @@
-"""How near a restored picture is to the sharp one, each measure under its own name and as exactly as its definition.
+"""Metrics of a restored picture against the sharp one, each exactly as it is defined.
 
     psnr(restored, sharp)             # tensors (N, C, H, W) in [0, 1]: a tensor (N,)
     psnr(restored, sharp)             # uint8 arrays (H, W, 3): a float; (N, H, W, 3): an array (N,)
 
-All compute in float64, whatever they are given (learned features in float32), and score each picture of a
-batch by itself. `data_range`, from black to white, is 1 for floats and 255 for uint8 where it is not given.
+All compute in float64 (learned features in float32) and score each picture of a batch by itself. `data_range`, from
+black to white, defaults to 1 for floats and 255 for uint8.
 
 `psnr`, `ssim`          what `deblur-hub evaluate` prints; both take a `mask`
 `ssim_matlab`           the SSIM column of SRN, MPRNet, Restormer and NAFNet
 `cw_ssim`               the SSIM column of DeblurGAN
 `psnr_y`, `ssim_y`      of the luma, as super-resolution prints them
-`lpips`                 if the package and its weights are there
-`feature_distance`      of a classifier that no loss in `train/` uses; if the package with its weights is there
+`lpips`                 needs its package and weights
+`feature_distance`      of a classifier that no loss in `train/` uses; needs the package with its weights
 `edge_strength`         as a share of the sharp picture's: crispness, right or wrong
 """
 

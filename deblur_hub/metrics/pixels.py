@@ -2,7 +2,7 @@
 
 import torch
 
-from .pictures import Pictures, Scores, luma, masked, taken
+from .pictures import Pictures, Scores, luma, mask_weights, prepared
 
 
 def psnr(
@@ -21,8 +21,8 @@ def psnr(
     Raises:
         ValueError: if the shapes differ.
     """
-    x, y, data_range, answer = taken(restored, sharp, data_range)
-    weights = masked(mask, x)
+    x, y, data_range, answer = prepared(restored, sharp, data_range)
+    weights = mask_weights(mask, x)
     errors = (x - y).square()
     if weights is None:
         error = errors.mean(dim=(1, 2, 3))
@@ -37,5 +37,5 @@ def psnr_y(restored: Pictures, sharp: Pictures, *, data_range: float | None = No
     It reads higher than `psnr`, for greys by 20 log10(255 / 219) = 1.32 dB: the swing is 219 levels, the peak 255.
     Arguments, result and errors as of `psnr`, of three channels.
     """
-    x, y, data_range, answer = taken(restored, sharp, data_range)
+    x, y, data_range, answer = prepared(restored, sharp, data_range)
     return answer(torch.as_tensor(psnr(luma(x, data_range), luma(y, data_range), data_range=255)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .pictures import Pictures, Scores, luma, masked, taken
+from .pictures import Pictures, Scores, luma, mask_weights, prepared
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # Wang et al., TIP 2004, section III.B
 SSIM_K1, SSIM_K2 = 0.01, 0.03
@@ -38,12 +38,12 @@ def ssim(
     Raises:
         ValueError: if the shapes differ, a side is shorter than the window, or the mask holds no position.
     """
-    x, y, data_range, answer = taken(restored, sharp, data_range)
+    x, y, data_range, answer = prepared(restored, sharp, data_range)
     if min(x.shape[-2:]) < SSIM_WINDOW:
         raise ValueError(
             f"SSIM needs pictures of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, not {x.shape[-1]}x{x.shape[-2]}"
         )
-    weights = masked(mask, x)
+    weights = mask_weights(mask, x)
     if weights is None:
         return answer(similarity(x, y, local_mean, data_range).mean(dim=(1, 2, 3)))
     found = similarity(x.where(weights > 0, 0), y.where(weights > 0, 0), local_mean, data_range)
@@ -59,7 +59,7 @@ def ssim_y(restored: Pictures, sharp: Pictures, *, data_range: float | None = No
 
     Arguments, result and errors as of `ssim`, of three channels.
     """
-    x, y, data_range, answer = taken(restored, sharp, data_range)
+    x, y, data_range, answer = prepared(restored, sharp, data_range)
     return answer(torch.as_tensor(ssim(luma(x, data_range), luma(y, data_range), data_range=255)))
 
 
@@ -70,7 +70,7 @@ def ssim_matlab(restored: Pictures, sharp: Pictures, *, data_range: float | None
     as well, and every position counts. This is the SSIM column of SRN, MPRNet, Restormer and NAFNet (whose own code
     computes it in float32, and so agrees to about 1e-5). Arguments and result as of `ssim`, for pictures of any size.
     """
-    x, y, data_range, answer = taken(restored, sharp, data_range)
+    x, y, data_range, answer = prepared(restored, sharp, data_range)
     return answer(similarity(x, y, volume_mean, data_range).mean(dim=(1, 2, 3)))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .pictures import Pictures, Scores, require_colour, taken
+from .pictures import Pictures, Scores, prepared, require_colour
 
 WIDTHS = range(1, 31)  # pixels, of the wavelets
 SUPPORT = 10  # widths that a wavelet is long
@@ -37,7 +37,7 @@ def cw_ssim(restored: Pictures, sharp: Pictures, *, data_range: float | None = N
     Raises:
         ValueError: if the shapes differ, or the pictures have neither 1 nor 3 channels.
     """
-    x, y, data_range, answer = taken(restored, sharp, data_range)
+    x, y, data_range, answer = prepared(restored, sharp, data_range)
     spectra = [blocks(signal(picture, data_range)) for picture in (x, y)]
     length = x.shape[-2] * x.shape[-1]
     signed = product = energies = torch.zeros_like(x[:, 0].flatten(1))

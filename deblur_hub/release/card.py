@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .. import hub
+from .. import atomic, hub
 from ..config import QUALITIES, GeneratorConfig
 from ..errors import DatasetError, ModelError
 from ..evaluation import Evaluation
 from ..evaluation.measures import DEFAULT_METRICS, UNALIGNED, measure_of
 from ..evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
-from ..evaluation.results import write_aside
 from ..evaluation.sets import SYNTHETIC_UPLOAD
 from ..generator import AT_QUALITY, DeblurGenerator
 from ..model_card import HERE, NOTHING_KNOWN, SHEET, SSIM, About, Column, Cost, Scores, release_card, renewed
@@ -56,7 +55,7 @@ def renew_card(
         except ValueError as reason:
             raise ModelError(f"{file}: {reason}; move it away to have it written anew") from None
     with pictures_beside(folder, sheet):
-        write_aside(file, card)
+        atomic.write_text(file, card)
 
 
 def card_of(

@@ -17,7 +17,6 @@ from deblur_hub.cli import main
 from deblur_hub.evaluation import METRICS, Evaluation, evaluate, pairs_in, sharp_pictures
 from deblur_hub.evaluation.baselines import BASELINES, Baseline
 from deblur_hub.evaluation.protocols import PROTOCOLS
-from deblur_hub.evaluation.sets import load
 from tests.train.tiny_runs import make_pairs, photograph, save, smeared
 
 SIZE = (48, 40)
@@ -89,9 +88,9 @@ def test_the_blurry_inputs_own_score_the_gain_and_the_spread_are_printed(shifted
     ]
     spread = {row[0]: row[1:] for row in cells(out, "over 2 pictures")}
     expected = [(ten + twenty) / 2, (ten - twenty) / 2, twenty, ten]
-    assert spread["PSNR, blurred"] == spread["PSNR, restored"] == [f"{value:.2f} dB" for value in expected]
+    assert spread["PSNR, blurry"] == spread["PSNR, restored"] == [f"{value:.2f} dB" for value in expected]
     assert spread["PSNR, gain"] == ["+0.00 dB", "0.00 dB", "+0.00 dB", "+0.00 dB"]
-    assert {"SSIM, restored", "SSIM (MATLAB), blurred", "SSIM (MATLAB), gain"} <= spread.keys()
+    assert {"SSIM, restored", "SSIM (MATLAB), blurry", "SSIM (MATLAB), gain"} <= spread.keys()
     assert "protocol pairs: " in out and "may stand beside nothing but scores of the same pictures" in out
 
 
@@ -280,7 +279,7 @@ def test_sharp_photographs_are_restored_and_scored_against_themselves(model, pho
     out = tmp_path / "out"
     assert main(["evaluate", str(model), "--sharp", str(photographs), "-q", "-o", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "protocol sharp: " in printed and "blurred" not in printed
+    assert "protocol sharp: " in printed and "blurry" not in printed
     rows = json_rows(out)
     generator = DeblurGenerator.from_pretrained(model)
     for row in rows:
@@ -295,13 +294,13 @@ def test_sharp_photographs_are_restored_and_scored_against_themselves(model, pho
 
 def test_a_synthetic_shake_depends_on_the_seed_and_the_pictures_name_alone(photographs):
     first, again, other = (sharp_pictures(photographs, seed=seed) for seed in (3, 3, 4))
-    shaken = [load(first, sample) for sample in first.samples]
+    shaken = [first.load(sample) for sample in first.samples]
     (photographs / "deep" / "0.png").unlink()
     fewer = sharp_pictures(photographs, seed=3)
     for sample, (blurred, sharp) in zip(fewer.samples, shaken[1:], strict=True):
-        same = load(fewer, sample)
+        same = fewer.load(sample)
         assert torch.equal(same[0], blurred) and torch.equal(same[1], sharp)
-    assert not torch.equal(load(other, other.samples[1])[0], shaken[1][0])
+    assert not torch.equal(other.load(other.samples[1])[0], shaken[1][0])
     assert first.fingerprint == again.fingerprint
 
 
@@ -316,8 +315,8 @@ def test_a_synthetic_shake_is_scored_like_pairs_under_its_own_name(photographs, 
 
 def test_a_synthetic_shake_leaves_an_even_picture_even_and_keeps_the_light(tmp_path):
     save(np.full((80, 96, 3), 77, np.uint8), tmp_path / "even" / "0.png")
-    material = sharp_pictures(tmp_path / "even", seed=0)
-    blurred, sharp = load(material, material.samples[0])
+    even = sharp_pictures(tmp_path / "even", seed=0)
+    blurred, sharp = even.load(even.samples[0])
     assert blurred.shape == sharp.shape and min(sharp.shape[-2:]) >= 40
     assert torch.allclose(blurred, sharp, atol=1e-6)
 
@@ -325,14 +324,14 @@ def test_a_synthetic_shake_leaves_an_even_picture_even_and_keeps_the_light(tmp_p
 def test_an_upload_is_the_same_shake_with_noise_and_jpeg(photographs, tmp_path):
     save(np.full((80, 96, 3), 77, np.uint8), tmp_path / "even" / "0.png")
     even = sharp_pictures(tmp_path / "even", seed=0, upload=True)
-    blurred, sharp = load(even, even.samples[0])
+    blurred, sharp = even.load(even.samples[0])
     assert blurred.shape == sharp.shape and 0.1 < 255 / 2 * (blurred - sharp).std() < 10
     plain, upload = (sharp_pictures(photographs, seed=0, upload=upload) for upload in (False, True))
     for sample in plain.samples:
-        (clean, sharp), (noisy, same) = load(plain, sample), load(upload, sample)
+        (clean, sharp), (noisy, same) = plain.load(sample), upload.load(sample)
         assert torch.equal(sharp, same) and not torch.equal(clean, noisy)
         assert (noisy - clean).abs().mean() < 0.1
-        assert torch.equal(noisy, load(upload, sample)[0])
+        assert torch.equal(noisy, upload.load(sample)[0])
     command = ["evaluate", "unsharp", "--synthetic", str(photographs), "--upload", "-q", "-o", str(tmp_path / "out")]
     assert main(command) == 0
     assert Evaluation.read(tmp_path / "out").settings.protocol == "synthetic-upload"
@@ -340,7 +339,7 @@ def test_an_upload_is_the_same_shake_with_noise_and_jpeg(photographs, tmp_path):
 
 def test_one_set_at_a_time(pairs, photographs, capsys):
     assert main(["evaluate", "identity", str(pairs), "--sharp", str(photographs)]) == 2
-    assert "one set at a time" in sentence(capsys)
+    assert "only one set at a time" in sentence(capsys)
     assert main(["evaluate", "identity", str(pairs), "--seed", "1"]) == 2
     assert "--synthetic" in sentence(capsys)
     assert main(["evaluate", "identity", str(pairs), "--upload"]) == 2
@@ -437,7 +436,7 @@ def test_every_metric_of_the_table_is_known_to_the_protocols():
     assert set(PROTOCOLS["pairs"].metrics) == METRICS.keys()
 
 
-def test_material_can_be_prepared_beforehand(pairs):
+def test_a_set_can_be_prepared_beforehand(pairs):
     made = evaluate(BASELINES["identity"], pairs_in(pairs, PROTOCOLS["pairs"]))
     assert made.settings == evaluate(BASELINES["identity"], pairs).settings
     assert os.fspath(pairs) == made.dataset

@@ -49,7 +49,7 @@ def test_the_table_says_of_the_published_sets_what_their_papers_do():
     assert {name for name, protocol in PROTOCOLS.items() if protocol.align} == {"realblur-j", "realblur-r"}
     assert PROTOCOLS["gopro-gamma"].blur_folder == "blur_gamma"
     for name, protocol in PROTOCOLS.items():
-        assert protocol.name == name and protocol.colour == "RGB" and protocol.border == 0
+        assert protocol.name == name
         assert bool(protocol.comparable_with) == (name != "pairs")
         assert all(
             sentence.partition(":")[0].split(" and ")[0] in protocol.metrics for sentence in protocol.comparable_with
@@ -61,20 +61,20 @@ def test_gopro_has_two_ways_of_blurring_and_each_its_name():
     assert find_protocol("gopro") == PROTOCOLS["gopro"]
     assert find_protocol("gopro", blur="gamma") == PROTOCOLS["gopro-gamma"] == find_protocol("gopro-gamma")
     assert find_protocol("pairs", blur="gamma").blur_folder == "blur_gamma"
-    with pytest.raises(DatasetError, match="the set of 'hide' has only one way of blurring; leave 'gamma' out"):
+    with pytest.raises(DatasetError, match="the set of 'hide' has only one way of blurring; omit 'gamma'"):
         find_protocol("hide", blur="gamma")
 
 
 def test_a_name_that_is_none_is_answered_with_the_nearest():
     with pytest.raises(DatasetError, match=r"no protocol is called 'gopo' \(did you mean 'gopro'\?\); take gopro, "):
         find_protocol("gopo")
-    with pytest.raises(DatasetError, match="'linea' is no way to blur; take linear or gamma"):
+    with pytest.raises(DatasetError, match="'linea' is not a way to blur; take linear or gamma"):
         find_protocol("gopro", blur="linea")
 
 
 def test_gopro_is_known_by_its_count_and_its_sizes(gopro_like):
     pairs = find_pairs(gopro_like)
-    assert check_protocol(PROTOCOLS["gopro"], pairs) == PROTOCOLS["gopro"]
+    check_protocol(PROTOCOLS["gopro"], pairs)
     odd = gopro_like / "odd.png"
     Image.new("RGB", (1280, 721)).save(odd)
     with pytest.raises(DatasetError, match=r"not the set of 'gopro': .*odd.png has 1280x721 pixels, not 1280x720"):
@@ -82,20 +82,16 @@ def test_gopro_is_known_by_its_count_and_its_sizes(gopro_like):
 
 
 @pytest.mark.parametrize("name", ["gopro", "gopro-gamma", "hide", "realblur-j", "realblur-r"])
-def test_another_set_is_refused_or_relabelled(name, tmp_path):
+def test_another_set_is_refused(name, tmp_path):
     pairs = pairs_of(tmp_path)
     count = PROTOCOLS[name].count
     with pytest.raises(DatasetError, match=rf"'{name}': it has 2 pairs, not {count}; use --protocol pairs for it"):
         check_protocol(PROTOCOLS[name], pairs)
-    other = check_protocol(PROTOCOLS[name], pairs, relabel=True)
-    assert other.name == "pairs" and not other.align and not other.comparable_with
-    assert other.blur_folder == PROTOCOLS[name].blur_folder
-    assert other.note == f"scored as 'pairs', not as '{name}': it has 2 pairs, not {count}"
 
 
 @pytest.mark.parametrize("name", ["pairs", "resized-256"])
 def test_any_set_goes_but_an_empty_one(name, tmp_path):
-    assert check_protocol(PROTOCOLS[name], pairs_of(tmp_path)) == PROTOCOLS[name]
+    check_protocol(PROTOCOLS[name], pairs_of(tmp_path))
     with pytest.raises(DatasetError, match="no pairs to score"):
         check_protocol(PROTOCOLS[name], [])
 
@@ -130,16 +126,6 @@ def test_resizing_flatters_a_blurred_picture():
     blurred = np.mean([np.roll(sharp, shift, 1) for shift in range(-4, 5)], axis=0).astype(np.uint8)
     scores = [psnr(*prepare(PROTOCOLS[name], blurred, sharp)[:2], data_range=255) for name in ("pairs", "resized-256")]
     assert scores[1] > scores[0] + 1
-
-
-def test_a_border_is_left_out_of_the_pictures_and_the_mask():
-    pytest.importorskip("cv2")
-    sharp = data.chelsea()[:80, :90]
-    for name in ("pairs", "realblur-r"):
-        whole = prepare(PROTOCOLS[name], sharp, sharp)
-        inside = prepare(dataclasses.replace(PROTOCOLS[name], border=4), sharp, sharp)
-        for one, other in zip(whole, inside, strict=True):
-            assert (one is None and other is None) or (one[4:-4, 4:-4] == other).all()
 
 
 def test_realblur_is_aligned_and_masked():

@@ -13,7 +13,7 @@ from deblur_hub.cli import main
 from deblur_hub.evaluation import Evaluation, Row, Settings, Spread, evaluate, pairs_in
 from deblur_hub.evaluation.baselines import BASELINES, Baseline
 from deblur_hub.evaluation.protocols import PROTOCOLS
-from deblur_hub.evaluation.results import begin
+from deblur_hub.evaluation.results import resumable_rows
 from tests.train.tiny_runs import make_pairs, photograph, save
 
 SETTINGS = Settings(
@@ -211,16 +211,16 @@ def other(value):
 
 @pytest.mark.parametrize("name", [item.name for item in fields(Settings)])
 def test_rows_of_other_settings_are_not_mixed_in(tmp_path, name):
-    begin(tmp_path, SETTINGS)
+    resumable_rows(tmp_path, SETTINGS)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     changed = replace(SETTINGS, **{name: other(getattr(SETTINGS, name))})
     with pytest.raises(
         DatasetError, match=f"differs from this one in {name} .*; give another --output, or --overwrite"
     ):
-        begin(tmp_path, changed)
+        resumable_rows(tmp_path, changed)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert begin(tmp_path, changed, overwrite=True) == []
-    assert begin(tmp_path, changed) == []
+    assert resumable_rows(tmp_path, changed, overwrite=True) == []
+    assert resumable_rows(tmp_path, changed) == []
 
 
 def test_results_of_another_run_are_not_written_over(pairs, tmp_path, capsys):
@@ -238,7 +238,7 @@ def test_results_of_another_run_are_not_written_over(pairs, tmp_path, capsys):
 def test_another_log_in_the_folder_is_refused(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"loss": 1}\n')
     with pytest.raises(DatasetError, match=r"rows\.jsonl: is not a log of rows"):
-        begin(tmp_path, SETTINGS)
+        resumable_rows(tmp_path, SETTINGS)
 
 
 def test_a_line_that_is_damaged_in_the_middle_is_no_accident_and_refused(pairs, tmp_path):

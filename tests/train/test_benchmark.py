@@ -148,7 +148,7 @@ def test_an_unknown_recipe_is_a_sentence_of_the_training_program(capfd):
 
 
 def test_an_installed_package_without_the_training_program_says_so(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(cli.measuring, "PACKAGE", tmp_path / "site-packages" / "deblur_hub")
+    monkeypatch.setattr(cli.benchmarking, "PACKAGE", tmp_path / "site-packages" / "deblur_hub")
     assert cli.main(["benchmark", "--train", "compact"]) == 2
     assert "training is not part of the installed package; take a checkout" in capsys.readouterr().err
 

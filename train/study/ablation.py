@@ -26,11 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deblur_hub import DeblurGenerator, hub
+from deblur_hub import DeblurGenerator, atomic, hub
 from deblur_hub.datasets import Pair, find_pairs
 from deblur_hub.errors import DeblurHubError, did_you_mean
 from deblur_hub.evaluation import to_8_bits
-from deblur_hub.evaluation.results import write_aside
 from deblur_hub.evaluation.tables import markdown
 from deblur_hub.metrics import edge_strength, feature_distance, psnr, ssim
 from deblur_hub.restoration.restore import restore
@@ -170,7 +169,7 @@ def claim(plan: Plan, settings: dict, folder: Path) -> None:
             f"row '{plan.name}': {folder} holds a run of other settings; move it away, or name another --output"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    write_aside(kept, text)
+    atomic.write_text(kept, text)
 
 
 def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
@@ -332,7 +331,7 @@ def write_tables(target: Path, tables: list[dict], plans: list[Plan], outcomes: 
         parts.append(table_text(table, plans, outcomes))
         parts.append(f"![losses, PSNR and SSIM against the step](ablation-{table['name']}.png)")
     before, _, rest = text.partition(BEGIN)
-    write_aside(target, before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
+    atomic.write_text(target, before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -352,7 +351,7 @@ def main(arguments: list[str] | None = None) -> int:
                 claim(plan, settings[plan.name], folder)
                 train_row(plan, options, folder)
                 outcome = outcome_of(plan, folder, pairs, keys[plan.name])
-                write_aside(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
+                atomic.write_text(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
             print(f"{plan.name}: {outcome.psnr:.2f} dB (blurred: {outcome.blurred_psnr:.2f} dB)", flush=True)
         found = {plan.name: read_outcome(options.output / plan.name, keys[plan.name]) for plan in plans}
         outcomes = {name: outcome for name, outcome in found.items() if outcome}
