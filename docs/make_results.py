@@ -190,8 +190,8 @@ def photographs_section(runs: Runs) -> str:
         [
             "## Sharp photographs",
             f"{len(blurred.rows)} of them (fingerprint `{settings.fingerprint[:16]}`): under synthetic camera shake of "
-            "a fixed seed, what a model gains; under the same with a sensor's noise and JPEG, as uploads have them; and "
-            f"as they are, how near to them it stays, for it is to do no harm. In {settings.precision}.",
+            "a fixed seed, what a model gains; under the same with a sensor's noise and JPEG, as uploads have them; "
+            f"and as they are, how near to them it stays, for it is to do no harm. In {settings.precision}.",
             markdown(
                 [
                     "",
