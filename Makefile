@@ -17,7 +17,7 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 # The scores of the bundled weights, and the README's picture, from a folder of evaluation pictures; with SRN=folder those of
-# SRN's authors' weights, too (README.md says how to get them).
+# SRN's authors' weights, too (docs/networks.md says how to get them).
 results: .venv/dev
 	$(BIN)/python docs/make_results.py $(DATA) $(if $(SRN),--srn $(SRN))
 
@@ -25,7 +25,7 @@ results: .venv/dev
 ablation: DATA = data
 ablation: VGG19 = $(wildcard $(DATA)/weights/vgg19_to_conv3_1.safetensors)
 ablation: .venv/dev
-	$(BIN)/python train/ablation.py --data $(DATA)/train --pairs $(DATA)/eval/gopro \
+	$(BIN)/python train/study/ablation.py --data $(DATA)/train --pairs $(DATA)/eval/gopro \
 		$(if $(VGG19),--perceptual-weights $(VGG19))
 
 .venv/demo: pyproject.toml

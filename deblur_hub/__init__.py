@@ -6,7 +6,7 @@ generator = DeblurGenerator.from_pretrained()
 generator.deblur("photo.jpg").save("sharp.png")
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from .config import GeneratorConfig
 from .errors import DatasetError, DeblurHubError, ModelError, PictureError, RestorationError

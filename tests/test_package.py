@@ -1,8 +1,10 @@
-"""What people install: the wheel holds the package, its weights and the page, and works by itself."""
+"""What people install: wheel and sdist hold the package, its weights and the page, and work in a fresh environment."""
 
 import os
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import time
 import tomllib
 import urllib.request
@@ -18,36 +20,46 @@ MODEL_FILES = ("model.safetensors", "config.json", "golden.safetensors", "README
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    return next(folder.glob("*.whl"))
+def built(tmp_path_factory) -> dict[str, Path]:
+    """The wheel and the sdist of this checkout."""
+    folder = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return {"wheel": next(folder.glob("*.whl")), "sdist": next(folder.glob("*.tar.gz"))}
 
 
 @pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory) -> Path:
-    """The wheel unpacked where nothing of the checkout can be imported from."""
-    folder = tmp_path_factory.mktemp("site")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
+def wheel(built) -> Path:
+    return built["wheel"]
+
+
+@pytest.fixture(scope="module")
+def installed(request, built, tmp_path_factory) -> Path:
+    """A fresh environment with the package, which sees what else is installed here but nothing of the checkout."""
+    folder = tmp_path_factory.mktemp("fresh")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    # A path in a .pth file is searched, and the .pth files there, an editable install's among them, are not read.
+    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet", "--ignore-installed"]
+    command = [sys.executable, "-m", "pip", "--python", str(folder), "install", *options, str(built[request.param])]
+    subprocess.run(command, check=True, capture_output=True, env=clean())
     return folder
 
 
-def run(installed: Path, *command: str, **options) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
+def clean() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+
+
+def run(installed: Path, *command: str) -> subprocess.Popen:
+    """A program of the environment, away from the checkout."""
     return subprocess.Popen(
-        [sys.executable, *command],
-        env=environment,
+        [str(installed / "bin" / command[0]), *command[1:]],
+        env=clean() | {"PYTHONSAFEPATH": "1"},
         cwd=installed,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        **options,
     )
 
 
@@ -75,21 +87,35 @@ def test_the_wheel_holds_the_weights_and_the_page_and_nothing_of_the_workshop(wh
     assert not [name for name in names if "__pycache__" in name]
 
 
+def test_the_sdist_holds_what_builds_tests_and_explains_the_package(built):
+    with tarfile.open(built["sdist"]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {"pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "Makefile"}
+    wanted |= {"docs/training.md", "docs/before-after.jpg", "space/app.py", "train/__main__.py", "tests/test_readme.py"}
+    wanted |= {f"deblur_hub/weights/{model}/{file}" for model in deblur_hub.list_models() for file in MODEL_FILES}
+    assert not wanted - names
+    assert not [name for name in names if "__pycache__" in name]
+
+
 @pytest.mark.slow
-def test_an_installed_wheel_restores_a_picture(installed):
+@pytest.mark.parametrize("installed", ["wheel", "sdist"], indirect=True)
+def test_an_installed_package_restores_a_picture(installed):
     code = (
         "import deblur_hub, numpy; g = deblur_hub.DeblurGenerator.from_pretrained(); print(deblur_hub.__file__);"
         "print(g.deblur(numpy.zeros((9, 7, 3), numpy.uint8)).shape)"
     )
-    process = run(installed, "-c", code)
+    process = run(installed, "python", "-c", code)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
     assert str(installed) in out and "(9, 7, 3)" in out
 
 
 @pytest.mark.slow
-def test_the_page_opens_from_an_installed_wheel(installed, unused_port):
-    process = run(installed, "-m", "deblur_hub.cli", "demo", "--port", str(unused_port), "--no-browser")
+@pytest.mark.parametrize("installed", ["wheel"], indirect=True)
+def test_the_command_and_the_page_of_an_installed_package_open(installed, unused_port):
+    version, _ = run(installed, "deblur-hub", "--version").communicate(timeout=60)
+    assert version.strip() == f"deblur-hub {deblur_hub.__version__}"
+    process = run(installed, "deblur-hub", "demo", "--port", str(unused_port), "--no-browser")
     try:
         deadline = time.monotonic() + 240
         while True:

@@ -389,7 +389,7 @@ def test_a_picture_that_only_the_second_process_meets_is_still_named(tmp_path):
 
 
 def as_srun(rank, *options, pictures, output, cache, steps, changes=(), port, world=2):
-    """One of the processes that srun starts, each by itself, as the README's job script does."""
+    """One of the processes that srun starts, each by itself, as the job script of docs/training.md does."""
     return spawn(
         "train/",
         *arguments(
@@ -561,7 +561,7 @@ exit "$code"
 
 
 def test_the_readmes_job_script_is_queued_again_after_a_warning_and_goes_on_to_the_end(pictures, tmp_path, port):
-    (script,) = re.findall(r"```bash\n(#!/bin/bash\n#SBATCH.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (script,) = re.findall(r"```bash\n(#!/bin/bash\n#SBATCH.*?)```", (ROOT / "docs/training.md").read_text(), re.S)
     wanted = "--recipe nafnet-w32 --data pictures --output $run"
     changes = ("schedule.steps=150", "checkpoint_every=1000", "validation.every=100", "data.workers=1")
     tiny = arguments("compact", *changes, data=pictures, output="OUTPUT", cache=tmp_path / "cache", steps=0)
