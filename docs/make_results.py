@@ -34,6 +34,7 @@ PHOTO = (6000, 4000)
 CRISPNESS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CRISP = DEFAULT_MODEL, "fast"  # the model and quality that is made crisper
 SMALL = "compact"
+COMPARED = "./train/deblurgan"  # trained to compare with, and not bundled
 
 
 class Runs:
@@ -48,6 +49,7 @@ class Runs:
         for name in list_models():
             qualities = DeblurGenerator.from_pretrained(name, device="cpu").qualities
             found |= {f"{name}, {quality}": f"{name} --quality {quality}" for quality in qualities} or {name: name}
+        found |= {Path(COMPARED).name: COMPARED} if (ROOT / COMPARED).is_dir() else {}
         return found | ({"SRN (its authors')": "{srn}"} if self.srn else {})
 
     def said(self, command: str) -> str:
@@ -190,8 +192,8 @@ def photographs_section(runs: Runs) -> str:
         [
             "## Sharp photographs",
             f"{len(blurred.rows)} of them (fingerprint `{settings.fingerprint[:16]}`): under synthetic camera shake of "
-            "a fixed seed, what a model gains; under the same with a sensor's noise and JPEG, as uploads have them; and "
-            f"as they are, how near to them it stays, for it is to do no harm. In {settings.precision}.",
+            "a fixed seed, what a model gains; under the same with a sensor's noise and JPEG, as uploads have them; "
+            f"and as they are, how near to them it stays, for it is to do no harm. In {settings.precision}.",
             markdown(
                 [
                     "",
