@@ -58,6 +58,7 @@ class DeblurGenerator(nn.Module):
         self.network = network if network is not None else build(config, config.name or config.architecture)
         self.crisp: str | os.PathLike[str] | None = None
         self._access: dict[str, Any] = {}  # how this one was fetched from the hub; its partner is fetched alike
+        self._only = ""  # the one quality that it restores at, of those there are
         self._partner: tuple[str | os.PathLike[str], dict[str, Tensor]] | None = None  # with its weights
 
     def forward(self, blurred: Tensor) -> Tensor | list[Tensor]:
@@ -166,6 +167,7 @@ class DeblurGenerator(nn.Module):
         require_quality(options["quality"])
         require_strength(strength)
         generator = self.with_crispness(crispness)
+        generator._require(options["quality"])
         blurred, original = read(source, max_megapixels=max_megapixels)
         return with_strength(blurred, generator.restore(blurred, **options), strength), original
 
@@ -183,7 +185,7 @@ class DeblurGenerator(nn.Module):
         Args:
             quality: as `deblur` takes it.
         """
-        require_quality(quality)
+        self._require(quality)
         with evaluating(self):
             name = quality or self.config.quality
             if not name and (choice := self.choose_quality(blurred.shape[-2:], len(blurred), precision=precision)):
@@ -225,12 +227,12 @@ class DeblurGenerator(nn.Module):
         Raises:
             RestorationError: for an unknown quality.
         """
-        require_quality(quality)
+        self._require(quality)
         if step_of(self.network, quality) is None:
             return self
         name = f"{self.config.name or self.config.architecture}{AT_QUALITY}{quality}"[-LONGEST_NAME:]
         made = DeblurGenerator(replace(self.config, name=name, quality=quality), self.network)
-        made.crisp, made._access = self.crisp, self._access
+        made.crisp, made._access, made._only = self.crisp, self._access, self._only
         return made.train(self.training)
 
     def with_crispness(self, crispness: float) -> "DeblurGenerator":
@@ -238,7 +240,8 @@ class DeblurGenerator(nn.Module):
 
             generator = DeblurGenerator.from_pretrained().with_crispness(0.5)
 
-        Some models, such as the default, hold their partner; for others `from_pretrained(..., crisp=...)` names it.
+        Some models hold their partner, as the default does for quality "fast", at which they then restore; for others
+        `from_pretrained(..., crisp=...)` names it.
 
         Raises:
             ModelError: for a number outside of [0, 1]; above 0 if there is no partner, it cannot be loaded, or is
@@ -257,17 +260,26 @@ class DeblurGenerator(nn.Module):
             partner = DeblurGenerator.from_pretrained(self.crisp, device="cpu", **self._access)
             require_partners(self.config, partner.config, of=self.config.name, partner=str(self.crisp))
             self._partner = (self.crisp, partner.network.state_dict())
-        config = replace(self.config, name=f"{self.config.name} at crispness {crispness:g}"[-LONGEST_NAME:])
+        name = f"{self.config.name} at crispness {crispness:g}"[-LONGEST_NAME:]
+        config = replace(self.config, name=name, quality="" if self.crisp is None else self.config.quality)
         weights = self._partner[1] if self.crisp is not None and self._partner else self._own_partner()
         made = DeblurGenerator(config, blended(self.network, weights, crispness))
         if self.crisp is None and isinstance(made.network, RefinedMaximGenerator):
-            made.network.leave_unrefined_steps()
+            made.network.keep_to_fast()
+            made._only = "fast"
         return made.train(self.training)
 
     @property
     def can_be_crisp(self) -> bool:
         """Whether the model holds a crisp partner, or one was named."""
         return self.crisp is not None or bool(self._own_partner())
+
+    def _require(self, quality: str | None) -> None:
+        require_quality(quality)
+        if self._only and quality not in (None, self._only):
+            raise ModelError(
+                f"{self.config.name}: crispness is of quality '{self._only}', not of '{quality}'; omit one of the two"
+            )
 
     def _own_partner(self) -> dict[str, Tensor]:
         return self.network.crisp_weights() if isinstance(self.network, RefinedMaximGenerator) else {}
@@ -376,7 +388,9 @@ class DeblurGenerator(nn.Module):
         computed = str(weights.dtype if own else dtype_for(precision, weights.device))[6:]
         if computed == "float32" and weights.is_cuda and torch.backends.cudnn.conv.fp32_precision != "ieee":  # type: ignore[attr-defined]
             computed = "tf32"
-        output = self.restore(golden.input, quality="best", precision="auto" if own else precision)
+        step = self.network.best if isinstance(self.network, WindowedGenerator) else None
+        with evaluating(self):
+            output = restore(self.network, golden.input, quality=step, precision="auto" if own else precision)
         return hub.check_golden(golden, output, computed, self.network.state_dict())
 
     def save_pretrained(

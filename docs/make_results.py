@@ -33,6 +33,7 @@ PHOTO = (6000, 4000)
 CRISPNESS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CRISP = DEFAULT_MODEL, "fast"  # the model and quality that is made crisper
 SMALL = "compact"
+COMPARED = "./train/deblurgan"  # trained to compare with, and not bundled
 
 
 class Runs:
@@ -47,6 +48,7 @@ class Runs:
         for name in list_models():
             qualities = DeblurGenerator.from_pretrained(name, device="cpu").qualities
             found |= {f"{name}, {quality}": f"{name} --quality {quality}" for quality in qualities} or {name: name}
+        found |= {Path(COMPARED).name: COMPARED} if (ROOT / COMPARED).is_dir() else {}
         return found | ({"SRN (its authors')": "{srn}"} if self.srn else {})
 
     def said(self, command: str) -> str:

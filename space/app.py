@@ -351,7 +351,7 @@ def build_app() -> gr.Blocks:
                     value=0,
                     step=0.05,
                     label="Crispness",
-                    info="0 is truest to the photo; higher is firmer, and may add what was not there.",
+                    info="0 is truest to the photo; higher is firmer, and may add what was not there. Of quality fast.",
                     visible=can_be_crisp(models[0]),
                     buttons=[],
                     elem_id="crispness",

@@ -603,6 +603,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(bundled):
         "model 'maxmi': neither a bundled model (maxim, artful), nor a folder, nor a hub "
         "repository 'owner/name' (did you mean 'maxim'?)"
     )
+    assert refusal("compact-gan") == (
+        "model 'compact-gan': was bundled up to 0.1.0; take the default and its crispness (--crispness 0.5)"
+    )
 
 
 def test_a_name_with_a_dot_before_it_is_a_folder(bundled, tmp_path, monkeypatch):

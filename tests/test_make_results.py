@@ -41,6 +41,7 @@ def data(tmp_path) -> Path:
 def two_models(page, tmp_path, monkeypatch):
     """Those that have something of their own in the page, and a network in the place of SRN's authors'."""
     monkeypatch.setattr(page, "list_models", lambda: ["maxim", "compact"])
+    monkeypatch.setattr(page, "COMPARED", "./nowhere")
     made = DeblurGenerator(GeneratorConfig("compact", TINY, name="srn"))
     awake(made.network)
     made.eval().save_pretrained(tmp_path / "srn")

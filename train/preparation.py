@@ -53,8 +53,8 @@ def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
         network = build_network(recipe.generator, **recipe.network)
     except ValueError as reason:
         raise RecipeError(f"recipe '{recipe.name}': {reason}") from None
-    quality = network.last_refined if isinstance(network, RefinedMaximGenerator) else ""
-    config = GeneratorConfig(*architecture(recipe), name=recipe.name, quality=quality)
+    light = isinstance(network, RefinedMaximGenerator) and "full" not in network.refiners
+    config = GeneratorConfig(*architecture(recipe), name=recipe.name, quality="fast" if light else "")
     check(recipe, network, accelerator)
     if recipe.compile:
         require_compiler(recipe, accelerator)

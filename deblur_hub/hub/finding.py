@@ -10,6 +10,10 @@ from .downloading import fetch
 from .files import CONFIG, Source, index_file, weights_file
 
 REPO_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
+GONE = {  # models that were bundled once
+    "compact-gan": "take the default and its crispness (--crispness 0.5)",
+    "deblurgan": "its weights are in the repository, in train/deblurgan",
+}
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl", ".h5")
 
 
@@ -53,6 +57,8 @@ def find(
             force_download=force_download,
             golden=golden,
         )
+    elif name in GONE:
+        raise ModelError(f"model '{name}': was bundled up to 0.1.0; {GONE[name]}")
     else:
         raise ModelError(
             f"model '{name:.99}': neither a bundled model ({', '.join(list_models())}), nor a folder, nor "

@@ -9,9 +9,9 @@ from .base import Generator, Quality, reflect
 from .compact import CompactGenerator
 from .maxim import MaximGenerator
 
-Refined = Literal["fast", "balanced", "best", "all"]
+Refined = Literal["fast", "full", "all"]
 STEPS = {"fast": Quality(1, halved=True, refined=True), "balanced": Quality(1, refined=True)}
-SHARED = "every"  # the name of a refiner that all steps share
+REFINERS = {"fast": "fast", "balanced": "full", "best": "full"}  # of each step
 COLOURS = 3
 
 
@@ -71,18 +71,18 @@ class RefinedMaximGenerator(MaximGenerator):
     """MAXIM with refiners behind its steps; ours, on the network of Tu et al. (CVPR 2022).
 
     `fast` is the first stage at half width and height: the thinking is done at half the size, and the last octave is
-    the refiner's. Behind the full-size steps a refiner knows when to believe them: MAXIM was trained on clean frames
+    the refiner's. The full-size steps share one, which knows when to believe them: MAXIM was trained on clean frames
     of one camera, and noise, JPEG and sharp photos mislead it.
 
     Args:
         width, stages: those of `MaximGenerator`.
-        refined: the step that has a refiner, or all of them.
-        shared: whether the steps share one refiner, which knows none of them by name: it sees the photo and the
-            result, and judges.
-        crisp: whether every refiner has a partner that is trained against a critic, see `crispness`.
+        refined: what has a refiner: the step `fast`, the full-size ones, or all.
+        crisp: whether the refiner of `fast` has a partner that is trained against a critic, see `crispness`.
         refiner_widths, refiner_blocks, refiner_unshuffle: of `Refiner`.
 
-    In training `forward` also takes what the step makes of the photo without its refiner, where that is kept.
+    One refiner is trained at a time: that of the full-size steps, if there is one, else that of `fast`; or the crisp
+    one, after `lead_with_crisp`. In training `forward` also takes what the step makes of the photo without it, where
+    that is kept.
     """
 
     size_multiple = 16
@@ -94,36 +94,36 @@ class RefinedMaximGenerator(MaximGenerator):
         width: int = 32,
         stages: Literal[1, 2, 3] = 1,
         refined: Refined = "fast",
-        shared: bool = False,
         crisp: bool = False,
         refiner_widths: tuple[int, ...] = (64, 128, 256),
         refiner_blocks: tuple[int, ...] = (1, 2, 4),
         refiner_unshuffle: int = 4,
     ) -> None:
         super().__init__(width=width, stages=stages, coarse_outputs=False)
+        if crisp and refined == "full":
+            raise ValueError("the crisp refiner is the partner of that of 'fast'; set refined to 'fast' or 'all'")
+        kept = ["fast", "full"] if refined == "all" else [refined]
         steps = STEPS | ({"best": Quality(stages, refined=True)} if stages > 1 else {})
-        names = list(steps) if refined == "all" else [refined]
-        if refined == "best" and stages == 1:
-            raise ValueError("a network of one stage has no step 'best'; set stages to 2 or 3")
-        kept = [SHARED] if shared else names
+        steps = {name: step for name, step in steps.items() if REFINERS[name] in kept}
         sizes: dict[str, Any] = {"widths": refiner_widths, "blocks": refiner_blocks, "unshuffle": refiner_unshuffle}
         self.refiners = nn.ModuleDict({name: Refiner(**sizes) for name in kept})
-        self.crisp = nn.ModuleDict({name: Refiner(**sizes) for name in kept} if crisp else {})
-        self.crisp_leads = False  # whether the crisp refiners are those that restore: while they are trained
-        self.crisp_begun = False
-        order = ["draft", "fast", "balanced", "best"]
-        self.qualities |= {name: steps[name] for name in names}
+        self.crisp = nn.ModuleDict({"fast": Refiner(**sizes)} if crisp else {})
+        self.crisp_leads = self.crisp_begun = False
+        order = ["draft", *REFINERS]
+        self.qualities |= steps
         self.qualities = {name: self.qualities[name] for name in order if name in self.qualities}
         self.size_multiple = cast(Refiner, self.refiners[kept[0]]).size_multiple
-        self.last_refined = names[-1]
-        self.trained = self.qualities[names[-1]]
-        trained = names if shared else names[-1:]
-        self.unrefined = tuple(self.qualities[name]._replace(refined=False) for name in trained)
+        self.trained = [step for name, step in steps.items() if REFINERS[name] == kept[-1]]
 
     @property
     def best(self) -> Quality:
         """The best of the refined steps: of a network with a fast one alone, that."""
-        return self.trained
+        return self.trained[-1]
+
+    @property
+    def unrefined(self) -> list[Quality]:
+        """The steps that are trained, without their refiner."""
+        return [step._replace(refined=False) for step in self.trained]
 
     def forward(self, blurred: Tensor, restored: Tensor | None = None) -> Tensor:
         """(N, 3, H, W) in [-1, 1], for any H and W, to the same.
@@ -133,35 +133,34 @@ class RefinedMaximGenerator(MaximGenerator):
                 computed, with gradients.
         """
         if not self.training:
-            return self.restore(blurred, self.trained)
+            return self.restore(blurred, self.best)
         if restored is None:
             restored = self.restore(blurred, self.unrefined[-1])
         height, width = blurred.shape[-2:]
         rows, columns = range(self.padded(height)), range(self.padded(width))
         given = reflect(blurred, rows, columns), reflect(restored, rows, columns)
-        return self.refine(*given, self.trained)[..., :height, :width]
+        return self.refine(*given, self.best)[..., :height, :width]
 
     def refine(self, blurred: Tensor, restored: Tensor, quality: Quality) -> Tensor:
         name = next(name for name, step in self.qualities.items() if step == quality)
         refiners = self.crisp if self.crisp_leads else self.refiners
-        refiner = refiners[SHARED if SHARED in refiners else name]
-        return cast(Refiner, refiner).refine(blurred, restored)
+        return cast(Refiner, refiners[REFINERS[name]]).refine(blurred, restored)
 
     def crisp_weights(self) -> dict[str, Tensor]:
-        """The crisp refiners' weights by the names of those that they are partners of; none if there are none."""
+        """The crisp refiner's weights by the names of those that it is the partner of; none if there is none."""
         return {f"refiners.{key}": weight for key, weight in self.crisp.state_dict().items()}
 
-    def leave_unrefined_steps(self) -> None:
-        """Keeps to the steps that have a refiner, as those without know nothing of crispness."""
-        self.qualities = {name: step for name, step in self.qualities.items() if step.refined}
+    def keep_to_fast(self) -> None:
+        """Restores at `fast` alone from now on, the one step that knows of crispness."""
+        self.qualities = {"fast": STEPS["fast"]}
+        self.trained = [STEPS["fast"]]
 
     def lead_with_crisp(self) -> None:
-        """Restores by the crisp refiners from now on, to train them; they begin as the others, if not begun already."""
-        if not self.crisp:
-            raise ValueError("it has no crisp refiners; set network.crisp to true")
+        """Restores by the crisp refiner from now on, to train it; it begins as its partner, if it has not begun yet."""
         if not self.crisp_begun:
-            self.crisp.load_state_dict(self.refiners.state_dict())
+            self.crisp["fast"].load_state_dict(self.refiners["fast"].state_dict())
         self.crisp_leads = self.crisp_begun = True
+        self.keep_to_fast()
         self.refiners.requires_grad_(False)
 
     def begin_from(self, other: Generator) -> bool:
@@ -196,20 +195,19 @@ class RefinedMaximGenerator(MaximGenerator):
 
     def take_refiners(self, other: "RefinedMaximGenerator") -> bool:
         """Those that both have; and MAXIM's part, if it has as many stages."""
-        taken = {name: name for name in other.refiners if name in self.refiners}
-        if SHARED in self.refiners and not taken and len(other.refiners) == 1:
-            taken = {SHARED: next(iter(other.refiners))}
-        if SHARED in other.refiners and not taken:
-            taken = dict.fromkeys(self.refiners, SHARED)
+        taken = [name for name in other.refiners if name in self.refiners]
+        if not taken and len(other.refiners) == 1:  # such as that of `fast`, to begin the full-size one from
+            taken = list(self.refiners)
         if not taken:
             raise ValueError(f"it has refiners of {', '.join(other.refiners)} alone")
-        for name, its in taken.items():
-            weights, wanted = other.refiners[its].state_dict(), self.refiners[name].state_dict()
+        for name in taken:
+            source = other.refiners[name if name in other.refiners else next(iter(other.refiners))]
+            weights, wanted = source.state_dict(), self.refiners[name].state_dict()
             if wanted.keys() != weights.keys() or any(wanted[key].shape != weights[key].shape for key in wanted):
                 raise ValueError("its refiners have other widths or blocks")
             self.refiners[name].load_state_dict(weights)
-            if self.crisp and its in other.crisp:
-                self.crisp[name].load_state_dict(other.crisp[its].state_dict())
+            if name in self.crisp and name in other.crisp:
+                self.crisp[name].load_state_dict(other.crisp[name].state_dict())
                 self.crisp_begun = True
         weights, wanted = other.unets.state_dict(), self.unets.state_dict()
         if wanted.keys() == weights.keys():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deblur_hub import DeblurGenerator
+from deblur_hub import DeblurGenerator, GeneratorConfig
 from deblur_hub.networks import build_network
 from deblur_hub.networks.windows import half_of, resized
 from deblur_hub.restoration.restore import restore
@@ -37,12 +37,14 @@ def alive(**options) -> torch.nn.Module:
     return network
 
 
-@pytest.mark.parametrize("refined", ["fast", "balanced", "best"])
+@pytest.mark.parametrize("refined", ["fast", "full"])
 def test_a_fresh_refiner_adds_nothing(refined):
     network, blurred = fresh(stages=2, refined=refined), picture(90, 150)
-    plain = restore(network, blurred, quality=network.unrefined[-1], precision="float32")
-    assert (plain - blurred).abs().max() > 0.1
-    assert torch.allclose(restore(network, blurred, precision="float32"), plain, atol=1e-6)
+    for step, unrefined in zip(network.trained, network.unrefined, strict=True):
+        plain = restore(network, blurred, quality=unrefined, precision="float32")
+        assert (plain - blurred).abs().max() > 0.1
+        assert torch.allclose(restore(network, blurred, quality=step, precision="float32"), plain, atol=1e-6)
+    assert torch.allclose(restore(network, blurred, precision="float32"), plain, atol=1e-6)  # the best of them
 
 
 def test_its_steps_are_maxims_and_the_refined_ones_in_order():
@@ -50,7 +52,9 @@ def test_its_steps_are_maxims_and_the_refined_ones_in_order():
     everything = build_network("maxim-light", **SMALL, stages=3, refined="all")
     assert list(everything.qualities) == ["draft", "fast", "balanced", "best"]
     assert [step.refined for step in everything.qualities.values()] == [False, True, True, True]
-    assert list(everything.refiners) == ["fast", "balanced", "best"]
+    assert list(everything.refiners) == ["fast", "full"]
+    assert everything.trained == [everything.qualities["balanced"], everything.qualities["best"]]
+    assert list(build_network("maxim-light", **SMALL, refined="full").qualities) == ["draft", "balanced"]
 
 
 def test_a_refined_step_is_the_refiners_word_on_the_step_without():
@@ -95,13 +99,14 @@ def test_it_begins_from_compact_as_the_mean_of_both():
 def test_refiners_of_several_runs_come_together_behind_all_of_maxim():
     whole = awake(build_network("maxim", width=4, stages=3))
     network = fresh(stages=3, refined="all")
-    parts = {name: alive(stages=3 if name == "best" else 1, refined=name) for name in network.refiners}
+    parts = {name: alive(stages=3 if name == "full" else 1, refined=name) for name in network.refiners}
     assert network.begin_from(whole) and all(network.begin_from(part) for part in parts.values())
     for name, part in parts.items():
         for key, tensor in part.refiners[name].state_dict().items():
             assert torch.equal(network.refiners[name].state_dict()[key], tensor)
-    with pytest.raises(ValueError, match="it has refiners of fast alone"):
-        fresh(refined="balanced").begin_from(parts["fast"])
+    later = fresh(refined="full")
+    assert later.begin_from(parts["fast"])  # to begin with: there is nothing nearer
+    assert torch.equal(later.refiners["full"].head.weight, parts["fast"].refiners["fast"].head.weight)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +129,9 @@ def test_training_takes_the_restored_picture_that_is_kept_or_makes_it():
     assert network.refiners["fast"].head.weight.grad is not None
 
 
-def test_a_network_of_one_stage_has_no_best_step():
-    with pytest.raises(ValueError, match="no step 'best'; set stages to 2 or 3"):
-        build_network("maxim-light", refined="best")
+def test_the_crisp_refiner_is_that_of_the_fast_step():
+    with pytest.raises(ValueError, match="set refined to 'fast' or 'all'"):
+        build_network("maxim-light", refined="full", crisp=True)
 
 
 def test_it_comes_back_from_disk_as_it_was(tmp_path):
@@ -141,32 +146,29 @@ def test_it_comes_back_from_disk_as_it_was(tmp_path):
     assert torch.allclose(loaded.restore(blurred, precision="float32"), expected, atol=1e-5)
 
 
-def test_steps_that_share_a_refiner_have_the_same_judge():
-    network, blurred = alive(refined="all", shared=True, stages=2), picture(128, 256)
-    assert list(network.refiners) == ["every"] and list(network.qualities) == ["draft", "fast", "balanced", "best"]
-    assert network.unrefined == tuple(step._replace(refined=False) for step in list(network.qualities.values())[1:])
-    for step in network.unrefined:
+def test_the_full_size_steps_share_a_refiner():
+    network, blurred = alive(refined="all", stages=2), picture(128, 256)
+    for step, unrefined in zip(network.trained, network.unrefined, strict=True):
         with torch.no_grad():
-            plain = network.restore(blurred, step)
-            refined = network.restore_window(blurred, step._replace(refined=True))
-            assert torch.allclose(refined, network.refiners["every"].refine(blurred, plain), atol=1e-5)
+            plain, refined = network.restore(blurred, unrefined), network.restore_window(blurred, step)
+            assert torch.allclose(refined, network.refiners["full"].refine(blurred, plain), atol=1e-5)
 
 
-def test_a_shared_refiner_begins_from_that_of_one_step_and_the_other_way_round():
-    part, shared = alive(), fresh(refined="all", shared=True)
-    assert shared.begin_from(part)
-    assert torch.equal(shared.refiners["every"].head.weight, part.refiners["fast"].head.weight)
-    single = fresh(refined="balanced")
-    assert single.begin_from(shared)
-    assert torch.equal(single.refiners["balanced"].head.weight, part.refiners["fast"].head.weight)
+@pytest.mark.parametrize("options", [{}, {"refined": "full"}, {"refined": "all", "stages": 2, "crisp": True}])
+def test_it_is_verified_at_the_step_that_its_golden_output_is_of(options, tmp_path):
+    network = alive(**options)
+    made = DeblurGenerator(GeneratorConfig("maxim_refined", SMALL | options, name="light"), network)
+    made.save_pretrained(tmp_path / "light")
+    DeblurGenerator.from_pretrained(tmp_path / "light", verify=True, device="cpu")
 
 
-def test_crisp_refiners_begin_as_the_others_and_alone_learn():
+def test_the_crisp_refiner_begins_as_its_partner_and_alone_learns():
     network, blurred = fresh(crisp=True), picture(64, 64)
     awake(network.refiners)
     network.train().lead_with_crisp()
-    before = {key: weight.clone() for key, weight in network.refiners.state_dict().items()}
+    before = network.refiners.state_dict()
     assert all(torch.equal(weight, before[key]) for key, weight in network.crisp.state_dict().items())
+    assert network.trained == [network.qualities["fast"]]
     network(blurred, blurred).square().mean().backward()
     assert network.crisp["fast"].head.weight.grad is not None and network.refiners["fast"].head.weight.grad is None
     network.crisp["fast"].head.bias.data += 0.1
@@ -175,5 +177,3 @@ def test_crisp_refiners_begin_as_the_others_and_alone_learn():
     later.lead_with_crisp()
     assert torch.equal(later.crisp["fast"].head.bias, network.crisp["fast"].head.bias)  # what it has learnt is not lost
     assert not torch.equal(later.crisp["fast"].head.bias, later.refiners["fast"].head.bias)
-    with pytest.raises(ValueError, match=r"set network\.crisp to true"):
-        fresh().lead_with_crisp()

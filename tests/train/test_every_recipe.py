@@ -48,7 +48,6 @@ ALL = [
     "unet",
 ]
 VARIANTS = [
-    ("maxim-refined", "behind=best"),
     ("deblurgan-vgg16", "critic=corrected"),
     ("deblurgan-mobilenet", "critic=corrected"),
     ("deblurgan-multilayer", "critic=as-published"),
