@@ -19,17 +19,6 @@ XMP_TAG = 700
 
 Directories = dict[int, dict[int, Any]]  # of a TIFF, beside its main one: tag and value, by the tag that names each
 
-Directories = dict[int, dict[int, Any]]  # of a TIFF, beside its main one: tag and value, by the tag that names each
-PROFILED = {
-    "CMYK": b"CMYK",
-    "RGB": b"RGB ",
-    "RGBA": b"RGB ",
-    "RGBX": b"RGB ",
-    "P": b"RGB ",
-    "PA": b"RGB ",
-    "LAB": b"Lab ",
-}
-
 
 @dataclass(frozen=True)
 class Metadata:
