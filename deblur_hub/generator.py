@@ -27,7 +27,7 @@ from .networks.windows import WindowedGenerator
 from .pictures import Original, read, to_array, to_image, write
 from .restoration.crispness import blended, require_partners, require_share
 from .restoration.quality import Choice, choose, require_quality, require_strength, step_of, with_strength
-from .restoration.restore import Precision, dtype_for, placed, restore
+from .restoration.restore import Precision, device_and_dtype, dtype_for, restore
 from .restoration.tiles import Progress
 
 log = logging.getLogger("deblur_hub")
@@ -211,7 +211,7 @@ class DeblurGenerator(nn.Module):
         Raises:
             RestorationError: if the precision is not available.
         """
-        device, dtype = placed(self.network, precision)
+        device, dtype = device_and_dtype(self.network, precision)
         return choose(self.network, size, pictures, device=device, dtype=dtype)
 
     @property
@@ -365,7 +365,7 @@ class DeblurGenerator(nn.Module):
             network = build(config, f"{source.name}: {hub.CONFIG}")
         tensors = hub.read_tensors(source, variant, network.state_dict())
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:  # one by one, as Module.to visits every module of a network
+        try:
             tensors = place_weights(tensors, torch.device(device), dtype or torch.float32)
         except (RuntimeError, AssertionError) as reason:
             raise ModelError(f"device '{device}' cannot be used ({hub.first_line(reason)}); take 'cpu'") from None

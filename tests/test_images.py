@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from deblur_hub import pictures as images
 from deblur_hub.errors import PictureError
@@ -512,6 +512,32 @@ def test_a_path_bytes_and_a_stream_give_the_same_picture(tmp_path):
         tensors = [images.read(source)[0] for source in (path, str(path), path.read_bytes(), stream)]
         assert not stream.closed
     assert all(torch.equal(tensor, tensors[0]) for tensor in tensors)
+
+
+def test_a_deep_picture_whose_exif_follows_its_pixels_is_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    path = deep_file(tmp_path / "in.png", noise(5, 7, 3, dtype=np.uint16))
+    before, data, chunk = deep_samples(path), path.read_bytes(), io.BytesIO()
+    PngImagePlugin.putchunk(chunk, b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    path.write_bytes(data[:-12] + chunk.getvalue() + data[-12:])  # the last chunk, IEND, is 12 bytes long
+    assert np.array_equal(images.to_array(*images.read(path)), np.rot90(before, -1))
+
+
+# --- old names ---------------------------------------------------------------------------------------------------
+
+
+def test_old_names_work_and_say_where_they_are_now():
+    from deblur_hub import image_files
+    from deblur_hub import images as former
+
+    with pytest.warns(DeprecationWarning, match=r"deblur_hub\.images\.read is now deblur_hub\.pictures\.read"):
+        assert former.read is images.read
+    for name, place in image_files.PLACES.items():
+        with pytest.warns(DeprecationWarning, match="is now deblur_hub.pictures." + place.replace(":", ".")):
+            assert getattr(image_files, name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        former.nothing  # noqa: B018
 
 
 # --- memory ------------------------------------------------------------------------------------------------------

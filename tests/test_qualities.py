@@ -70,7 +70,7 @@ def test_what_is_taken_is_told_and_done(monkeypatch, maxim, photo, caplog):
 
 def test_the_speed_of_a_machine_is_measured_once_and_kept(monkeypatch, maxim, a_machine):
     measured = []
-    monkeypatch.setattr(qualities, "measured", lambda *arguments: measured.append(arguments) or 1e9)
+    monkeypatch.setattr(qualities, "measure_speed", lambda *arguments: measured.append(arguments) or 1e9)
     for _ in range(3):
         maxim.choose_quality((100, 100))
         qualities.SPEEDS.clear()  # another process
@@ -83,7 +83,7 @@ def test_the_speed_of_a_machine_is_measured_once_and_kept(monkeypatch, maxim, a_
 
 
 def test_the_measured_speed_is_that_of_the_work(maxim):
-    speed = qualities.measured(maxim.network, CPU, torch.float32)
+    speed = qualities.measure_speed(maxim.network, CPU, torch.float32)
     assert 1e7 < speed < 1e13
 
 

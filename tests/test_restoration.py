@@ -124,10 +124,10 @@ def test_tiles_write_every_pixel_once_and_read_as_far_as_the_margin_goes(height,
     margin = -(-margin // multiple) * multiple
     written = np.zeros((height, width), int)
     for part in cut((height, width), tile, margin, multiple):
-        written[part.out_rows, part.out_columns] += 1
+        written[part.target] += 1
         for length, read, inner, out in (
-            (height, part.rows, part.inner_rows, part.out_rows),
-            (width, part.columns, part.inner_columns, part.out_columns),
+            (height, part.rows, part.inner[0], part.target[0]),
+            (width, part.columns, part.inner[1], part.target[1]),
         ):
             frame = -(-length // multiple) * multiple
             assert len(read) % multiple == 0 and read.start % multiple == 0

@@ -147,6 +147,6 @@ def test_a_batch_on_an_accelerator_is_what_single_windows_are(monkeypatch):
 
     blurred = torch.rand(1, 3, 300, 200) * 2 - 1
     network = Darker()
-    told = windowed.Told(None)
-    run = windowed.runner(network, network.best, 4, device=torch.device("cpu"), dtype=torch.float32, told=told)
+    work = windowed.WorkDone(None)
+    run = windowed.runner(network, network.best, 4, device=torch.device("cpu"), dtype=torch.float32, work=work)
     assert torch.allclose(network.restore(blurred, network.best, run), network.restore(blurred, network.best))

@@ -45,7 +45,10 @@ def cast_floats(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Ten
 
 
 def place_weights(tensors: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Weights on a device, floats in a type, and those of convolutions channels-last."""
+    """Weights on a device, floats in a type, and those of convolutions channels-last.
+
+    Much faster than `Module.to`, which visits every module of a network.
+    """
     placed = {key: tensor.to(device) for key, tensor in cast_floats(tensors, dtype).items()}
     return {
         key: tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

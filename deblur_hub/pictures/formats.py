@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 
 from ..errors import PictureError
 from .metadata import Directories, Metadata, append_directories, profile_fits, tiff_parts
-from .modes import converted, extrema
+from .modes import PLAIN, converted, extrema
 
 # The modes that each format gives back as they were written. Pillow would flatten or clip some others without a word.
 HOLDS = {
@@ -24,23 +24,8 @@ HOLDS = {
     "PPM": ("1", "L", "RGB", "I;16"),
     "TGA": ("L", "LA", "RGB", "RGBA"),
 }
-# Where a format lacks a mode, these hold the same picture.
-WIDER = {
-    "1": ("L", "RGB"),
-    "L": ("RGB",),
-    "LA": ("RGBA",),
-    "La": ("LA", "RGBA"),
-    "P": ("RGB",),
-    "PA": ("RGBA",),
-    "RGBa": ("RGBA",),
-    "RGBX": ("RGB",),
-    "YCbCr": ("RGB",),
-    "LAB": ("RGB",),
-    "HSV": ("RGB",),
-    "I;16B": ("I;16",),
-    "I;16L": ("I;16",),
-    "I;16N": ("I;16",),
-}
+# Where a format lacks a mode, the next one holds the same picture.
+WIDER = PLAIN | {"L": "RGB", "LA": "RGBA", "P": "RGB"} | dict.fromkeys(("I;16B", "I;16L", "I;16N"), "I;16")
 LOST = {"C": "its four inks (CMYK)", "F": "its floating-point values", "I": "its 32 bits", "I;": "its 16 bits"}
 
 
@@ -69,7 +54,9 @@ def fitted(picture: Image.Image, target: Path, name: str) -> Image.Image:
     format_name = format_of(target)
     holds, mode = HOLDS[format_name], picture.mode
     see_through, key = picture.has_transparency_data, picture.info.get("transparency")
-    wanted = [mode, *WIDER.get(mode, ())]
+    wanted = [mode]
+    while wanted[-1] in WIDER:
+        wanted.append(WIDER[wanted[-1]])
     if mode == "I" and format_name != "TIFF":
         low, high = extrema(picture)
         wanted = ["I;16"] if low >= 0 and high < 65536 else []

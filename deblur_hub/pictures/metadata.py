@@ -18,15 +18,6 @@ PIXEL_WIDTH, PIXEL_HEIGHT = 0xA002, 0xA003  # in the EXIF directory
 XMP_TAG = 700
 
 Directories = dict[int, dict[int, Any]]  # of a TIFF, beside its main one: tag and value, by the tag that names each
-PROFILED = {
-    "CMYK": b"CMYK",
-    "RGB": b"RGB ",
-    "RGBA": b"RGB ",
-    "RGBX": b"RGB ",
-    "P": b"RGB ",
-    "PA": b"RGB ",
-    "LAB": b"Lab ",
-}
 
 
 @dataclass(frozen=True)
@@ -95,7 +86,8 @@ def upright_exif(exif: Image.Exif, size: tuple[int, int], *, tiff: bool) -> byte
 
 def profile_fits(profile: bytes, mode: str) -> bool:
     """Whether a profile describes the samples of that mode; a wrong one makes viewers drop the picture."""
-    return len(profile) < 20 or profile[16:20] == PROFILED.get(mode, b"GRAY")
+    space = {"CMYK": b"CMYK", "LAB": b"Lab "}.get(mode, b"RGB " if mode.startswith(("RGB", "P")) else b"GRAY")
+    return len(profile) < 20 or profile[16:20] == space
 
 
 # --- laid out for PNG and TIFF -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Crispness: a generator between one trained on pixels, true to the photo, and its partner trained against a critic."""
+"""Crispness: a blend of a faithful network, trained on pixels, and its partner, trained against a discriminator."""
 
 import copy
 from collections.abc import Mapping
@@ -12,11 +12,7 @@ from ..networks.base import Generator
 
 
 def require_share(crispness: float) -> float:
-    """The crispness, if it lies in [0, 1]; not a number does not.
-
-    Raises:
-        ModelError: if it does not.
-    """
+    """The crispness; raises ModelError unless it lies in [0, 1], which NaN does not."""
     if not 0 <= crispness <= 1:
         raise ModelError(
             f"crispness {crispness:g} is not between 0, which is true to the photo, and 1, which is crisp; give 0.5"
@@ -25,11 +21,7 @@ def require_share(crispness: float) -> float:
 
 
 def require_partners(plain: GeneratorConfig, crisp: GeneratorConfig, *, of: str, partner: str) -> None:
-    """That two configurations build the same network, whose weights can be blended.
-
-    Raises:
-        ModelError: naming both, if they do not.
-    """
+    """Raises ModelError unless two configurations build the same network, whose weights can be blended."""
     if not same_network(plain, crisp):
         raise ModelError(
             f"{partner}: differs from {of} in its architecture or options, so that their weights cannot be blended; "
@@ -38,20 +30,16 @@ def require_partners(plain: GeneratorConfig, crisp: GeneratorConfig, *, of: str,
 
 
 def same_network(one: GeneratorConfig, other: GeneratorConfig) -> bool:
-    """Whether two configurations build the same network, however they spell its options."""
+    """Whether two configurations build the same network, stated defaults or not."""
     first, second = (build_options(config.architecture, config.options) for config in (one, other))
     return one.architecture == other.architecture and first == second
 
 
 def require_use(crisp: object, crispness: float) -> None:
-    """That a partner which is named has a share in the result.
-
-    Raises:
-        ModelError: if it has none.
-    """
+    """Raises ModelError if a partner is named and the crispness is 0."""
     if crisp is not None and crispness == 0:
         raise ModelError(
-            f"{crisp}: is to be the crisp partner, but the crispness is 0; add --crispness 0.5, or leave it out"
+            f"{crisp}: is to be the crisp partner, but the crispness is 0; add --crispness 0.5, or omit the partner"
         )
 
 
@@ -59,11 +47,11 @@ def blended(plain: Generator, crisp: Mapping[str, Tensor], crispness: float) -> 
     """A copy of a network with each weight (1 - crispness) times its own plus crispness times its partner's.
 
     Network interpolation (Wang et al., "Deep Network Interpolation for Continuous Imagery Effect Transition", CVPR
-    2019, eq. 3). Between a network and one fine-tuned from it the results change smoothly, where mixing the two
-    restored pictures would show the edges of both.
+    2019, eq. 3). Between a network and one fine-tuned from it the results change smoothly, while a mix of their
+    pictures would show the edges of both.
 
     Args:
-        crisp: weights of the partner, by the same names, or of the part that has one; of any type, on any device.
+        crisp: the partner's weights by name, all or some; of any type, on any device.
         crispness: in [0, 1].
     """
     network = copy.deepcopy(plain)

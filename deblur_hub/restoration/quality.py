@@ -1,9 +1,7 @@
-"""Quality: how much of a network restores a picture, and which step of it a machine can afford in a minute."""
+"""Quality: which of a network's steps this machine computes in a minute; and strength, a blend with the photo."""
 
 import json
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,28 +10,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..atomic import replacing
 from ..config import QUALITIES
 from ..errors import RestorationError, did_you_mean, shown
 from ..machine import cache_folder, processor
 from ..networks.base import Generator, Quality
 from ..networks.windows import WindowedGenerator
-from .windowed import Told, runner
+from .windowed import WorkDone, runner
 
-AFFORDED = 60.0  # seconds that `choose` lets a picture take
-PROBE_SIDE = 256  # pixels of the windows that a machine's speed is measured with
+AFFORDED = 60.0  # seconds that a picture may take where no quality is asked for
+PROBE_SIDE = 256  # of the windows that measure the speed, in pixels
 
 log = logging.getLogger("deblur_hub")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A step of a network, and what a picture is estimated to take at it.
-
-    Attributes:
-        name: of `QUALITIES`.
-        seconds: estimated, from the measured speed of this machine.
-        best, best_seconds: the network's best step, and what that would take.
-    """
+    """A quality, one of `QUALITIES`, and the seconds that it is estimated to take; and those of the network's best."""
 
     name: str
     seconds: float
@@ -46,11 +39,7 @@ class Choice:
 
 
 def require_quality(name: str | None) -> str | None:
-    """The name, if it is one of `QUALITIES` or None.
-
-    Raises:
-        RestorationError: if it is another.
-    """
+    """The name; raises RestorationError unless it is one of `QUALITIES` or None."""
     if name is not None and name not in QUALITIES:
         raise RestorationError(
             f"quality {shown(name)} is not known{did_you_mean(str(name), QUALITIES)}; take one of "
@@ -60,7 +49,7 @@ def require_quality(name: str | None) -> str | None:
 
 
 def step_of(network: Generator, name: str) -> Quality | None:
-    """The step of that name, or the best below it where there is none of it; None of a network that has but one."""
+    """The network's step of a quality, or the next lower one that it has; None if it has a single one."""
     if not isinstance(network, WindowedGenerator):
         return None
     below = [step for step in QUALITIES[: QUALITIES.index(name) + 1] if step in network.qualities]
@@ -68,11 +57,7 @@ def step_of(network: Generator, name: str) -> Quality | None:
 
 
 def require_strength(strength: float) -> float:
-    """The strength, if it lies in [0, 1]; not a number does not.
-
-    Raises:
-        RestorationError: if it does not.
-    """
+    """The strength; raises RestorationError unless it lies in [0, 1], which NaN does not."""
     if not 0 <= strength <= 1:
         raise RestorationError(
             f"strength {strength:g} is not between 0, the photo as it was, and 1, the restored picture; give 0.7"
@@ -81,19 +66,18 @@ def require_strength(strength: float) -> float:
 
 
 def with_strength(blurred: Tensor, restored: Tensor, strength: float) -> Tensor:
-    """A blend of the photo and what became of it, of one shape: `restored` itself at a strength of 1."""
+    """A blend of the blurry picture, at 0, and the restored one, at 1."""
     return restored if strength == 1 else torch.lerp(blurred, restored, strength)
 
 
 def choose(
     network: Generator, size: Sequence[int], pictures: int = 1, *, device: torch.device, dtype: torch.dtype
 ) -> Choice | None:
-    """The best step that is estimated to take at most `AFFORDED` seconds, else the quickest; None if there is but one.
+    """The best quality that takes an estimated `AFFORDED` seconds at most, else the fastest; None if there is only one.
 
     Args:
         size: height and width of the picture.
         pictures: how many of them.
-        device, dtype: where and in what it is to be computed.
     """
     if not isinstance(network, WindowedGenerator):
         return None
@@ -106,9 +90,8 @@ def choose(
 def estimates(
     network: WindowedGenerator, size: Sequence[int], pictures: int = 1, *, device: torch.device, dtype: torch.dtype
 ) -> dict[str, float]:
-    """Seconds that pictures of (height, width) take at each step, the quickest first."""
-    rate = speed(network, device, dtype)
-    height, width = size
+    """Seconds that pictures of (height, width) take at each quality, the fastest first."""
+    rate, (height, width) = speed(network, device, dtype), size
     return {
         name: pictures * network.multiply_adds((height, width), step) / rate for name, step in network.qualities.items()
     }
@@ -116,7 +99,7 @@ def estimates(
 
 # The speed of this machine ---------------------------------------------------------------------------------------
 
-SPEEDS: dict[str, float] = {}  # as the file has them, for as long as the process runs
+SPEEDS: dict[str, float] = {}  # what the file holds, read once by a process
 
 
 def speed(network: WindowedGenerator, device: torch.device, dtype: torch.dtype) -> float:
@@ -125,21 +108,21 @@ def speed(network: WindowedGenerator, device: torch.device, dtype: torch.dtype) 
     key = f"{type(network).__name__}, {str(dtype)[6:]}, {kind}, torch {torch.__version__}"
     file = cache_folder() / "speeds.json"
     if key not in SPEEDS:
-        SPEEDS.update(read(file))
+        SPEEDS.update(read_speeds(file))
     if key not in SPEEDS:
-        SPEEDS[key] = measured(network, device, dtype)
-        write(file, read(file) | {key: SPEEDS[key]})
+        SPEEDS[key] = measure_speed(network, device, dtype)
+        write_speeds(file, read_speeds(file) | {key: SPEEDS[key]})
     return SPEEDS[key]
 
 
-def measured(network: WindowedGenerator, device: torch.device, dtype: torch.dtype) -> float:
+def measure_speed(network: WindowedGenerator, device: torch.device, dtype: torch.dtype) -> float:
     count = torch.get_num_threads() if device.type == "cpu" else 8
     windows = torch.rand(count, 3, PROBE_SIDE, PROBE_SIDE) * 2 - 1
     step = network.qualities["balanced"]
 
     def once() -> float:
         started = time.perf_counter()
-        run = runner(network, step, count, device=device, dtype=dtype, told=Told(None))
+        run = runner(network, step, count, device=device, dtype=dtype, work=WorkDone(None))
         for _ in run(iter(windows.split(1))):
             pass
         return time.perf_counter() - started
@@ -149,7 +132,7 @@ def measured(network: WindowedGenerator, device: torch.device, dtype: torch.dtyp
     return work / min(once(), once())
 
 
-def read(file: Path) -> dict[str, float]:
+def read_speeds(file: Path) -> dict[str, float]:
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
         return {str(key): float(value) for key, value in held.items() if float(value) > 0}
@@ -157,13 +140,11 @@ def read(file: Path) -> dict[str, float]:
         return {}
 
 
-def write(file: Path, speeds: dict[str, float]) -> None:
-    """Aside, then renamed; a folder that cannot be written only means measuring again."""
+def write_speeds(file: Path, speeds: dict[str, float]) -> None:
+    """Keeps the speeds; a folder that cannot be written only means measuring again."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=file.parent, suffix=".json")
-        with os.fdopen(handle, "w", encoding="utf-8") as made:
-            json.dump(speeds, made, indent=2)
-        Path(aside).replace(file)
+        with replacing(file) as part:
+            part.write_text(json.dumps(speeds, indent=2), encoding="utf-8")
     except OSError as reason:
         log.info("the speed of this machine is not kept: %s", reason)

@@ -1,4 +1,4 @@
-"""Tensor in, tensor out: whole frames or tiles by the memory at hand, precision, device."""
+"""Restores tensors: whole or in tiles by the free memory, in the precision that suits the device."""
 
 import math
 import os
@@ -18,9 +18,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_TILE = 64
-LARGEST_TILE = 2048  # bounds the memory (1.5 GiB in all for 24 megapixels) however much is free
-SHARED_TILE = 512  # of one with such statistics: margins are narrow there, and what the frame needs is kept beside
-MEMORY_SHARE = 0.5  # of what is free: the rest is for the picture itself and for others
+LARGEST_TILE = 2048  # bounds the memory, to 1.5 GiB in all for 24 megapixels, however much is free
+SHARED_TILE = 512  # of networks with statistics of the frame: narrow margins suffice, and the frame's features are kept
+MEMORY_SHARE = 0.5  # of the free memory; the rest is for the picture itself and for others
 
 
 @torch.inference_mode()
@@ -33,33 +33,32 @@ def restore(
     quality: Quality | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Runs a network over pictures of any size, whole or in tiles; the two differ by 1/255 at the most.
+    """Runs a network over pictures of any size, whole or in tiles; the two differ by 1/255 at most.
 
-    A tile is cut with a margin as wide as the network can see, of which only the inside is kept. Statistics over the
-    frame (instance normalisation, pooled attention) are taken once for the frame and shared by its tiles. A network
-    whose parts depend on their place in the frame takes each frame whole. Where memory runs out the tile is halved
-    and the work goes on.
+    A tile is cut with a margin as wide as the network's receptive field, and only its inside is kept. Statistics over
+    the frame (instance normalisation, pooled attention) are computed once and shared by its tiles. Networks whose
+    layers depend on the place in the frame are not tiled. Where memory runs out, the tile is halved.
 
     Args:
         network: in evaluation mode.
         blurred: (N, 3, H, W) float32 in [-1, 1], any H and W from 1 up; pictures are taken one by one.
-        tile: side of a tile in pixels, 0 for the whole frame; None chooses by the memory at hand.
-        precision: of the arithmetic; "auto" takes bfloat16 or float16 where the device computes in it faster, and the
-            weights' own type where that is not float32.
-        quality: of a network that restores in windows, a step of its own; None for the best.
+        tile: side of a tile in pixels, 0 for the whole frame; None chooses by the free memory.
+        precision: of the arithmetic; "auto" takes bfloat16 or float16 where that is faster, and the weights' own type
+            where that is not float32.
+        quality: of a network that restores in windows; None for the best.
         progress: called with steps done and steps in all, after each tile or in thousandths of the work.
 
     Returns:
         (N, 3, H, W) float32 in [-1, 1], on the device of `blurred`.
 
     Raises:
-        RestorationError: if memory does not suffice for the smallest tile, or the precision is not to be had.
+        RestorationError: if memory does not suffice for the smallest tile, or the precision is not available.
     """
     if blurred.ndim != 4 or blurred.shape[1] != 3 or blurred.numel() == 0:
         raise ValueError(f"pictures must be (N, 3, H, W) and not empty, not {tuple(blurred.shape)}")
     if tile is not None and tile != 0 and tile < SMALLEST_TILE:
         raise RestorationError(f"a tile of {tile} pixels is too small; give at least {SMALLEST_TILE}, or 0 for none")
-    device, dtype = placed(network, precision)
+    device, dtype = device_and_dtype(network, precision)
     margin = None if isinstance(network, WindowedGenerator) else margin_of(network)
     if margin is None:
         tile = 0
@@ -69,13 +68,13 @@ def restore(
     while True:
         try:
             for number, picture in enumerate(blurred.split(1)):
-                told = shifted(progress, number, len(blurred))
+                report = progress_of_picture(progress, number, len(blurred))
                 place = restored[number : number + 1]
                 if isinstance(network, WindowedGenerator):
                     step = quality or network.best
-                    place.copy_(restore_windows(network, picture, step, device=device, dtype=dtype, progress=told))
+                    place.copy_(restore_windows(network, picture, step, device=device, dtype=dtype, progress=report))
                 else:
-                    compute_frame(network, picture, place, tile=tile, device=device, dtype=dtype, progress=told)
+                    compute_frame(network, picture, place, tile=tile, device=device, dtype=dtype, progress=report)
             return restored
         except RuntimeError as reason:
             if not is_out_of_memory(reason):
@@ -92,12 +91,8 @@ def restore(
         tile = smaller
 
 
-def placed(network: Generator, precision: Precision) -> tuple[torch.device, torch.dtype]:
-    """Where a network is, and the type that it computes in.
-
-    Raises:
-        RestorationError: if the precision is not to be had.
-    """
+def device_and_dtype(network: Generator, precision: Precision) -> tuple[torch.device, torch.dtype]:
+    """Where a network is, and the type that it computes in; raises RestorationError if that is not available."""
     device, stored = next((weights.device, weights.dtype) for weights in network.parameters())
     if stored == torch.float32:
         return device, dtype_for(precision, device)
@@ -109,20 +104,20 @@ def placed(network: Generator, precision: Precision) -> tuple[torch.device, torc
     )
 
 
-def shifted(progress: Progress | None, number: int, count: int) -> Progress | None:
-    """Progress of one picture as that of all."""
+def progress_of_picture(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """Reports one picture's progress as that of all."""
     return progress and (lambda done, total: progress(number * total + done, count * total))
 
 
 def margin_of(network: Generator) -> int | None:
-    """How far the stages of a network see, at the most; None if it cannot be tiled."""
+    """The widest receptive radius of a network's stages; None if it cannot be tiled."""
     stages = network.stages()
     reaches = [stage.reach for stage in stages if stage.reach is not None]
     return max(reaches) if len(reaches) == len(stages) else None
 
 
 def choose_tile(network: Generator, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> int:
-    """The side of the largest tile whose activations fit in a share of the memory at hand; 0 for the whole frame."""
+    """The side of the largest tile whose activations fit in a share of the free memory; 0 for the whole frame."""
     per_pixel = network.values_per_pixel * dtype.itemsize
     pixels = MEMORY_SHARE * free_memory(device) / per_pixel
     side = min(LARGEST_TILE, max(SMALLEST_TILE, int(math.sqrt(pixels)) - 2 * (margin_of(network) or 0)))
@@ -132,7 +127,7 @@ def choose_tile(network: Generator, size: tuple[int, int], device: torch.device,
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on a device."""
+    """Bytes that can still be allocated on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     meminfo = Path("/proc/meminfo")
@@ -147,16 +142,13 @@ def free_memory(device: torch.device) -> int:
 
 
 def is_out_of_memory(reason: RuntimeError) -> bool:
-    # On a CPU PyTorch raises a plain RuntimeError from its allocator.
-    return (
-        isinstance(reason, torch.OutOfMemoryError)
-        or "not enough memory" in str(reason)
-        or "can't allocate memory" in str(reason)
-    )
+    """Whether an allocation failed, for which PyTorch raises a plain RuntimeError on a CPU."""
+    words = ("not enough memory", "can't allocate memory")
+    return isinstance(reason, torch.OutOfMemoryError) or any(some in str(reason) for some in words)
 
 
 def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type to compute in."""
+    """The type to compute in where weights are in float32; raises RestorationError if it is not available."""
     if precision == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -1,4 +1,4 @@
-"""A frame in tiles: how it is cut, and how a network goes through it stage by stage, leaving no trace of the cuts."""
+"""Runs a network's stages one after another over a frame's tiles, so that the result equals the whole frame's."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -15,40 +15,36 @@ Progress = Callable[[int, int], None]  # tiles done, tiles in all
 
 @dataclass(frozen=True)
 class Tile:
-    """What a tile reads (with margins, beyond the picture by reflection) and what of the frame it answers for."""
+    """What a tile reads (with margins, beyond the picture by reflection), and the part of the frame that is its own."""
 
     rows: range
     columns: range
     own_rows: range
     own_columns: range
-    size: tuple[int, int]  # of the picture, at which the frame's padding begins
+    size: tuple[int, int]  # height and width of the picture, at which the frame's padding begins
 
     @property
-    def inner_rows(self) -> slice:
-        return within(self.rows, self.own_rows, self.size[0])
+    def inner(self) -> tuple[slice, slice]:
+        """Its own part of the picture within what it reads."""
+        height, width = self.size
+        return within(self.own_rows, height, self.rows.start), within(self.own_columns, width, self.columns.start)
 
     @property
-    def inner_columns(self) -> slice:
-        return within(self.columns, self.own_columns, self.size[1])
-
-    @property
-    def out_rows(self) -> slice:
-        return slice(self.own_rows.start, min(self.own_rows.stop, self.size[0]))
-
-    @property
-    def out_columns(self) -> slice:
-        return slice(self.own_columns.start, min(self.own_columns.stop, self.size[1]))
+    def target(self) -> tuple[slice, slice]:
+        """Its own part of the picture."""
+        return within(self.own_rows, self.size[0]), within(self.own_columns, self.size[1])
 
 
-def within(read: range, own: range, length: int) -> slice:
-    return slice(own.start - read.start, min(own.stop, length) - read.start)
+def within(own: range, length: int, start: int = 0) -> slice:
+    """A range cut off at `length`, counted from `start`."""
+    return slice(own.start - start, min(own.stop, length) - start)
 
 
 def cut(size: tuple[int, int], tile: int, margin: int, multiple: int, smallest: int = 1) -> Iterator[Tile]:
     """The tiles of a frame of (height, width); one for the whole frame where `tile` is 0 or no smaller than it.
 
-    Tiles lie on the grid of the network's multiple, and margins end where the padded frame ends: a network sees at
-    the border what it would see in the whole frame.
+    Tiles lie on the grid of the network's multiple, and margins end where the padded frame ends, so that a network sees
+    at the border what it would see in the whole frame.
     """
     vertical, horizontal = (list(spans(length, tile, margin, multiple, smallest)) for length in size)
     for rows, own_rows in vertical:
@@ -57,11 +53,11 @@ def cut(size: tuple[int, int], tile: int, margin: int, multiple: int, smallest: 
 
 
 def spans(length: int, tile: int, margin: int, multiple: int, smallest: int) -> Iterator[tuple[range, range]]:
-    """Along one axis: what each tile reads, and what it answers for."""
+    """Along one axis: what each tile reads, and what is its own."""
     padded = -(-max(length, smallest) // multiple) * multiple
     step = padded if tile == 0 else min(padded, max(multiple, tile // multiple * multiple))
     count = -(-padded // step)
-    step = -(-padded // count // multiple) * multiple  # tiles of about one size rather than a sliver at the end
+    step = -(-padded // count // multiple) * multiple  # tiles of about one size, no sliver at the end
     for start in range(0, padded, step):
         stop = min(start + step, padded)
         yield range(max(0, start - margin), min(padded, stop + margin)), range(start, stop)
@@ -79,19 +75,19 @@ def compute_frame(
 ) -> None:
     """Computes one frame, whole or in tiles of the given side.
 
-    Statistics of the frame are taken over all its tiles, stage by stage; between stages the features of the whole
-    frame are kept on the device. A network without such statistics has a single stage, and keeps nothing.
+    Statistics of the frame are computed over all its tiles, stage by stage; between stages the features of the whole
+    frame stay on the device. A network without such statistics has a single stage, and no features stay.
 
     Args:
         network: in evaluation mode.
         picture: (1, 3, H, W) in [-1, 1].
-        restored: of the same shape; is filled.
-        dtype: to compute in, where it is not that of the weights.
+        restored: of the same shape; is filled in.
+        dtype: to compute in.
     """
     stored = next(network.parameters()).dtype
     size = (picture.shape[-2], picture.shape[-1])
 
-    def precise() -> AbstractContextManager[object]:
+    def precision() -> AbstractContextManager[object]:
         return nullcontext() if dtype == stored else torch.autocast(device.type, dtype)
 
     def read(name: str, part: Tile) -> Tensor:
@@ -99,16 +95,15 @@ def compute_frame(
             piece = reflect(picture, part.rows, part.columns).to(device, stored)
             return piece.contiguous(memory_format=torch.channels_last)
         piece = window(held[name], part.rows, part.columns, network.padded(size[0]))
-        return piece.contiguous(memory_format=torch.channels_last)  # else half precision rounds otherwise than whole
+        return piece.contiguous(memory_format=torch.channels_last)  # in another layout half precision rounds otherwise
 
     def write(output: Tensor, part: Tile) -> None:
-        inside = output[..., part.inner_rows, part.inner_columns].float().clamp_(-1, 1)
-        restored[..., part.out_rows, part.out_columns] = inside.to(restored.device)
+        restored[..., *part.target] = output[..., *part.inner].float().clamp_(-1, 1).to(restored.device)
 
     whole = list(cut(size, tile, 0, network.size_multiple, network.smallest_side))
     held: dict[str, Tensor] = {}
     if len(whole) == 1:
-        with precise():
+        with precision():
             write(network(read("blurred", whole[0])), whole[0])
         if progress:
             progress(1, 1)
@@ -120,7 +115,7 @@ def compute_frame(
         tiles, result = Tiles(), None
         while not tiles.complete:
             for part in parts:
-                with precise():
+                with precision():
                     output = tiles.run(stage.run, [read(name, part) for name in stage.reads], part)
                 done = min(done + 1, total)
                 if progress:
@@ -142,11 +137,12 @@ def compute_frame(
 
 
 def margin(stage: Stage, network: Generator) -> int:
+    """A stage's reach on the grid of the network's multiple."""
     return -(-(stage.reach or 0) // network.size_multiple) * network.size_multiple
 
 
 def window(features: Tensor, rows: range, columns: range, height: int) -> Tensor:
-    """The part of features (..., H / s, W / s) of a frame (H high) that rows and columns of the frame name."""
+    """The part of features (..., H / s, W / s) at rows and columns of their frame, whose height is H."""
     scale = height // features.shape[-2]
     return features.narrow(-2, rows.start // scale, len(rows) // scale).narrow(
         -1, columns.start // scale, len(columns) // scale
@@ -154,7 +150,7 @@ def window(features: Tensor, rows: range, columns: range, height: int) -> Tensor
 
 
 def paste(output: Tensor, part: Tile, result: Tensor, height: int) -> None:
-    """Puts what a tile answers for into the features of the whole frame."""
+    """Puts a tile's own part into the features of the whole frame."""
     rows, columns = (
         range(own.start - read.start, own.stop - read.start)
         for own, read in ((part.own_rows, part.rows), (part.own_columns, part.columns))
@@ -164,7 +160,7 @@ def paste(output: Tensor, part: Tile, result: Tensor, height: int) -> None:
 
 
 def empty_frame(output: Tensor, part: Tile, padded: list[int]) -> Tensor:
-    """Room for the features of the whole frame, of which `output` is a tile's."""
+    """An empty tensor for the features of the whole frame, of which `output` is a tile's."""
     scale = len(part.rows) // output.shape[-2]
     shape = (1, output.shape[1], padded[0] // scale, padded[1] // scale)
     return torch.empty(shape, dtype=output.dtype, device=output.device, memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
-"""Networks that restore in windows, run as fast as the device allows.
+"""Runs networks that restore in windows as fast as the device allows.
 
-On a CPU several windows are computed at once, each folded (`fused`) and by a thread of its own: threads that share a
-window wait for each other at every layer. Elsewhere windows go through the network in batches.
+On a CPU each thread computes a window of its own with the folded network (`fused`), since threads that share a window
+wait for each other at every layer. On other devices the network takes windows in batches.
 """
 
 import threading
@@ -20,12 +20,12 @@ from ..networks.windows import Run, WindowedGenerator
 from .fused.maxim import FusedMaxim
 from .tiles import Progress
 
-STEPS = 1000  # that progress is told in
-MOST_WORKERS = 6  # Python, which starts every operation of every thread, keeps no more of them busy
-PATIENCE = 0.2  # seconds between looks at the progress
+STEPS = 1000  # of the progress that is reported
+MOST_WORKERS = 6  # Python starts every operation of every thread, and keeps no more of them busy
+POLL_SECONDS = 0.2  # between reports of the progress
 BATCH_PIXELS = 2**20  # of a batch of windows on a GPU
 
-Work = Callable[[Tensor], Tensor]  # a window to its result
+Work = Callable[[Tensor], Tensor]  # from a window to its result
 Key = tuple[torch.dtype, tuple[tuple[int, int], ...]]
 FOLDED: WeakKeyDictionary[MaximGenerator, tuple[Key, FusedMaxim]] = WeakKeyDictionary()
 
@@ -45,13 +45,13 @@ def restore_windows(
         network: in evaluation mode, on `device`.
         dtype: to compute in.
         progress: called in this thread with steps done and steps in all, at least every second and every 2 % of the
-            work; what it raises ends the work within moments and passes on.
+            work; an exception that it raises ends the work at once.
     """
     count = len(network.plan((blurred.shape[-2], blurred.shape[-1]), quality))
-    told = Told(progress)
-    run = runner(network, quality, count, device=device, dtype=dtype, told=told)
+    work = WorkDone(progress)
+    run = runner(network, quality, count, device=device, dtype=dtype, work=work)
     restored = network.restore(blurred, quality, run)
-    told.finish()
+    work.finish()
     return restored.clamp_(-1, 1)
 
 
@@ -62,55 +62,55 @@ def runner(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    told: "Told",
+    work: "WorkDone",
 ) -> Run:
-    """What restores so many windows, (1, 3, H, W) float32 each, one after another or together."""
+    """A function that restores `count` windows, (1, 3, H, W) float32 each."""
     if isinstance(network, MaximGenerator) and device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
         folded = folded_for(network, dtype)
-        told.total = folded.prepare(quality.depth) * count
+        work.total = folded.prepare(quality.depth) * count
 
         def compute(window: Tensor, depth: int) -> Tensor:
-            with torch.autocast("cpu", enabled=False):  # it has a precision of its own for each of its sums
-                return folded.restore(window, depth, told.tick)
+            with torch.autocast("cpu", enabled=False):  # it sets the precision of each sum itself
+                return folded.restore(window, depth, work.add)
 
-        def work(window: Tensor) -> Tensor:
+        def restore_window(window: Tensor) -> Tensor:
             with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 return network.restore_window(window, quality, compute)
 
-        return lambda windows: in_threads(work, windows, count, told)
-    told.total = count
-    return lambda windows: in_batches(network, windows, quality, device, dtype, told)
+        return lambda windows: in_threads(restore_window, windows, count, work)
+    work.total = count
+    return lambda windows: in_batches(network, windows, quality, device, dtype, work)
 
 
-class Abandoned(Exception):
-    """Ends a window whose result nobody waits for."""
+class Cancelled(Exception):
+    """Ends a thread whose result is no longer needed."""
 
 
-class Told:
-    """The work done by all threads, and who is told of it."""
+class WorkDone:
+    """The work that all threads have done, reported by the thread that waits for them."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
-        self.total, self.done, self.shown = 1.0, 0.0, -1
-        self.abandoned = False
+        self.total, self.done, self.reported = 1.0, 0.0, -1
+        self.cancelled = False
         self.lock = threading.Lock()
 
-    def tick(self, work: float) -> None:
+    def add(self, work: float) -> None:
         """Called by any thread.
 
         Raises:
-            Abandoned: if the work is to end.
+            Cancelled: if the thread is to end.
         """
-        if self.abandoned:
-            raise Abandoned
+        if self.cancelled:
+            raise Cancelled
         with self.lock:
             self.done += work
 
-    def show(self) -> None:
-        """Called by the thread that the work was asked for in."""
+    def report(self) -> None:
+        """Called by the waiting thread alone."""
         steps = min(STEPS - 1, int(STEPS * self.done / self.total))
-        if self.progress and steps > self.shown:
-            self.shown = steps
+        if self.progress and steps > self.reported:
+            self.reported = steps
             self.progress(steps, STEPS)
 
     def finish(self) -> None:
@@ -122,7 +122,7 @@ class Told:
 
 
 def folded_for(network: MaximGenerator, dtype: torch.dtype) -> FusedMaxim:
-    """The folded network, made once for as long as its weights stay what they are."""
+    """The folded network, made again only when the weights have changed."""
     key = dtype, tuple((weight.data_ptr(), weight._version) for weight in network.unets.parameters())
     held = FOLDED.get(network)
     if held is None or held[0] != key:
@@ -130,48 +130,41 @@ def folded_for(network: MaximGenerator, dtype: torch.dtype) -> FusedMaxim:
     return held[1]
 
 
-def in_threads(work: Work, windows: Iterator[Tensor], count: int, told: Told) -> Iterator[Tensor]:
-    """As many windows at a time as there are threads; the last ones, if they are fewer, with several threads each."""
-    threads = torch.get_num_threads()
-    workers = min(threads, MOST_WORKERS, count)
-    together = count - count % workers
-    for share in (together, count - together):
+def in_threads(restore: Work, windows: Iterator[Tensor], count: int, work: WorkDone) -> Iterator[Tensor]:
+    """A window for each thread at a time; the last ones, if they are fewer, have several threads each."""
+    workers = min(torch.get_num_threads(), MOST_WORKERS, count)
+    for share in (count - count % workers, count % workers):
         if share:
-            yield from in_workers(
-                work,
-                islice(windows, share),
-                workers=min(workers, share),
-                threads=threads,
-                told=told,
-            )
+            yield from in_workers(restore, islice(windows, share), min(workers, share), work)
 
 
-def in_workers(work: Work, windows: Iterable[Tensor], *, workers: int, threads: int, told: Told) -> Iterator[Tensor]:
-    """The results in their order, computed by some threads of Python with a share of PyTorch's threads each."""
+def in_workers(restore: Work, windows: Iterable[Tensor], workers: int, work: WorkDone) -> Iterator[Tensor]:
+    """The results in order, computed by Python threads that share PyTorch's threads evenly."""
+    threads = torch.get_num_threads()
     ready = threading.Barrier(workers + 1)
     waiting: deque[Future[Tensor]] = deque()
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(max(1, threads // workers),)) as pool:
         for _ in range(workers):
             pool.submit(ready.wait)
         ready.wait()
-        torch.set_num_threads(threads)  # with which threads of others, too, will begin
+        torch.set_num_threads(threads)  # the workers have set it for the threads that start after them, too
         try:
             for window in windows:
-                waiting.append(pool.submit(work, window))
+                waiting.append(pool.submit(restore, window))
                 if len(waiting) > workers:
-                    yield result(waiting, told)
+                    yield first_result(waiting, work)
             while waiting:
-                yield result(waiting, told)
+                yield first_result(waiting, work)
         except BaseException:
-            told.abandoned = True
+            work.cancelled = True
             raise
 
 
-def result(waiting: deque[Future[Tensor]], told: Told) -> Tensor:
-    """That of the first, once it is there."""
+def first_result(waiting: deque[Future[Tensor]], work: WorkDone) -> Tensor:
+    """Waits for the first result, and reports the progress meanwhile."""
     while not waiting[0].done():
-        wait([waiting[0]], timeout=PATIENCE)
-        told.show()
+        wait([waiting[0]], timeout=POLL_SECONDS)
+        work.report()
     return waiting.popleft().result()
 
 
@@ -184,9 +177,9 @@ def in_batches(
     quality: Quality,
     device: torch.device,
     dtype: torch.dtype,
-    told: Told,
+    work: WorkDone,
 ) -> Iterator[Tensor]:
-    """Through the network itself, so many windows at a time as make a batch of `BATCH_PIXELS`; on a CPU one."""
+    """The network's own results, in batches of `BATCH_PIXELS` on a GPU and one by one on a CPU."""
     stored = next(network.parameters()).dtype
     for first in windows:
         most = max(1, BATCH_PIXELS // first[0, 0].numel()) if device.type == "cuda" else 1
@@ -194,5 +187,5 @@ def in_batches(
         with torch.autocast(device.type, dtype, enabled=dtype != stored):
             restored = network.restore_window(batch, quality)
         yield from restored.to(first.device, torch.float32).split(1)
-        told.tick(len(batch))
-        told.show()
+        work.add(len(batch))
+        work.report()

@@ -1,7 +1,6 @@
-"""What PyTorch has no single operation for, in one pass over memory: `kernels.c`, compiled when it is first needed.
+"""Operations that PyTorch lacks, in one pass over memory: `kernels.c`, compiled when first needed.
 
-The result is kept in the cache folder. Where there is no C compiler, or on a computer that does not run what it makes,
-PyTorch's own operations take the same steps.
+The library is kept in the cache folder. Where it cannot be compiled or loaded, PyTorch's own operations do the same.
 """
 
 import ctypes
@@ -11,7 +10,6 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...atomic import replacing
 from ...machine import cache_folder, processor
 
 SOURCE = Path(__file__).with_name("kernels.c")
@@ -182,10 +181,8 @@ def compiled() -> "dict[str, ctypes._NamedFuncPointer] | None":
 
 
 def build(compiler: str, file: Path) -> None:
-    """Compiles aside and renames: several processes may come here at once."""
+    """Compiles the library; several processes may do so at once."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent) as aside:
-        made = Path(aside) / file.name
-        command = [compiler, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
+    with replacing(file) as part:
+        command = [compiler, *FLAGS, "-o", str(part), str(SOURCE), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=LONGEST_COMPILATION)
-        made.replace(file)
