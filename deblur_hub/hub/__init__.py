@@ -5,7 +5,7 @@ A model is a folder, or the same files in a hub repository:
     config.json         the configuration, see `config.py`
     model.safetensors   the tensors, with the SHA-256 of their bytes in the file's metadata
     README.md           the model card
-    golden.safetensors  a small input, the output that these weights give for it, see `golden.py`
+    golden.safetensors  a small input, the output that these weights give for it, see `verifying.py`
 
 A variant, such as `fp16`, has `model.fp16.safetensors` and `golden.fp16.safetensors`. Weights above `max_shard_size`
 are spread over `model-00001-of-00002.safetensors` and so on, each with a SHA-256 of its own, and listed in
@@ -19,7 +19,6 @@ from .files import (
     CONFIG,
     GOLDEN,
     Source,
-    checksum,
     first_line,
     golden_file,
     index_file,
@@ -28,9 +27,9 @@ from .files import (
     weights_file,
 )
 from .finding import REPO_ID, find
-from .golden import Golden, Match, check_golden, golden_metadata, norms_of, read_golden
 from .reading import read_config, read_tensors
 from .uploading import commit_holding, push
+from .verifying import Golden, Match, check_golden, checksum, golden_metadata, read_golden
 from .writing import LARGEST_FILE, write_model
 
 __all__ = [
@@ -54,7 +53,6 @@ __all__ = [
     "golden_metadata",
     "index_file",
     "list_models",
-    "norms_of",
     "push",
     "read_config",
     "read_golden",

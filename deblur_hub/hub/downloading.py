@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ..errors import ModelError
 from .bundled import list_models
-from .cache import drop, is_damaged
 from .files import CONFIG, Source, first_line, golden_file, index_file, weights_file
+from .reading import drop
 from .retries import OVERLOADED, patiently
+from .verifying import is_damaged
 
 COMMIT = re.compile("[0-9a-f]{40}")
 

@@ -13,7 +13,8 @@ from ..config import GeneratorConfig
 from ..errors import ModelError
 from ..model_card import CARD_BEGIN
 from .cards import merge
-from .files import CARD, CONFIG, checksum, finite, golden_file, index_file, weights_among, weights_file
+from .files import CARD, CONFIG, golden_file, index_file, weights_among, weights_file
+from .verifying import checksum, finite
 
 LARGEST_FILE = "5GB"
 
