@@ -12,8 +12,8 @@ are spread over `model-00001-of-00002.safetensors` and so on, each with a SHA-25
 `model.safetensors.index.json`.
 """
 
+from ..model_card import with_tags
 from .bundled import BUNDLED, DEFAULT_MODEL, BundledModel, list_models
-from .cards import with_tags
 from .files import (
     CARD,
     CONFIG,

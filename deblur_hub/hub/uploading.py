@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError
-from ..model_card import HERE
-from .cards import merge
+from ..model_card import HERE, merge
 from .files import CARD, first_line, variants_among, weights_among
 from .retries import patiently
 

@@ -1,10 +1,10 @@
 """What a card says that cannot be measured: a TOML file, written by whoever releases the model.
 
-    license = "apache-2.0"
+    license = "apache-2.0"                  # of the weights; omitted where it is not known
     training = "On two cores for two hours ..."
     recipe = "accelerate launch train/ --recipe compact --data pictures/ --output runs/compact"
     fails = "On strong defocus ..."
-    authors = "Tu et al., Google LLC"       # whose weights these are; left out where they were trained here
+    authors = "Tu et al., Google LLC"       # whose weights these are; omitted where they were trained here
     notice = "Changed from theirs: ..."     # what their licence asks to be said
 
     [pairs]                                 # what the set is called that it was scored on
@@ -69,7 +69,7 @@ class Shown:
 class About:
     """The file's content; what is empty is left out of the card."""
 
-    license: str = "apache-2.0"
+    license: str = ""
     training: str = ""
     recipe: str = ""
     fails: str = ""
@@ -93,7 +93,7 @@ def read_about(path: Path) -> About:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as reason:
-        raise ModelError(f"{path}: cannot be read ({reason}); correct it, or leave it away") from None
+        raise ModelError(f"{path}: cannot be read ({reason}); correct it, or omit it") from None
     pairs, data, pictures = (content.pop(key, empty) for key, empty in (("pairs", {}), ("data", []), ("pictures", [])))
     for key, kind in (("data", data), ("pictures", pictures)):
         if not isinstance(kind, list):
