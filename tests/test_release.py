@@ -142,7 +142,7 @@ def test_a_licence_that_nobody_knows_is_in_no_card(model, results):
 
 def test_a_card_that_a_person_wrote_is_not_replaced(model, results, capsys):
     (model / "README.md").write_text("mine")
-    assert "move it away to have it" in refused(capsys, "card", model, "--results", results)
+    assert "move it away to have it written anew" in refused(capsys, "card", model, "--results", results)
     assert (model / "README.md").read_text() == "mine"
 
 

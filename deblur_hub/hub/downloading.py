@@ -2,18 +2,16 @@
 
 import json
 import os
-import re
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from ..errors import ModelError
 from .bundled import list_models
 from .files import CONFIG, Source, first_line, golden_file, index_file, weights_file
-from .reading import drop
-from .retries import OVERLOADED, patiently
+from .reading import BESIDE, drop
+from .retries import OVERLOADED, with_retries
 from .verifying import is_damaged
-
-COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def fetch(
@@ -44,26 +42,27 @@ def fetch(
     )
 
     called = f"{repo}@{revision}" if revision else repo
+    bundled = f"a bundled model ({', '.join(list_models())})"
     cache = None if cache_dir is None else os.fspath(cache_dir)
-    shelf = Shelf(repo, subfolder, cache, token, force_download, local_files_only)
+    model = HubModel(repo, revision, subfolder, variant, cache, token)
+    silence, missing = "the hub was not asked" if local_files_only else "", CONFIG
     try:
+        commit = ""
         if not local_files_only:
-            shelf.require_answer(revision)
-        folder = shelf.get(CONFIG, revision).parent
-        root = folder if not subfolder else folder.parents[len(Path(subfolder).parts) - 1]
-        commit = root.name
-        try:
-            shelf.get(weights_file(variant), commit)
-        except EntryNotFoundError as missing:
             try:
-                parts = parts_named(shelf.get(index_file(variant), commit))
-            except EntryNotFoundError:
-                shelf.file = weights_file(variant)
-                raise missing from None
-            for part in parts:
-                shelf.get(part, commit)
-        if golden:
-            with_golden(shelf, variant, commit)
+                commit = model.newest_commit()
+            except (HTTPError, OSError) as reason:
+                refusal = getattr(reason, "response", None)
+                if force_download or (refusal is not None and refusal.status_code not in OVERLOADED):
+                    raise
+                silence = f"the hub cannot be reached ({first_line(reason)})"
+        folder = model.cached_folder()
+        missing = model.missing_file(folder, golden=golden) if folder else CONFIG
+        if not silence and (missing or force_download or not folder or model.commit_of(folder) != commit):
+            folder = model.download(golden=golden, again=force_download)
+            missing = model.missing_file(folder, golden=False)
+        if missing or not folder:
+            raise LocalEntryNotFoundError(missing) if silence else EntryNotFoundError(missing)
     except GatedRepoError:
         raise ModelError(f"{called}: is gated; ask for access on its page and log in with 'hf auth login'") from None
     except RepositoryNotFoundError:
@@ -73,102 +72,101 @@ def fetch(
         ) from None
     except RevisionNotFoundError:
         raise ModelError(f"{called}: the repository has no such branch, tag or commit; look at its page") from None
-    except LocalEntryNotFoundError:
-        raise ModelError(
-            f"{called}: is not in the local cache, and {shelf.silence}; connect to the network, or take a bundled "
-            f"model ({', '.join(list_models())})"
-        ) from None
-    except EntryNotFoundError:
-        raise ModelError(
-            f"{called}: has no {shelf.file}{f' in {subfolder}' if subfolder else ''}; it is not a deblur-hub "
-            "model, or lacks this variant"
-        ) from None
     except HFValidationError as reason:
         raise ModelError(f"{called}: {first_line(reason)}; check the name") from None
-    except (HTTPError, OSError, RuntimeError, ValueError) as reason:
-        raise ModelError(
-            f"{called}: cannot be downloaded ({first_line(reason)}); try again later, or take a bundled "
-            f"model ({', '.join(list_models())})"
-        ) from None
-    return Source(called, folder, commit)
-
-
-def with_golden(shelf: "Shelf", variant: str | None, commit: str) -> None:
-    """Fetches the golden tensors as well, if the repository has any."""
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        shelf.get(golden_file(variant), commit)
-    except LocalEntryNotFoundError:
-        raise
-    except EntryNotFoundError:
-        return
+    except (EntryNotFoundError, HTTPError, OSError, RuntimeError, ValueError) as reason:
+        if silence and isinstance(reason, LocalEntryNotFoundError):
+            told = f"is not in the local cache, and {silence}; connect to the network, or take {bundled}"
+        elif isinstance(reason, EntryNotFoundError) and not isinstance(reason, LocalEntryNotFoundError):
+            where = f" in {subfolder}" if subfolder else ""
+            told = f"has no {missing}{where}; it is not a deblur-hub model, or lacks this variant"
+        else:
+            told = f"cannot be downloaded ({first_line(reason)}); try again later, or take {bundled}"
+        raise ModelError(f"{called}: {told}") from None
+    return Source(called, folder, model.commit_of(folder))
 
 
 @dataclass
-class Shelf:
-    """Where one model's files are taken from: a repository, or what the cache holds of it."""
+class HubModel:
+    """A model's files in a repository, and what the cache holds of them."""
 
     repo: str
+    revision: str | None
     subfolder: str | None
+    variant: str | None
     cache_dir: str | None
     token: str | bool | None
-    force_download: bool
-    cache_alone: bool
-    silence: str = "the hub was not asked"
-    file: str = ""  # the one that was asked for last
 
-    def require_answer(self, revision: str | None) -> None:
-        """Turns to the cache alone if the hub does not answer: downloads try for half a minute and longer."""
+    def newest_commit(self) -> str:
+        """Asks the hub which commit the revision stands for, by a request for the configuration."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
-        from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-        self.file = CONFIG
-        url = hf_hub_url(self.repo, self.file, subfolder=self.subfolder, revision=revision)
-        try:
-            patiently(lambda: get_hf_file_metadata(url, token=self.token))
-        except (HTTPError, OSError) as reason:
-            refused = isinstance(reason, HfHubHTTPError) and reason.response.status_code not in OVERLOADED
-            if self.force_download or refused:
-                raise
-            self.cache_alone, self.silence = True, f"the hub cannot be reached ({first_line(reason)})"
+        url = hf_hub_url(self.repo, CONFIG, subfolder=self.subfolder, revision=self.revision)
+        return with_retries(lambda: get_hf_file_metadata(url, token=self.token)).commit_hash or ""
 
-    def get(self, file: str, revision: str | None) -> Path:
-        """A file in the cache, where it is put if need be, as it is on the hub."""
+    def commit_of(self, folder: Path) -> str:
+        return (folder if not self.subfolder else folder.parents[len(Path(self.subfolder).parts) - 1]).name
+
+    def within(self, file: str) -> str:
+        return f"{self.subfolder}/{file}" if self.subfolder else file
+
+    def cached_folder(self) -> Path | None:
+        """The folder of the commit that the revision stood for when it was last downloaded."""
+        held = self.cached(CONFIG)
+        return held.parent if held else None
+
+    def cached(self, file: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
-        self.file = file
-        within = f"{self.subfolder}/{file}" if self.subfolder else file
-        known = COMMIT.fullmatch(revision or "") and not self.force_download
-        if known and isinstance(
-            held := try_to_load_from_cache(self.repo, within, cache_dir=self.cache_dir, revision=revision), str
-        ):
-            return Path(held)
-        path = self.download(revision, again=self.force_download)
-        if is_damaged(path):
-            path = self.download(revision, again=not self.cache_alone)
-        if is_damaged(path):
-            drop(path)
-            raise OSError(f"{file} arrives damaged: its checksum is not the one that the hub states")
-        return path
+        held = try_to_load_from_cache(self.repo, self.within(file), cache_dir=self.cache_dir, revision=self.revision)
+        return Path(held) if isinstance(held, str) else None
 
-    def download(self, revision: str | None, *, again: bool) -> Path:
-        from huggingface_hub import hf_hub_download
+    def missing_file(self, folder: Path, *, golden: bool) -> str:
+        """The first file of the model that a folder lacks, "" if none."""
+        needed = [CONFIG, weights_file(self.variant)]
+        if not (folder / needed[1]).is_file() and (index := folder / index_file(self.variant)).is_file():
+            needed = [CONFIG, *parts_named(index)]
+        needed += [golden_file(self.variant)] if golden else []
+        return next((file for file in needed if not (folder / file).is_file()), "")
 
-        path = patiently(
-            lambda: hf_hub_download(
-                self.repo,
-                self.file,
-                subfolder=self.subfolder,
-                revision=revision,
-                cache_dir=self.cache_dir,
-                token=self.token,
-                local_files_only=self.cache_alone,
-                force_download=again,
-            ),
-            broken_lines=True,
-        )
-        return Path(path)
+    def download(self, *, golden: bool, again: bool) -> Path:
+        """The folder of the model's files, as far as the repository has them, as they are on the hub."""
+        weights, index = weights_file(self.variant), index_file(self.variant)
+        folder = self.snapshot([CONFIG, weights, index, *([golden_file(self.variant)] if golden else [])], again=again)
+        if not (folder / weights).is_file() and (folder / index).is_file():
+            self.revision = self.commit_of(folder)
+            self.snapshot(parts_named(folder / index), again=again)
+        return folder
+
+    def snapshot(self, files: list[str], *, again: bool) -> Path:
+        from huggingface_hub import snapshot_download
+
+        def take(again: bool) -> Path:
+            root = with_retries(
+                lambda: snapshot_download(
+                    self.repo,
+                    revision=self.revision,
+                    allow_patterns=[escape(self.within(file)) for file in files],
+                    cache_dir=self.cache_dir,
+                    token=self.token,
+                    force_download=again,
+                ),
+                broken_lines=True,
+            )
+            return Path(root, self.subfolder or "")
+
+        trusted = set() if again else {held.resolve() for file in files if (held := self.cached(file))}
+        folder = take(again)
+        fresh = [folder / file for file in files if (folder / file).resolve() not in trusted]
+        if damaged := [file for file in fresh if is_damaged(file)]:
+            for file in damaged:
+                drop(file)
+            take(again=False)
+            for file in damaged:
+                if is_damaged(file):
+                    drop(file)
+                    raise OSError(f"{file.name} arrives damaged: its checksum is not the one that the hub states")
+        return folder
 
 
 def parts_named(index: Path) -> list[str]:
@@ -177,4 +175,4 @@ def parts_named(index: Path) -> list[str]:
         named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []
-    return sorted(name for name in named if isinstance(name, str) and re.fullmatch(r"[\w.-]+\.safetensors", name))
+    return sorted(name for name in named if isinstance(name, str) and BESIDE.fullmatch(name))

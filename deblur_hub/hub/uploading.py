@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import ModelError
 from ..model_card import HERE, merge
 from .files import CARD, first_line, variants_among, weights_among
-from .retries import patiently
+from .retries import with_retries
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -68,15 +68,15 @@ def push(
 
     api = HfApi(token=token)
     try:
-        repo = patiently(lambda: api.create_repo(repo, private=private, exist_ok=True)).repo_id
+        repo = with_retries(lambda: api.create_repo(repo, private=private, exist_ok=True)).repo_id
         if revision and not revision.startswith("refs/"):
-            patiently(lambda: api.create_branch(repo, branch=revision, exist_ok=True))
+            with_retries(lambda: api.create_branch(repo, branch=revision, exist_ok=True))
         made = committed(
             api, folder, repo, revision=revision, create_pr=create_pr, commit_message=commit_message, card=card
         )
         if tag:
-            patiently(lambda: api.create_tag(repo, tag=tag, revision=made.oid, exist_ok=True))
-            tags = patiently(lambda: api.list_repo_refs(repo)).tags
+            with_retries(lambda: api.create_tag(repo, tag=tag, revision=made.oid, exist_ok=True))
+            tags = with_retries(lambda: api.list_repo_refs(repo)).tags
             (held,) = (found.target_commit for found in tags if found.name == tag)
             if held != made.oid:
                 raise ModelError(
@@ -135,11 +135,11 @@ def committed(
 
     for _ in range(ATTEMPTS - 1):
         try:
-            return patiently(commit)
+            return with_retries(commit)
         except HfHubHTTPError as reason:
             if reason.response.status_code != 412:
                 raise
-    return patiently(commit)
+    return with_retries(commit)
 
 
 def renewed_card(api: "HfApi", repo: str, commit: str | None, fresh: str) -> str:

@@ -64,8 +64,8 @@ def renew_card(
     before, file = existing_card(folder), folder / hub.CARD
     if before and not generated(before):
         raise ModelError(
-            f"{file}: does not have the two marks around a generated part, once each and in order; move it away to have "
-            "it written anew"
+            f"{file}: does not have the two marks around a generated part, once each and in order; move it away to "
+            "have it written anew"
         )
     about = replace(about, license=read_facts(before).license or about.license)
     card = card_of(folder, generator.config, evaluations, about, pictures=bool(sheet))
