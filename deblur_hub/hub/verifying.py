@@ -159,7 +159,7 @@ def verified_tensors(what: str, header: Header, values: "np.ndarray[Any, np.dtyp
     """The tensors in the bytes of a file whose header was checked; refused if they differ from the stated checksum or
     are not finite."""
     tensors = {key: tensor_at(values, stored.start, stored) for key, stored in header.tensors.items()}
-    stated, content = header.metadata.get("sha256"), memoryview(values)
+    stated, content = header.metadata.get("sha256"), values.data
     if stated and stated != digest_of(
         (key, tensors[key], content[stored.start : stored.stop]) for key, stored in header.tensors.items()
     ):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .markdown import clean
-from .merging import AUTHORS, parsed
+from .merging import AUTHORS, split
 from .scores import BLURRED, Scores
 
 ORDER = ["library_name", "pipeline_tag", "license", "datasets", "metrics", "tags"]
@@ -73,7 +73,7 @@ def read_facts(card: str) -> CardFacts:
     from huggingface_hub import ModelCardData
 
     try:
-        data = ModelCardData(**parsed(card).data.to_dict(), ignore_metadata_errors=True)
+        data = ModelCardData(**split(card)[0], ignore_metadata_errors=True)
     except (ValueError, TypeError, AttributeError):
         return CardFacts()
     results = data.get("eval_results") or []

@@ -4,10 +4,7 @@ Generated are the part between two marks and the keys `OURS` of the front matter
 """
 
 import logging
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from huggingface_hub import RepoCard
+from typing import Any
 
 MARK = "<!-- deblur-hub:"
 CARD_BEGIN = f"{MARK} generated from here on; edits in here are replaced -->"
@@ -41,13 +38,11 @@ def merge(existing: str, fresh: str, *, source: str = "README.md") -> str:
     """
     if existing == fresh:
         return fresh
-    held, new = parsed(existing), parsed(fresh)
-    if not (new_part := generated(new.text)):
+    (old_front, old_text), (new_front, new_text) = split(existing), split(fresh)
+    if not (new_part := generated(new_text)):
         log.warning("%s is kept as it is: the new card has no generated part", source)
         return existing
-    text = held.text
-    old_front, new_front = held.data.to_dict(), new.data.to_dict()
-    front = merged_front(old_front, new_front)
+    front, text = merged_front(old_front, new_front), old_text
     if old_part := generated(text):
         text = text.replace(old_part, new_part)
     else:
@@ -61,9 +56,9 @@ def merge(existing: str, fresh: str, *, source: str = "README.md") -> str:
     if "license" in new_front and front["license"] != new_front["license"]:
         log.warning("%s keeps its licence '%s'; to change it, edit that file", source, front["license"])
     if front == old_front:  # with its comments
-        return existing.removesuffix(held.text) + text
+        return existing.removesuffix(old_text) + text
     if front == new_front:
-        return fresh.removesuffix(new.text) + text
+        return fresh.removesuffix(new_text) + text
     return with_front(front, text)
 
 
@@ -79,35 +74,33 @@ def merged_front(held: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 def with_tags(card: str, tags: list[str]) -> str:
     """A card with further tags in its front matter."""
-    found = parsed(card)
-    held = found.data.get("tags")
+    front, text = split(card)
+    held = front.get("tags")
     held = held if isinstance(held, list) else []
     added = [tag for tag in dict.fromkeys(tags) if tag not in held]
-    return with_front(found.data.to_dict() | {"tags": held + added}, found.text) if added else card
+    return with_front(front | {"tags": held + added}, text) if added else card
 
 
 def with_front_of(card: str, other: str) -> str:
     """A card with what people wrote into another card's front matter; the licence of the first counts if it has one."""
-    front, found = parsed(other).data.to_dict(), parsed(card)
-    own = found.data.to_dict()
+    front, (own, text) = split(other)[0], split(card)
     if own.get("license", front.get("license")) != front.get("license"):
         front = {key: value for key, value in front.items() if not key.startswith("license")}
-    return with_front(merged_front(front, own), found.text) if front else card
+    return with_front(merged_front(front, own), text) if front else card
 
 
-def parsed(card: str) -> "RepoCard":
-    """A card as huggingface_hub reads it; front matter that cannot be read counts as text."""
+def split(card: str) -> tuple[dict[str, Any], str]:
+    """The front matter, as huggingface_hub reads it, and the text below; one that cannot be read counts as text."""
     from huggingface_hub import RepoCard
     from yaml import YAMLError  # which huggingface_hub reads it with
 
     if card.lstrip().startswith("---"):
         try:
-            return RepoCard(card)
+            found = RepoCard(card)
+            return found.data.to_dict(), found.text  # type: ignore[no-untyped-call]
         except (ValueError, TypeError, RecursionError, YAMLError):
             pass
-    found = RepoCard("---\n{}\n---\n")
-    found.text = card
-    return found
+    return {}, card
 
 
 def with_front(front: dict[str, Any], text: str) -> str:
