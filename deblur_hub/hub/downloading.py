@@ -1,7 +1,6 @@
 """A model's files from a hub repository, all of one commit; from the local cache where the hub cannot be reached."""
 
 import json
-import os
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -14,78 +13,6 @@ from .retries import OVERLOADED, with_retries
 from .verifying import is_damaged
 
 
-def fetch(
-    repo: str,
-    *,
-    revision: str | None,
-    subfolder: str | None,
-    variant: str | None,
-    cache_dir: str | os.PathLike[str] | None,
-    local_files_only: bool,
-    token: str | bool | None,
-    force_download: bool,
-    golden: bool = False,
-) -> Source:
-    """Downloads a repository's files, all from the commit that `revision` stands for at this moment.
-
-    Where the hub cannot be reached, the files are taken from the local cache. A hub that is overloaded is asked again,
-    and a file that arrives damaged is fetched again; none stays in the cache.
-    """
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HFValidationError,
-        HTTPError,  # of the HTTP client that this huggingface_hub is built on: httpx, or httpx2
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    called = f"{repo}@{revision}" if revision else repo
-    bundled = f"a bundled model ({', '.join(list_models())})"
-    cache = None if cache_dir is None else os.fspath(cache_dir)
-    model = HubModel(repo, revision, subfolder, variant, cache, token)
-    silence, missing = "the hub was not asked" if local_files_only else "", CONFIG
-    try:
-        commit = ""
-        if not local_files_only:
-            try:
-                commit = model.newest_commit()
-            except (HTTPError, OSError) as reason:
-                refusal = getattr(reason, "response", None)
-                if force_download or (refusal is not None and refusal.status_code not in OVERLOADED):
-                    raise
-                silence = f"the hub cannot be reached ({first_line(reason)})"
-        folder = model.cached_folder()
-        missing = model.missing_file(folder, golden=golden) if folder else CONFIG
-        if not silence and (missing or force_download or not folder or model.commit_of(folder) != commit):
-            folder = model.download(golden=golden, again=force_download)
-            missing = model.missing_file(folder, golden=False)
-        if missing or not folder:
-            raise LocalEntryNotFoundError(missing) if silence else EntryNotFoundError(missing)
-    except GatedRepoError:
-        raise ModelError(f"{called}: is gated; ask for access on its page and log in with 'hf auth login'") from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"{called}: no such repository, or it is private; check the name, or log in with "
-            "'hf auth login' or token=..."
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(f"{called}: the repository has no such branch, tag or commit; look at its page") from None
-    except HFValidationError as reason:
-        raise ModelError(f"{called}: {first_line(reason)}; check the name") from None
-    except (EntryNotFoundError, HTTPError, OSError, RuntimeError, ValueError) as reason:
-        if silence and isinstance(reason, LocalEntryNotFoundError):
-            told = f"is not in the local cache, and {silence}; connect to the network, or take {bundled}"
-        elif isinstance(reason, EntryNotFoundError) and not isinstance(reason, LocalEntryNotFoundError):
-            where = f" in {subfolder}" if subfolder else ""
-            told = f"has no {missing}{where}; it is not a deblur-hub model, or lacks this variant"
-        else:
-            told = f"cannot be downloaded ({first_line(reason)}); try again later, or take {bundled}"
-        raise ModelError(f"{called}: {told}") from None
-    return Source(called, folder, model.commit_of(folder))
-
-
 @dataclass
 class HubModel:
     """A model's files in a repository, and what the cache holds of them."""
@@ -96,13 +23,77 @@ class HubModel:
     variant: str | None
     cache_dir: str | None
     token: str | bool | None
+    silence: str = ""  # why the hub does not answer, if it does not
+    missing: str = CONFIG  # the file that was found to be missing
 
-    def newest_commit(self) -> str:
-        """Asks the hub which commit the revision stands for, by a request for the configuration."""
+    def fetch(self, *, local_files_only: bool, force_download: bool, golden: bool) -> Source:
+        """Downloads the model's files, all from the commit that the revision stands for at this moment.
+
+        Where the hub cannot be reached, the files are taken from the local cache. A hub that is overloaded is asked
+        again, and a file that arrives damaged is fetched again; none stays in the cache.
+
+        Args:
+            golden: whether the golden tensors are fetched as well, if there are any.
+
+        Raises:
+            ModelError: if there is no such model, or it can be had neither from the hub nor from the cache.
+        """
+        from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
+
+        called = f"{self.repo}@{self.revision}" if self.revision else self.repo
+        try:
+            commit = self.newest_commit(require=force_download) if not local_files_only else ""
+            folder = held.parent if (held := self.cached(CONFIG)) else None
+            self.missing = self.missing_file(folder, golden=golden) if folder else CONFIG
+            if not self.silence and not local_files_only:
+                if self.missing or force_download or not folder or self.commit_of(folder) != commit:
+                    folder = self.download(golden=golden, again=force_download)
+                    self.missing = self.missing_file(folder, golden=False)
+            elif self.missing or not folder:
+                raise LocalEntryNotFoundError(self.missing)
+            if self.missing:
+                raise EntryNotFoundError(self.missing)
+        except (EntryNotFoundError, HTTPError, OSError, RuntimeError, ValueError) as reason:
+            raise ModelError(f"{called}: {self.explained(reason)}") from None
+        return Source(called, folder, self.commit_of(folder))
+
+    def explained(self, reason: Exception) -> str:
+        """Why the model is not to be had, and what to do."""
+        from huggingface_hub import errors
+
+        bundled = f"a bundled model ({', '.join(list_models())})"
+        if isinstance(reason, errors.GatedRepoError):
+            return "is gated; ask for access on its page and log in with 'hf auth login'"
+        if isinstance(reason, errors.RepositoryNotFoundError):
+            return "no such repository, or it is private; check the name, or log in with 'hf auth login' or token=..."
+        if isinstance(reason, errors.RevisionNotFoundError):
+            return "the repository has no such branch, tag or commit; look at its page"
+        if isinstance(reason, errors.HFValidationError):
+            return f"{first_line(reason)}; check the name"
+        if isinstance(reason, errors.LocalEntryNotFoundError) and not reason.__cause__:
+            silence = self.silence or "the hub was not asked"
+            return f"is not in the local cache, and {silence}; connect to the network, or take {bundled}"
+        if isinstance(reason, errors.EntryNotFoundError) and not isinstance(reason, errors.LocalEntryNotFoundError):
+            where = f" in {self.subfolder}" if self.subfolder else ""
+            return f"has no {self.missing}{where}; it is not a deblur-hub model, or lacks this variant"
+        return f"cannot be downloaded ({first_line(reason)}); try again later, or take {bundled}"
+
+    def newest_commit(self, *, require: bool) -> str:
+        """Asks the hub for the commit that the revision stands for; "" if it is silent and need not answer.
+
+        The request is one for the configuration, by which the hub counts downloads.
+        """
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
         url = hf_hub_url(self.repo, CONFIG, subfolder=self.subfolder, revision=self.revision)
-        return with_retries(lambda: get_hf_file_metadata(url, token=self.token)).commit_hash or ""
+        try:
+            return with_retries(lambda: get_hf_file_metadata(url, token=self.token)).commit_hash or ""
+        except (HTTPError, OSError) as reason:
+            if require or (isinstance(reason, HfHubHTTPError) and reason.response.status_code not in OVERLOADED):
+                raise
+            self.silence = f"the hub cannot be reached ({first_line(reason)})"
+            return ""
 
     def commit_of(self, folder: Path) -> str:
         return (folder if not self.subfolder else folder.parents[len(Path(self.subfolder).parts) - 1]).name
@@ -110,12 +101,8 @@ class HubModel:
     def within(self, file: str) -> str:
         return f"{self.subfolder}/{file}" if self.subfolder else file
 
-    def cached_folder(self) -> Path | None:
-        """The folder of the commit that the revision stood for when it was last downloaded."""
-        held = self.cached(CONFIG)
-        return held.parent if held else None
-
     def cached(self, file: str) -> Path | None:
+        """A file of the commit that the revision stood for when it was last downloaded."""
         from huggingface_hub import try_to_load_from_cache
 
         held = try_to_load_from_cache(self.repo, self.within(file), cache_dir=self.cache_dir, revision=self.revision)

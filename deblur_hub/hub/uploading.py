@@ -1,14 +1,14 @@
 """A model folder into a hub repository, in one commit."""
 
-import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from ..model_card import HERE, merge
 from .files import CARD, first_line, variants_among, weights_among
 from .retries import with_retries
+from .verifying import file_digest
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -27,9 +27,7 @@ def commit_holding(repo: str, revision: str, weights: list[Path], *, token: str 
             held = get_hf_file_metadata(address := hf_hub_url(repo, path.name, revision=revision), token=token)
         except (HFValidationError, LocalTokenNotFoundError, HTTPError, OSError, ValueError):
             return ""  # no such repository, tag or file, or no way to ask
-        with path.open("rb") as file:
-            own = hashlib.file_digest(file, "sha256").hexdigest()
-        if held.etag != own:
+        if held.etag != file_digest(path, "sha256"):
             return ""
         page = f"{address.partition('/resolve/')[0]}/commit/{held.commit_hash}"
     return page
@@ -98,21 +96,16 @@ def push(
 
 
 def committed(
-    api: "HfApi",
-    folder: Path,
-    repo: str,
-    *,
-    revision: str | None,
-    create_pr: bool,
-    commit_message: str,
-    card: str | None,
+    api: "HfApi", folder: Path, repo: str, *, revision: str | None, card: str | None, **options: Any
 ) -> "CommitInfo":
     """Makes the commit on top of what was looked at, and looks again where somebody else was faster."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != CARD}
-    own = card if card is not None else read(folder / CARD)
+    own = card
+    if own is None:
+        own = (folder / CARD).read_bytes().decode("utf-8") if (folder / CARD).is_file() else ""
 
     def commit() -> "CommitInfo":
         found = api.model_info(repo, revision=revision)
@@ -124,14 +117,14 @@ def committed(
         additions = [CommitOperationAdd(name, path) for name, path in files.items()]
         if text:
             additions.append(CommitOperationAdd(CARD, text.encode()))
-        return api.create_commit(
+        made: CommitInfo = api.create_commit(
             repo,
             [*additions, *(CommitOperationDelete(name) for name in sorted(stale))],
-            commit_message=commit_message,
             revision=revision,
-            create_pr=create_pr,
             parent_commit=found.sha,
+            **options,
         )
+        return made
 
     for _ in range(ATTEMPTS - 1):
         try:
@@ -150,7 +143,3 @@ def renewed_card(api: "HfApi", repo: str, commit: str | None, fresh: str) -> str
             return merge(path.read_bytes().decode("utf-8"), fresh, source=f"{repo}: {CARD}")
         except UnicodeDecodeError:
             return ""
-
-
-def read(path: Path) -> str:
-    return path.read_bytes().decode("utf-8") if path.is_file() else ""

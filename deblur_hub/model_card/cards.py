@@ -187,7 +187,7 @@ def use(name: str) -> str:
 def show(about: About) -> str:
     credits = "".join(f"- {plain(picture.name)}: {picture.credit.strip()}\n" for picture in about.pictures)
     return (
-        f"![Blurred, restored and sharp, at 1:1]({SHEET})\n\nFrom left to right: blurred, restored by this model, and "
+        f"![Blurry, restored and sharp, at 1:1]({SHEET})\n\nFrom left to right: blurry, restored by this model, and "
         f"the sharp photograph; at 1:1. From top to bottom:\n\n{credits}"
     )
 
