@@ -14,15 +14,18 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import ModelError, did_you_mean, shown
 from .files import CONFIG, Source, first_line, golden_file
+
+Bytes = NDArray[np.uint8]
 
 SHA256, SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 TYPES = {  # as a safetensors header names them
@@ -155,10 +158,10 @@ def check_names(what: str, names: Set[str], expected: Set[str]) -> None:
         )
 
 
-def verified_tensors(what: str, header: Header, values: "np.ndarray[Any, np.dtype[np.uint8]]") -> dict[str, Tensor]:
+def verified_tensors(what: str, header: Header, values: Bytes) -> dict[str, Tensor]:
     """The tensors in the bytes of a file whose header was checked; refused if they differ from the stated checksum or
     are not finite."""
-    tensors = {key: tensor_at(values, stored.start, stored) for key, stored in header.tensors.items()}
+    tensors = {key: tensor_at(values, stored) for key, stored in header.tensors.items()}
     stated, content = header.metadata.get("sha256"), values.data
     if stated and stated != digest_of(
         (key, tensors[key], content[stored.start : stored.stop]) for key, stored in header.tensors.items()
@@ -170,19 +173,19 @@ def verified_tensors(what: str, header: Header, values: "np.ndarray[Any, np.dtyp
     return tensors
 
 
-def tensor_at(values: "np.ndarray[Any, np.dtype[np.uint8]]", start: int, stored: Stored) -> Tensor:
+def tensor_at(values: Bytes, stored: Stored) -> Tensor:
     """A tensor in the bytes of a file, a storage of its own: what saves or copies it takes no other's bytes along."""
-    if start == stored.stop:
+    if stored.start == stored.stop:
         return torch.empty(stored.shape, dtype=TYPES[stored.type])
-    return torch.frombuffer(values[start : stored.stop], dtype=TYPES[stored.type]).reshape(stored.shape)
+    return torch.frombuffer(values[stored.start : stored.stop], dtype=TYPES[stored.type]).reshape(stored.shape)
 
 
-def runs(values: "np.ndarray[Any, np.dtype[np.uint8]]", header: Header) -> Iterator[Tensor]:
+def runs(values: Bytes, header: Header) -> Iterator[Tensor]:
     """The values of a file in as few tensors as its types allow; 3,000 single ones would take three times as long."""
-    in_order = sorted(header.tensors.values(), key=lambda stored: stored.start)
-    for kind, same in groupby(in_order, key=lambda stored: stored.type):
-        first, *rest = same
-        yield tensor_at(values, first.start, (rest or [first])[-1]._replace(type=kind, shape=(-1,)))
+    held = [stored for stored in header.tensors.values() if stored.stop > stored.start]
+    for kind, same in groupby(sorted(held, key=lambda stored: stored.start), key=lambda stored: stored.type):
+        run = list(same)
+        yield tensor_at(values, Stored(kind, (-1,), run[0].start, run[-1].stop))
 
 
 def finite(tensor: Tensor) -> bool:
