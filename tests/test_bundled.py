@@ -49,7 +49,7 @@ def test_a_model_whose_card_has_no_scores_is_listed_without(generator, tmp_path,
     (tmp_path / generator.save_pretrained(tmp_path / "bare") / "README.md").unlink()
     assert list_models() == ["bare", "plain"]
     assert [model.scores for model in list_models()] == [{}, {}] and "PSNR" not in list_models()[0].describe()
-    assert [model.license for model in list_models()] == ["", "apache-2.0"]
+    assert [model.license for model in list_models()] == ["", ""]
 
 
 def test_listing_names_reads_no_card_and_asking_for_scores_touches_no_network():

@@ -20,10 +20,10 @@ def test_golden_tensors_are_fetched_when_they_are_asked_for(hub, play):
     play("""step(generator.push_to_hub, "tester/golden")""")
     since = len(hub.log)
     play("""step(load, "tester/golden")""")
-    assert fetched(hub, since) == ["config.json", "model.safetensors"]
+    assert set(fetched(hub, since)) == {"config.json", "model.safetensors"}
     ((loaded, _),) = play("""step(load, "tester/golden", verify=True)""")
     assert isinstance(loaded, list)
-    assert fetched(hub, since) == ["config.json", "model.safetensors", "golden.safetensors"]
+    assert fetched(hub, since)[2:] == ["golden.safetensors"]
 
 
 def test_a_model_on_the_hub_that_lacks_golden_tensors_or_fails_them_is_a_sentence(hub, play):

@@ -12,8 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from deblur_hub import DeblurGenerator, ModelError
-from deblur_hub.hub.cards import merge
-from deblur_hub.model_card import CARD_BEGIN, CARD_END
+from deblur_hub.model_card import CARD_BEGIN, CARD_END, merge
 from deblur_hub.networks import build_network
 from tests.conftest import TINY, awake
 from tests.hub_client import ROOT, Client
@@ -172,6 +171,18 @@ def test_what_people_wrote_into_the_card_stays_and_the_generated_block_is_renewe
     assert len(repository.commits) == 4, "the same again is no commit"
 
 
+def test_a_push_states_no_licence_of_its_own_and_keeps_the_one_that_people_stated(hub, play):
+    push = """step(generator.push_to_hub, "tester/licensed")"""
+    play(push)
+    repository = hub.repositories["tester/licensed"]
+    text = repository.head["README.md"].decode()
+    assert "license" not in text.split("---\n")[1]
+    stated = text.replace("tags:\n", "license: cc-by-nc-4.0\ntags:\n- my-thesis\n")
+    repository.commit("main", repository.head | {"README.md": stated.encode()})
+    play(f"""awake(generator.network, seed=1); {push}""")
+    assert repository.head["README.md"].decode() == stated and len(repository.commits) == 4
+
+
 def test_a_card_that_somebody_wrote_anew_is_kept_but_for_what_the_hub_needs(hub, play):
     play(f"""step(generator.push_to_hub, "tester/rewritten", card={card("scores")!r})""")
     repository = hub.repositories["tester/rewritten"]
@@ -188,7 +199,7 @@ def test_a_card_that_somebody_wrote_anew_is_kept_but_for_what_the_hub_needs(hub,
     assert text.endswith("---\n# All my own words\n")
     front = yaml.safe_load(text.split("---\n")[1])
     assert front["license"] == "mit" and front["library_name"] == "deblur-hub"
-    assert told[0].startswith("tester/rewritten: README.md is kept, as it has no generated block")
+    assert told[0].startswith("tester/rewritten: README.md is kept, as it has no generated part")
 
 
 def test_two_who_publish_at_once_do_not_undo_each_other(hub, play):

@@ -27,11 +27,11 @@ from deblur_hub.model_card import (
     Data,
     Scores,
     converted_card,
+    merge,
     plain_card,
     read_about,
     read_facts,
     release_card,
-    renewed,
     training_card,
 )
 
@@ -71,7 +71,7 @@ def test_the_hubs_own_code_reads_every_card_and_writes_it_back_as_it_is(card):
     found = ModelCard(card)
     assert found.content == card
     assert (found.data.library_name, found.data.pipeline_tag) == ("deblur-hub", "image-to-image")
-    assert found.data.license and "deblurring" in found.data.tags
+    assert "deblurring" in found.data.tags
     index = yaml.safe_load(card.split("---\n")[1]).get("model-index")
     if index:
         name, results = model_index_to_eval_results(index)
@@ -244,24 +244,39 @@ def test_a_name_is_read_back_as_it_is():
 
 def test_a_card_that_is_generated_again_keeps_what_a_person_wrote_around_it():
     mine = CARDS["plain"].replace(CARD_BEGIN, f"My own words.\n\n{CARD_BEGIN}") + "\nAnd mine below.\n"
-    card = renewed(mine, CARDS["released"])
+    card = merge(mine, CARDS["released"])
     assert card.startswith(CARDS["released"].partition(CARD_BEGIN)[0] + "My own words.\n\n" + CARD_BEGIN)
     assert card.endswith(f"{CARD_END}\n\nAnd mine below.\n") and "## Scores" in card
-    assert renewed(card, CARDS["released"]) == card
-    assert renewed(card, CARDS["plain"]) == mine
+    assert merge(card, CARDS["released"]) == card
+    assert merge(card, CARDS["plain"]) == mine
 
 
 def test_generating_again_without_a_persons_words_gives_the_fresh_card():
-    assert renewed(CARDS["plain"], CARDS["released"]) == CARDS["released"]
+    assert merge(CARDS["plain"], CARDS["released"]) == CARDS["released"]
 
 
 @pytest.mark.parametrize(
     "before",
     ["mine", f"{CARD_END}\n{CARD_BEGIN}", f"{CARD_BEGIN}{CARD_BEGIN}{CARD_END}", CARDS["plain"].replace(CARD_END, "")],
 )
-def test_a_card_whose_marks_do_not_tell_what_is_whose_is_refused(before):
-    with pytest.raises(ValueError, match="marks"):
-        renewed(before, CARDS["plain"])
+def test_a_card_whose_marks_do_not_tell_what_is_whose_keeps_its_text(before):
+    assert merge(before, CARDS["released"]).endswith(before.partition("---\n\n")[2] or before)
+
+
+@pytest.mark.parametrize("kind", ["plain", "converted", "trained", "released"])
+def test_a_licence_that_nobody_stated_is_not_made_up(kind):
+    assert not read_facts(CARDS[kind]).license and "apache" not in CARDS[kind]
+
+
+def test_a_card_that_is_generated_again_keeps_the_licence_tags_and_keys_of_its_front_matter(caplog):
+    theirs = "license: other\nlicense_name: mine\nlanguage: de\n"
+    edited = CARDS["plain"].replace("tags:\n", f"{theirs}tags:\n- my-thesis\n- authors-weights\n")
+    for about in (NOTHING_KNOWN, About(license="mit")):
+        data = ModelCard(merge(edited, release_card(CONFIG, SCORES, COST, about))).data.to_dict()
+        assert (data["license"], data["license_name"], data["language"]) == ("other", "mine", "de")
+        assert data["tags"] == ["my-thesis", "deblurring", "image-restoration"]
+        assert data["model-index"] and data["metrics"] == ["psnr", "ssim"]
+    assert "keeps its licence 'other'" in caplog.text
 
 
 # --- what its makers say -------------------------------------------------------------------------------------------
@@ -278,7 +293,7 @@ def test_a_description_is_read_with_its_data_and_pictures(tmp_path):
         'training = "Long."\n[pairs]\nfolder = "set"\n[[data]]\nname = "GoPro"\nlicence = "CC BY 4.0"\n'
         '[[pictures]]\nname = "a.png"\ncredit = "me"\ncorner = [3, 4]\n',
     )
-    assert found.training == "Long." and found.pairs.folder == "set" and found.license == "apache-2.0"
+    assert found.training == "Long." and found.pairs.folder == "set" and not found.license
     assert found.data == (Data("GoPro", licence="CC BY 4.0"),) and found.pictures[0].corner == (3, 4)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from deblur_hub import DeblurGenerator, GeneratorConfig, hub
@@ -113,6 +114,30 @@ def test_a_renewed_card_keeps_a_persons_words(model, results):
     card.write_text(card.read_text().replace(CARD_END, f"{CARD_END}\nMine."))
     assert main(["card", str(model), "--results", str(results)]) == 0
     assert card.read_text().endswith("Mine.\n") and "## Scores" in card.read_text()
+
+
+def with_front(card: Path, lines: str) -> None:
+    """Writes lines into a card's front matter, as a person does."""
+    card.write_text(card.read_text().replace("tags:\n", f"{lines}\ntags:\n- my-thesis\n"))
+
+
+def front(card: Path) -> dict:
+    return yaml.safe_load(card.read_text().split("---\n")[1])
+
+
+def test_a_renewed_card_keeps_the_licence_and_tags_of_its_front_matter(model, results, about):
+    with_front(model / "README.md", "license: cc-by-nc-4.0\nlanguage: de")
+    about.write_text(f'license = "mit"\n{ABOUT}')
+    assert main(["card", str(model), "--results", str(results), "--about", str(about)]) == 0
+    found = front(model / "README.md")
+    assert (found["license"], found["language"]) == ("cc-by-nc-4.0", "de") and "my-thesis" in found["tags"]
+    assert "The weights: cc-by-nc-4.0." in (model / "README.md").read_text() and found["model-index"]
+
+
+def test_a_licence_that_nobody_knows_is_in_no_card(model, results):
+    assert main(["card", str(model), "--results", str(results)]) == 0
+    assert "license" not in front(model / "README.md")
+    assert "The weights: their licence is not known." in (model / "README.md").read_text()
 
 
 def test_a_card_that_a_person_wrote_is_not_replaced(model, results, capsys):
@@ -238,6 +263,22 @@ def test_a_release_is_measured_as_it_is_shipped_and_has_its_pictures_beside_it(m
     assert found["psnr"] == round(Evaluation.read(tmp_path / "o").mean("psnr"), 2)
     assert main(["card", str(folder), "--results", str(tmp_path / "o"), "--about", str(about)]) == 0  # the same weights
     assert read_facts((folder / "README.md").read_text()).scores == found
+
+
+def test_a_release_keeps_the_licence_and_tags_of_the_model_and_of_what_was_released_before(
+    model, pairs, about, tmp_path
+):
+    line = ["release", str(model), "--name", "mine", "--pairs", str(pairs), "--to", str(tmp_path), "-q"]
+    card = tmp_path / "mine" / "README.md"
+    assert main(line) == 0 and "license" not in front(card)
+    with_front(model / "README.md", "license: cc-by-nc-4.0")
+    assert main(line) == 0 and front(card)["license"] == "cc-by-nc-4.0" and "my-thesis" in front(card)["tags"]
+    about.write_text(f'license = "mit"\n{ABOUT}')
+    card.write_text(card.read_text().replace("cc-by-nc-4.0", "other\nlanguage: de"))
+    assert main([*line, "--about", str(about)]) == 0
+    assert (front(card)["license"], front(card)["language"]) == ("other", "de") and "my-thesis" in front(card)["tags"]
+    shutil.rmtree(card.parent)
+    assert main([*line, "--about", str(about)]) == 0 and front(card)["license"] == "mit"
 
 
 def test_a_release_in_which_saving_fails_leaves_the_pictures_before(model, pairs, about, tmp_path, capsys):

@@ -1,8 +1,10 @@
 """Golden tensors: a model that gives another output than when it was saved is refused, with where and by how much."""
 
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -10,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from deblur_hub import DeblurGenerator, ModelError
 from deblur_hub.cli import main
+from deblur_hub.hub.verifying import checksum, read_header, verified_tensors
 from tests.conftest import awake
 
 
@@ -161,3 +164,20 @@ def test_a_variant_is_verified_by_golden_tensors_of_its_own(generator, saved, ca
     assert main(["verify", str(saved), "--device", "cpu"]) == 0
     shutil.copy(saved / "golden.fp16.safetensors", saved / "golden.safetensors")
     assert main(["verify", str(saved), "--device", "cpu"]) == 2
+
+
+def test_values_are_read_as_they_are_stored_wherever_they_begin_and_however_few_they_are(tmp_path):
+    """Other writers neither align tensors nor sort them by type."""
+    floats = np.arange(3, dtype="<f4").tobytes()
+    stored = {"a": ("BOOL", [1], b"\1"), "b": ("F32", [3], floats), "c": ("F16", [0, 2], b"")}
+    header, at = {}, 0
+    for key, (kind, shape, content) in stored.items():
+        header[key] = {"dtype": kind, "shape": shape, "data_offsets": [at, at := at + len(content)]}
+    text = json.dumps(header).encode()
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(content for _, _, content in stored.values()))
+    found = read_header("odd", path)
+    tensors = verified_tensors("odd", found, np.fromfile(path, np.uint8, offset=found.begin))
+    assert {key: tensor.tolist() for key, tensor in tensors.items()} == {"a": [True], "b": [0, 1, 2], "c": []}
+    assert checksum(tensors) == checksum({key: tensor.clone() for key, tensor in tensors.items()})
+    assert tensors["c"].shape == (0, 2)

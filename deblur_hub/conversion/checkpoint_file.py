@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import ModelError
+from ..hub import first_line
 from . import keras
 
 # Where authors keep the generator's state dict inside a file, the one to take first.
@@ -67,8 +68,7 @@ def load(source: Path) -> Any:
             "the file's maker; ask for a file with the state dict alone"
         ) from None
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as reason:
-        first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-        raise ModelError(f"{source}: cannot be read ({first:.200}); download it again") from None
+        raise ModelError(f"{source}: cannot be read ({first_line(reason)}); download it again") from None
 
 
 def state_dict(content: Any, source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -8,12 +8,13 @@ import re
 
 from torch import Tensor
 
-from ..config import Option
 from ..errors import ModelError
-from .layout import Converted
+from .layout import Converted, keys_of, renamed, unlike
 
 LAYOUT = "DeblurGAN (KupynOrest)"
 FIRST_BLOCK = 10
+PUBLISHED = {"width": 64, "blocks": 9, "dropout": 0.0}
+MEMORY = (".running_mean", ".running_var", ".num_batches_tracked")
 RUNNING = "running statistics of instance norm, which the authors do not use: they test in training mode"
 
 
@@ -60,18 +61,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
     for number in range(blocks):
         first, second = (f"model.{FIRST_BLOCK + number}.conv_block.{place}" for place in places)
         names |= {first: f"blocks.{number}.first.1", second: f"blocks.{number}.second.4"}
-    used, dropped = {}, {}
-    for key, tensor in tensors.items():
-        layer, _, kind = key.rpartition(".")
-        if layer in names and kind in ("weight", "bias"):
-            used[f"{names[layer]}.{kind}"] = tensor
-        elif kind in ("running_mean", "running_var", "num_batches_tracked"):
-            dropped[key] = RUNNING
-        else:
-            raise ModelError(f"looks like DeblurGAN's generator, but '{key:.80}' has no place in it")
-    options: dict[str, Option] = {"blocks": blocks} if blocks != 9 else {}
-    if width != 64:
-        options["width"] = width
-    if places == [1, 6]:
-        options["dropout"] = 0.5
-    return Converted(LAYOUT, "resnet", options, used, dropped)
+    dropped = {key: RUNNING for key in tensors if key.endswith(MEMORY)}
+    kept = {key: tensor for key, tensor in tensors.items() if key not in dropped}
+    options = unlike(PUBLISHED, blocks=blocks, width=width, dropout=0.5 if places == [1, 6] else 0.0)
+    return Converted(LAYOUT, "resnet", options, renamed(LAYOUT, keys_of(names), kept), dropped)

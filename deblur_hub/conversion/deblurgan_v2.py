@@ -9,12 +9,12 @@ import re
 import torch
 from torch import Tensor
 
-from ..config import Option
 from ..errors import ModelError
 from ..networks import build_network
 from ..networks.backbones.mobilenet import PLAN
-from .layout import Converted
+from .layout import Converted, renamed, unlike
 
+PUBLISHED = {"backbone": "mobilenetv2", "width": 128, "norm": "instance"}
 LAYOUT = "DeblurGAN-v2 (VITA-Group)"
 DEAD = re.compile(r"fpn\.(inception\.(repeat_2|block8|conv2d_7b|last_linear|classif)|features\.1[678])\.")
 NORM_BUFFER = re.compile(r"(fpn\.td[123]|smooth2?)\.1\.(running_mean|running_var|num_batches_tracked)")
@@ -57,7 +57,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
 
     Raises:
         ModelError: for a pyramid without its top-down convolutions (`fpn_inception_simple`), for tensors that are
-            missing, misshapen or unknown, and for two copies of one tensor that differ.
+            missing or unknown, and for two copies of one tensor that differ.
     """
     if not {"fpn.lateral0.weight", "fpn.lateral4.weight", "smooth2.0.weight", "final.weight"} <= tensors.keys():
         return None
@@ -69,27 +69,23 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
             f"{LAYOUT}: has no 'fpn.td1', the convolutions on the way down the pyramid; networks without them, such as "
             "fpn_inception_simple, are not offered"
         )
-    options: dict[str, Option] = {"backbone": backbone} if backbone != "mobilenetv2" else {}
     width = tensors["fpn.lateral4.weight"].shape[0]
     if not 4 <= width <= 8192 or width % 4:
         raise ModelError(f"{LAYOUT}: a pyramid of {width} channels, which is no multiple of 4, cannot be built here")
-    if width != 128:
-        options["width"] = width
-    if "smooth.1.weight" in tensors:
-        options["norm"] = "batch"
-
+    norm = "batch" if "smooth.1.weight" in tensors else "instance"
+    options = unlike(PUBLISHED, backbone=backbone, width=width, norm=norm)
     left, dropped = once(tensors, backbone)
-    with torch.device("meta"):
-        wanted = build_network("fpn", **options).state_dict()
-    converted = {ours: taken(left, theirs(ours, backbone), tensor) for ours, tensor in wanted.items()}
     for key in left:
         if DEAD.match(key):
             dropped[key] = "belongs to the end of the classifier, which is never run"
-        elif NORM_BUFFER.fullmatch(key) and "norm" not in options:
+        elif NORM_BUFFER.fullmatch(key) and norm == "instance":
             dropped[key] = "a memory of instance normalisation, which goes by the frame itself"
-        else:
-            raise ModelError(f"{LAYOUT}: holds a tensor '{key}' that its network does not have")
-    return Converted(LAYOUT, "fpn", options, converted, dropped)
+    left = {key: tensor for key, tensor in left.items() if key not in dropped}
+    with torch.device("meta"):
+        keys = {theirs(ours, backbone): ours for ours in build_network("fpn", **options).state_dict()}
+    counts = [key for key in keys if key.endswith("num_batches_tracked")]  # which PyTorch had not before 0.4.1
+    left = {key: torch.zeros((), dtype=torch.int64) for key in counts} | left
+    return Converted(LAYOUT, "fpn", options, renamed(LAYOUT, keys, left), dropped)
 
 
 def backbone_of(tensors: dict[str, Tensor]) -> str | None:
@@ -172,17 +168,3 @@ def mobilenet_layer(ours: str) -> str:
     expansions = [expansion for expansion, _, repeats, _ in PLAN for _ in range(repeats)]
     before = {"expand": 0, "filter": 3, "project": 6} if expansions[int(block)] > 1 else {"filter": 0, "project": 3}
     return f"features.{int(block) + 1}.conv.{before[part] + place}"
-
-
-def taken(left: dict[str, Tensor], key: str, wanted: Tensor) -> Tensor:
-    """Takes a tensor out, which must have the wanted shape."""
-    if key not in left and key.endswith("num_batches_tracked"):
-        return torch.zeros((), dtype=torch.int64)  # PyTorch counted no batches before 0.4.1
-    if key not in left:
-        raise ModelError(f"{LAYOUT}: lacks the tensor '{key}'; the file is cut short, or of another network")
-    tensor = left.pop(key)
-    if tensor.shape != wanted.shape:
-        raise ModelError(
-            f"{LAYOUT}: tensor '{key}' is of shape {tuple(tensor.shape)}, and its network's of {tuple(wanted.shape)}"
-        )
-    return tensor

@@ -11,10 +11,11 @@ import re
 from torch import Tensor
 
 from ..errors import ModelError
-from .layout import Converted
+from .layout import Converted, keys_of, renamed, unlike
 
 LAYOUT = "DeepDeblur (SeungjunNah, PyTorch)"
 STEM = "body_models.0.body.0.weight"
+PUBLISHED = {"width": 64, "blocks": 19, "scales": 3}
 CRITIC = "of the critic, which restores nothing"
 
 
@@ -28,31 +29,19 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
     if root is None or tensors[root + STEM].ndim != 4 or tensors[root + STEM].shape[1] not in (3, 6):
         return None
     dropped = {key: CRITIC for key in tensors if re.match(r"(model\.)?D\.", key)}
-    mine = {key.removeprefix(root): key for key in tensors if key.startswith(root) and key not in dropped}
-    scales = sum(re.fullmatch(r"body_models\.\d+\.body\.0\.weight", key) is not None for key in mine)
-    blocks = sum(re.fullmatch(r"body_models\.0\.body\.\d+\.body\.0\.weight", key) is not None for key in mine)
+    mine = {key: tensor for key, tensor in tensors.items() if key not in dropped}
+    rest = [key.removeprefix(root) for key in mine]
+    scales = len([key for key in rest if re.fullmatch(r"body_models\.\d+\.body\.0\.weight", key)])
+    blocks = len([key for key in rest if re.fullmatch(r"body_models\.0\.body\.\d+\.body\.0\.weight", key)])
     width, _, *kernel = tensors[root + STEM].shape
     if kernel != [5, 5]:
         raise ModelError(f"is DeepDeblur's network with {'x'.join(map(str, kernel))} kernels; convert takes 5x5")
     if scales > 4:
         raise ModelError(f"is DeepDeblur's network with {scales} scales; convert takes 1 to 4")
 
-    names = layer_names(scales, blocks)
-    wanted = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in names.items() for kind in ("weight", "bias")}
-    strange = sorted(wanted.keys() ^ mine.keys()) + [key for key in tensors if not key.startswith(root)]
-    strange = [key for key in strange if key not in dropped]
-    if strange:
-        state = "lacks" if strange[0] in wanted else "has besides"
-        raise ModelError(f"is DeepDeblur's network of {scales} scales and {blocks} blocks, but {state} '{strange[0]}'")
-    published = {"width": 64, "blocks": 19, "scales": 3}
-    found = {"width": width, "blocks": blocks, "scales": scales}
-    return Converted(
-        LAYOUT,
-        "deepdeblur",
-        {key: value for key, value in found.items() if value != published[key]},
-        {ours: tensors[mine[theirs]] for theirs, ours in wanted.items()},
-        dropped,
-    )
+    options = unlike(PUBLISHED, width=width, blocks=blocks, scales=scales)
+    keys = keys_of({root + theirs: ours for theirs, ours in layer_names(scales, blocks).items()})
+    return Converted(LAYOUT, "deepdeblur", options, renamed(LAYOUT, keys, mine), dropped)
 
 
 def layer_names(scales: int, blocks: int) -> dict[str, str]:

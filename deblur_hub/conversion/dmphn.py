@@ -9,13 +9,12 @@ import re
 
 from torch import Tensor
 
-from ..config import Option
 from ..errors import ModelError
-from .layout import Converted
+from .layout import Converted, keys_of, renamed, unlike
 
 LAYOUT = "DMPHN (HongguangZhang)"
 PATCHES = {3: "1-2-4", 4: "1-2-4-8"}  # by the number of levels
-WIDTH = 32  # of the published ones
+PUBLISHED = {"width": 32, "patches": PATCHES[4]}
 
 # The authors' number of a convolution or of a residual block -> our place in the same sequence.
 PLAIN = {
@@ -60,17 +59,9 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
     if absent or levels not in PATCHES:
         found = f"lacks {', '.join(f'{part}.pkl' for part in absent)}" if absent else f"has {levels} levels"
         raise ModelError(f"this DMPHN {found}; give the folder with an encoder and a decoder for each of 3 or 4 levels")
-    misfits = sorted(wanted.keys() ^ tensors.keys())
-    if misfits:
-        raise ModelError(
-            f"this DMPHN {'lacks the' if misfits[0] in wanted else 'has an unknown'} tensor '{misfits[0]:.60}'; "
-            "give the folder as the authors published it"
-        )
-    options: dict[str, Option] = {} if levels == 4 else {"patches": PATCHES[levels]}
+    converted = renamed(LAYOUT, wanted, tensors)
     width = tensors["encoder_lv1.layer1.bias"].numel()
-    if width != WIDTH:
-        options["width"] = width
-    return Converted(LAYOUT, "dmphn", options, {ours: tensors[theirs] for theirs, ours in wanted.items()})
+    return Converted(LAYOUT, "dmphn", unlike(PUBLISHED, patches=PATCHES[levels], width=width), converted)
 
 
 def names(part: str) -> dict[str, str]:
@@ -78,4 +69,4 @@ def names(part: str) -> dict[str, str]:
     layers = {f"layer{number}": ours for number, ours in PLAIN[part].items()}
     for number, ours in BLOCKS[part].items():
         layers |= {f"layer{number}.0": f"{ours}.first", f"layer{number}.2": f"{ours}.second"}
-    return {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in layers.items() for kind in ("weight", "bias")}
+    return keys_of(layers)

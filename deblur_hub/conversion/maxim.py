@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Option
 from ..errors import ModelError
+from ..hub import first_line
 from ..networks.maxim import BOTTLENECKS, GROUPS, LEVELS
-from .layout import Converted
+from .layout import Converted, require_keys, unlike
 from .tensorflow_js import Graph
 
 LAYOUT = "MAXIM (google-research, Flax)"
 FIRST = "stage_0_input_conv_0/kernel"
+PUBLISHED = {"width": 32, "stages": 3, "coarse_outputs": True}
 ROOT = "/Wrapper/backbone/"  # before a layer's scope, in the names of a graph's nodes
 DENSE = "abcg,gf->abcf"  # the Einsum that is a dense layer; others resize
 TARGETS = ("opt/target/", "params/", "")  # before a layer's scope, in a checkpoint
@@ -93,8 +94,7 @@ def from_npz(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except FileNotFoundError:
         raise ModelError(f"{source}: no such file; check the path") from None
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile) as reason:
-        first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-        raise ModelError(f"{source}: cannot be read ({first:.200}); download it again") from None
+        raise ModelError(f"{source}: cannot be read ({first_line(reason)}); download it again") from None
     prefix = next((prefix for prefix in TARGETS if prefix + FIRST in held), None)
     if prefix is None:
         raise ModelError(f"{source}: holds no tensors of MAXIM; convert knows no other checkpoints in .npz")
@@ -120,19 +120,12 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
         return None
     stages = 1 + max(number for number in range(3) if f"stage_{number}_input_conv_0/kernel" in tensors)
     coarse = f"stage_{stages - 1}_output_conv_1/kernel" in tensors
-    found, left = {}, dict(tensors)
-    for module, scope, kind in layers(stages, coarse_outputs=coarse):
-        for ours, theirs in (("weight", "scale" if kind == "norm" else "kernel"), ("bias", "bias")):
-            tensor = left.pop(f"{scope}/{theirs}", None)
-            if tensor is None:
-                raise ModelError(f"is MAXIM as its authors have it, but lacks '{scope}/{theirs}'")
-            found[f"{module}.{ours}"] = ordered(tensor, kind) if ours == "weight" else tensor
-    if left:
-        raise ModelError(f"is MAXIM as its authors have it, but has besides '{next(iter(left))}'")
-    width = tensors[FIRST].shape[-1]
-    options: dict[str, Option] = {"width": width} if width != 32 else {}
-    options |= {"stages": stages} if stages != 3 else {}
-    options |= {} if coarse else {"coarse_outputs": False}
+    known = list(layers(stages, coarse_outputs=coarse))
+    scales = {scope: f"{scope}/{'scale' if kind == 'norm' else 'kernel'}" for _, scope, kind in known}
+    require_keys(LAYOUT, [*scales.values(), *(f"{scope}/bias" for scope in scales)], tensors)
+    found = {f"{module}.weight": ordered(tensors[scales[scope]], kind) for module, scope, kind in known}
+    found |= {f"{module}.bias": tensors[f"{scope}/bias"] for module, scope, _ in known}
+    options = unlike(PUBLISHED, width=tensors[FIRST].shape[-1], stages=stages, coarse_outputs=coarse)
     return Converted(LAYOUT, "maxim", options, found)
 
 

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from ..config import Option
 from ..errors import ModelError
-from .layout import Converted
+from .layout import PARTS, Converted, numbers_after, require_keys, unlike
 
 LAYOUT = "MIMO-UNet (chosj95)"
 MARKS = ("Encoder.0.layers.0.main.0.main.0.weight", "AFFs.0.conv.0.main.0.weight", "SCM1.conv.main.0.weight")
+PUBLISHED = {"width": 32, "blocks": 8, "dropout": 0.0}
 PLUS_BLOCKS, PLUS_DROPOUT = 20, 0.1  # dropout leaves no trace in a file; only further training needs it
 
 MODULES = {
@@ -57,26 +57,19 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
     """
     if not all(mark in tensors for mark in MARKS):
         return None
-    numbers = {key.split(".")[3] for key in tensors if key.startswith("Encoder.0.layers.") and key.count(".") > 3}
-    blocks = 1 + max(int(number) for number in numbers if number.isdecimal() and len(number) < 4)
+    blocks = numbers_after(tensors, "Encoder.0.layers.")
     names = MODULES | {
         f"{theirs}.layers.{number}.main.{conv}": f"{ours}.{number}.{name}"
         for theirs, ours in CHAINS.items()
         for number in range(blocks)
         for conv, name in enumerate(("first", "second"))
     }
-    wanted = {f"{module}.main.0.{kind}" for module in (*names, *FUSIONS) for kind in ("weight", "bias")}
+    wanted = {f"{module}.main.0.{part}" for module in (*names, *FUSIONS) for part in PARTS}
     if not tensors.keys() <= wanted:
         return None
-    absent = sorted(wanted - tensors.keys())
-    if absent:
-        raise ModelError(
-            f"this MIMO-UNet lacks the tensor '{absent[0]}'; the file may be cut, take the authors' whole one"
-        )
+    require_keys(LAYOUT, wanted, tensors)
     converted = {
-        f"{ours}.{kind}": tensors[f"{theirs}.main.0.{kind}"]
-        for theirs, ours in names.items()
-        for kind in ("weight", "bias")
+        f"{ours}.{part}": tensors[f"{theirs}.main.0.{part}"] for theirs, ours in names.items() for part in PARTS
     }
     width = tensors["feat_extract.0.main.0.bias"].numel()
     for theirs, (ours, own) in FUSIONS.items():
@@ -89,11 +82,5 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
         for level, part in enumerate(torch.split(weight, [width, 2 * width, 4 * width], dim=1)):
             converted[f"{ours}.parts.{level}.weight"] = part
         converted[f"{ours}.parts.{own}.bias"] = tensors[f"{theirs}.main.0.bias"]
-    options: dict[str, Option] = {}
-    if width != 32:
-        options["width"] = width
-    if blocks != 8:
-        options["blocks"] = blocks
-    if blocks == PLUS_BLOCKS:
-        options["dropout"] = PLUS_DROPOUT
-    return Converted(LAYOUT, "mimo_unet", options, converted)
+    dropout = PLUS_DROPOUT if blocks == PLUS_BLOCKS else 0.0
+    return Converted(LAYOUT, "mimo_unet", unlike(PUBLISHED, width=width, blocks=blocks, dropout=dropout), converted)

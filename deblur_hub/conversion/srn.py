@@ -13,12 +13,11 @@ import re
 import torch
 from torch import Tensor
 
-from ..config import Option
-from ..errors import ModelError, shown
-from .layout import Converted
+from ..errors import ModelError
+from .layout import Converted, keys_of, renamed, require_keys, unlike
 
 AUTHORS, LAYOUT = "SRN (jiangsutx, TensorFlow)", "SRN (iwtw, PyTorch)"
-PUBLISHED = {"width": 32, "blocks": 3}
+PUBLISHED = {"width": 32, "blocks": 3, "variant": "color"}
 THEIR_GATES, OUR_GATES = ("input", "forget", "output", "candidate"), ("input", "candidate", "forget", "output")
 AUTHORS_CELL = "g_net/convLSTM/LSTM_conv"
 FORGET_BIAS = 1.0  # which the authors' cell adds to the forget gate; ours has it in the bias
@@ -46,33 +45,29 @@ def of_authors(tensors: dict[str, Tensor]) -> Converted:
     shape = list(stem.shape)
     if stem.ndim != 4 or shape[:2] != [5, 5] or shape[2] not in (2, 6):
         raise ModelError(
-            f"looks like SRN as its authors have it, but its first convolution is {shape}; convert takes [5, 5, 6, "
+            f"looks like {AUTHORS}, but its first convolution is {shape}; convert takes [5, 5, 6, "
             "width], or [5, 5, 2, width] of the one with a ConvLSTM"
         )
     if (cell is None) != (shape[2] == 6):
         network = "'gray' network, without a ConvLSTM" if cell is None else "network of all colours, with a ConvLSTM"
-        raise ModelError(f"is SRN as its authors have it, but the {network}; convert takes 'color' and 'lstm'")
+        raise ModelError(f"is {AUTHORS}, but the {network}; convert takes 'color' and 'lstm'")
     first = re.compile(r"g_net/enc1_\d+/conv1/weights")
     width, blocks = shape[3], sum(first.fullmatch(key) is not None for key in kept)
     names = authors_names(blocks) | ({} if cell is None else {AUTHORS_CELL: "cell.gates"})
-    wanted = {f"{name}/{kind}" for name in names for kind in ("weights", "biases")}
-    strange = sorted(wanted ^ kept.keys())
-    if strange:
-        state = "lacks" if strange[0] in wanted else "has besides"
-        raise ModelError(f"is SRN as its authors have it, but {state} {shown(strange[0])}")
+    require_keys(AUTHORS, [f"{name}/{part}" for name in names for part in ("weights", "biases")], kept)
     converted = {}
     for theirs, ours in names.items():
         kernel, bias = kept[f"{theirs}/weights"], kept[f"{theirs}/biases"]
         if kernel.ndim != 4:
-            raise ModelError(f"is SRN as its authors have it, but '{theirs}/weights' is {list(kernel.shape)}")
+            raise ModelError(f"is {AUTHORS}, but '{theirs}/weights' is {list(kernel.shape)}")
         # (height, width, in, out), and (height, width, out, in) of transposed ones; the same permutation turns both
         # into what PyTorch has: (out, in, height, width), and (in, out, height, width).
         converted[f"{ours}.weight"] = kernel.permute(3, 2, 0, 1).contiguous()
         converted[f"{ours}.bias"] = bias
     if cell is not None:
         converted["cell.gates.bias"] = remembering(converted["cell.gates.bias"])
-    options: dict[str, Option] = {} if cell is None else {"variant": "lstm"}
-    return Converted(AUTHORS, "srn", options | unlike_published(width, blocks), converted, dropped)
+    options = unlike(PUBLISHED, variant="color" if cell is None else "lstm", width=width, blocks=blocks)
+    return Converted(AUTHORS, "srn", options, converted, dropped)
 
 
 def authors_names(blocks: int) -> dict[str, str]:
@@ -97,14 +92,9 @@ def pair(theirs: str, ours: str) -> dict[str, str]:
 def remembering(bias: Tensor) -> Tensor:
     """The bias of the gates with the authors' constant in it."""
     if bias.ndim != 1 or len(bias) % len(OUR_GATES):
-        raise ModelError(f"is SRN as its authors have it, but '{AUTHORS_CELL}/biases' is {list(bias.shape)}")
+        raise ModelError(f"is {AUTHORS}, but '{AUTHORS_CELL}/biases' is {list(bias.shape)}")
     gates = dict(zip(OUR_GATES, bias.float().chunk(len(OUR_GATES)), strict=True))
     return torch.cat([gate + FORGET_BIAS if name == "forget" else gate for name, gate in gates.items()])
-
-
-def unlike_published(width: int, blocks: int) -> dict[str, Option]:
-    found = {"width": width, "blocks": blocks}
-    return {key: value for key, value in found.items() if value != PUBLISHED[key]}
 
 
 # --- PyTorch -----------------------------------------------------------------------------------------------------
@@ -116,29 +106,17 @@ def of_reimplementation(tensors: dict[str, Tensor]) -> Converted | None:
         return None
     if tuple(stem.shape[1:]) != (6, 5, 5) or tuple(cell.shape[2:]) != (5, 5) or cell.shape[0] % len(OUR_GATES):
         raise ModelError(
-            f"looks like SRN as iwtw/SRN-DeblurNet has it, but its first convolution is {list(stem.shape)} and that of "
+            f"looks like {LAYOUT}, but its first convolution is {list(stem.shape)} and that of "
             f"its ConvLSTM {list(cell.shape)}; convert takes 6 channels and 5x5 kernels"
         )
     first = re.compile(r"inblock\.resblock_stack\.\d+\.conv1\.0\.weight")
     width, blocks = stem.shape[0], sum(first.fullmatch(key) is not None for key in tensors)
-    names = layer_names(blocks)
-    wanted = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in names.items() for kind in ("weight", "bias")}
-    strange = sorted(wanted.keys() ^ tensors.keys())
-    if strange:
-        state = "lacks" if strange[0] in wanted else "has besides"
-        raise ModelError(f"is SRN as iwtw/SRN-DeblurNet has it, but {state} '{strange[0]}'")
+    converted = renamed(LAYOUT, keys_of(layer_names(blocks)), tensors)
     if tensors["convlstm.conv.bias"].shape != cell.shape[:1]:
-        raise ModelError(f"is SRN as iwtw/SRN-DeblurNet has it, but 'convlstm.conv.bias' is not {list(cell.shape[:1])}")
-    options: dict[str, Option] = {"variant": "lstm-color"}
-    return Converted(
-        LAYOUT,
-        "srn",
-        options | unlike_published(width, blocks),
-        {
-            ours: reordered(tensors[theirs]) if theirs.startswith("convlstm.") else tensors[theirs]
-            for theirs, ours in wanted.items()
-        },
-    )
+        raise ModelError(f"is {LAYOUT}, but 'convlstm.conv.bias' is not {list(cell.shape[:1])}")
+    converted |= {key: reordered(tensor) for key, tensor in converted.items() if key.startswith("cell.")}
+    options = unlike(PUBLISHED, variant="lstm-color", width=width, blocks=blocks)
+    return Converted(LAYOUT, "srn", options, converted)
 
 
 def layer_names(blocks: int) -> dict[str, str]:

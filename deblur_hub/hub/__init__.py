@@ -5,32 +5,29 @@ A model is a folder, or the same files in a hub repository:
     config.json         the configuration, see `config.py`
     model.safetensors   the tensors, with the SHA-256 of their bytes in the file's metadata
     README.md           the model card
-    golden.safetensors  a small input, the output that these weights give for it, see `golden.py`
+    golden.safetensors  a small input, the output that these weights give for it, see `verifying.py`
 
 A variant, such as `fp16`, has `model.fp16.safetensors` and `golden.fp16.safetensors`. Weights above `max_shard_size`
 are spread over `model-00001-of-00002.safetensors` and so on, each with a SHA-256 of its own, and listed in
 `model.safetensors.index.json`.
 """
 
+from ..model_card import with_tags
 from .bundled import BUNDLED, DEFAULT_MODEL, BundledModel, list_models
-from .cards import with_tags
 from .files import (
     CARD,
     CONFIG,
-    GOLDEN,
     Source,
-    checksum,
     first_line,
     golden_file,
-    index_file,
     variants_among,
     weights_among,
     weights_file,
 )
 from .finding import REPO_ID, find
-from .golden import Golden, Match, check_golden, golden_metadata, norms_of, read_golden
 from .reading import read_config, read_tensors
 from .uploading import commit_holding, push
+from .verifying import Golden, Match, check_golden, checksum, golden_metadata, read_golden
 from .writing import LARGEST_FILE, write_model
 
 __all__ = [
@@ -38,7 +35,6 @@ __all__ = [
     "CARD",
     "CONFIG",
     "DEFAULT_MODEL",
-    "GOLDEN",
     "LARGEST_FILE",
     "REPO_ID",
     "BundledModel",
@@ -52,9 +48,7 @@ __all__ = [
     "first_line",
     "golden_file",
     "golden_metadata",
-    "index_file",
     "list_models",
-    "norms_of",
     "push",
     "read_config",
     "read_golden",

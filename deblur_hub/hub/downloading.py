@@ -1,173 +1,159 @@
 """A model's files from a hub repository, all of one commit; from the local cache where the hub cannot be reached."""
 
 import json
-import os
-import re
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from ..errors import ModelError
 from .bundled import list_models
-from .cache import drop, is_damaged
 from .files import CONFIG, Source, first_line, golden_file, index_file, weights_file
-from .retries import OVERLOADED, patiently
-
-COMMIT = re.compile("[0-9a-f]{40}")
-
-
-def fetch(
-    repo: str,
-    *,
-    revision: str | None,
-    subfolder: str | None,
-    variant: str | None,
-    cache_dir: str | os.PathLike[str] | None,
-    local_files_only: bool,
-    token: str | bool | None,
-    force_download: bool,
-    golden: bool = False,
-) -> Source:
-    """Downloads a repository's files, all from the commit that `revision` stands for at this moment.
-
-    Where the hub cannot be reached, the files are taken from the local cache. A hub that is overloaded is asked again,
-    and a file that arrives damaged is fetched again; none stays in the cache.
-    """
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HFValidationError,
-        HTTPError,  # of the HTTP client that this huggingface_hub is built on: httpx, or httpx2
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    called = f"{repo}@{revision}" if revision else repo
-    cache = None if cache_dir is None else os.fspath(cache_dir)
-    shelf = Shelf(repo, subfolder, cache, token, force_download, local_files_only)
-    try:
-        if not local_files_only:
-            shelf.require_answer(revision)
-        folder = shelf.get(CONFIG, revision).parent
-        root = folder if not subfolder else folder.parents[len(Path(subfolder).parts) - 1]
-        commit = root.name
-        try:
-            shelf.get(weights_file(variant), commit)
-        except EntryNotFoundError as missing:
-            try:
-                parts = parts_named(shelf.get(index_file(variant), commit))
-            except EntryNotFoundError:
-                shelf.file = weights_file(variant)
-                raise missing from None
-            for part in parts:
-                shelf.get(part, commit)
-        if golden:
-            with_golden(shelf, variant, commit)
-    except GatedRepoError:
-        raise ModelError(f"{called}: is gated; ask for access on its page and log in with 'hf auth login'") from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"{called}: no such repository, or it is private; check the name, or log in with "
-            "'hf auth login' or token=..."
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(f"{called}: the repository has no such branch, tag or commit; look at its page") from None
-    except LocalEntryNotFoundError:
-        raise ModelError(
-            f"{called}: is not in the local cache, and {shelf.silence}; connect to the network, or take a bundled "
-            f"model ({', '.join(list_models())})"
-        ) from None
-    except EntryNotFoundError:
-        raise ModelError(
-            f"{called}: has no {shelf.file}{f' in {subfolder}' if subfolder else ''}; it is not a deblur-hub "
-            "model, or lacks this variant"
-        ) from None
-    except HFValidationError as reason:
-        raise ModelError(f"{called}: {first_line(reason)}; check the name") from None
-    except (HTTPError, OSError, RuntimeError, ValueError) as reason:
-        raise ModelError(
-            f"{called}: cannot be downloaded ({first_line(reason)}); try again later, or take a bundled "
-            f"model ({', '.join(list_models())})"
-        ) from None
-    return Source(called, folder, commit)
-
-
-def with_golden(shelf: "Shelf", variant: str | None, commit: str) -> None:
-    """Fetches the golden tensors as well, if the repository has any."""
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    try:
-        shelf.get(golden_file(variant), commit)
-    except LocalEntryNotFoundError:
-        raise
-    except EntryNotFoundError:
-        return
+from .reading import BESIDE, drop
+from .retries import OVERLOADED, with_retries
+from .verifying import is_damaged
 
 
 @dataclass
-class Shelf:
-    """Where one model's files are taken from: a repository, or what the cache holds of it."""
+class HubModel:
+    """A model's files in a repository, and what the cache holds of them."""
 
     repo: str
+    revision: str | None
     subfolder: str | None
+    variant: str | None
     cache_dir: str | None
     token: str | bool | None
-    force_download: bool
-    cache_alone: bool
-    silence: str = "the hub was not asked"
-    file: str = ""  # the one that was asked for last
+    silence: str = ""  # why the hub does not answer, if it does not
+    missing: str = CONFIG  # the file that was found to be missing
 
-    def require_answer(self, revision: str | None) -> None:
-        """Turns to the cache alone if the hub does not answer: downloads try for half a minute and longer."""
+    def fetch(self, *, local_files_only: bool, force_download: bool, golden: bool) -> Source:
+        """Downloads the model's files, all from the commit that the revision stands for at this moment.
+
+        Where the hub cannot be reached, the files are taken from the local cache. A hub that is overloaded is asked
+        again, and a file that arrives damaged is fetched again; none stays in the cache.
+
+        Args:
+            golden: whether the golden tensors are fetched as well, if there are any.
+
+        Raises:
+            ModelError: if there is no such model, or it can be had neither from the hub nor from the cache.
+        """
+        from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
+
+        called = f"{self.repo}@{self.revision}" if self.revision else self.repo
+        try:
+            commit = self.newest_commit(require=force_download) if not local_files_only else ""
+            folder = held.parent if (held := self.cached(CONFIG)) else None
+            self.missing = self.missing_file(folder, golden=golden) if folder else CONFIG
+            if not self.silence and not local_files_only:
+                if self.missing or force_download or not folder or self.commit_of(folder) != commit:
+                    folder = self.download(golden=golden, again=force_download)
+                    self.missing = self.missing_file(folder, golden=False)
+            elif self.missing or not folder:
+                raise LocalEntryNotFoundError(self.missing)
+            if self.missing:
+                raise EntryNotFoundError(self.missing)
+        except (EntryNotFoundError, HTTPError, OSError, RuntimeError, ValueError) as reason:
+            raise ModelError(f"{called}: {self.explained(reason)}") from None
+        return Source(called, folder, self.commit_of(folder))
+
+    def explained(self, reason: Exception) -> str:
+        """Why the model is not to be had, and what to do."""
+        from huggingface_hub import errors
+
+        bundled = f"a bundled model ({', '.join(list_models())})"
+        if isinstance(reason, errors.GatedRepoError):
+            return "is gated; ask for access on its page and log in with 'hf auth login'"
+        if isinstance(reason, errors.RepositoryNotFoundError):
+            return "no such repository, or it is private; check the name, or log in with 'hf auth login' or token=..."
+        if isinstance(reason, errors.RevisionNotFoundError):
+            return "the repository has no such branch, tag or commit; look at its page"
+        if isinstance(reason, errors.HFValidationError):
+            return f"{first_line(reason)}; check the name"
+        if isinstance(reason, errors.LocalEntryNotFoundError) and not reason.__cause__:
+            silence = self.silence or "the hub was not asked"
+            return f"is not in the local cache, and {silence}; connect to the network, or take {bundled}"
+        if isinstance(reason, errors.EntryNotFoundError) and not isinstance(reason, errors.LocalEntryNotFoundError):
+            where = f" in {self.subfolder}" if self.subfolder else ""
+            return f"has no {self.missing}{where}; it is not a deblur-hub model, or lacks this variant"
+        return f"cannot be downloaded ({first_line(reason)}); try again later, or take {bundled}"
+
+    def newest_commit(self, *, require: bool) -> str:
+        """Asks the hub for the commit that the revision stands for; "" if it is silent and need not answer.
+
+        The request is one for the configuration, by which the hub counts downloads.
+        """
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-        self.file = CONFIG
-        url = hf_hub_url(self.repo, self.file, subfolder=self.subfolder, revision=revision)
+        url = hf_hub_url(self.repo, CONFIG, subfolder=self.subfolder, revision=self.revision)
         try:
-            patiently(lambda: get_hf_file_metadata(url, token=self.token))
+            return with_retries(lambda: get_hf_file_metadata(url, token=self.token)).commit_hash or ""
         except (HTTPError, OSError) as reason:
-            refused = isinstance(reason, HfHubHTTPError) and reason.response.status_code not in OVERLOADED
-            if self.force_download or refused:
+            if require or (isinstance(reason, HfHubHTTPError) and reason.response.status_code not in OVERLOADED):
                 raise
-            self.cache_alone, self.silence = True, f"the hub cannot be reached ({first_line(reason)})"
+            self.silence = f"the hub cannot be reached ({first_line(reason)})"
+            return ""
 
-    def get(self, file: str, revision: str | None) -> Path:
-        """A file in the cache, where it is put if need be, as it is on the hub."""
+    def commit_of(self, folder: Path) -> str:
+        return (folder if not self.subfolder else folder.parents[len(Path(self.subfolder).parts) - 1]).name
+
+    def within(self, file: str) -> str:
+        return f"{self.subfolder}/{file}" if self.subfolder else file
+
+    def cached(self, file: str) -> Path | None:
+        """A file of the commit that the revision stood for when it was last downloaded."""
         from huggingface_hub import try_to_load_from_cache
 
-        self.file = file
-        within = f"{self.subfolder}/{file}" if self.subfolder else file
-        known = COMMIT.fullmatch(revision or "") and not self.force_download
-        if known and isinstance(
-            held := try_to_load_from_cache(self.repo, within, cache_dir=self.cache_dir, revision=revision), str
-        ):
-            return Path(held)
-        path = self.download(revision, again=self.force_download)
-        if is_damaged(path):
-            path = self.download(revision, again=not self.cache_alone)
-        if is_damaged(path):
-            drop(path)
-            raise OSError(f"{file} arrives damaged: its checksum is not the one that the hub states")
-        return path
+        held = try_to_load_from_cache(self.repo, self.within(file), cache_dir=self.cache_dir, revision=self.revision)
+        return Path(held) if isinstance(held, str) else None
 
-    def download(self, revision: str | None, *, again: bool) -> Path:
-        from huggingface_hub import hf_hub_download
+    def missing_file(self, folder: Path, *, golden: bool) -> str:
+        """The first file of the model that a folder lacks, "" if none."""
+        needed = [CONFIG, weights_file(self.variant)]
+        if not (folder / needed[1]).is_file() and (index := folder / index_file(self.variant)).is_file():
+            needed = [CONFIG, *parts_named(index)]
+        needed += [golden_file(self.variant)] if golden else []
+        return next((file for file in needed if not (folder / file).is_file()), "")
 
-        path = patiently(
-            lambda: hf_hub_download(
-                self.repo,
-                self.file,
-                subfolder=self.subfolder,
-                revision=revision,
-                cache_dir=self.cache_dir,
-                token=self.token,
-                local_files_only=self.cache_alone,
-                force_download=again,
-            ),
-            broken_lines=True,
-        )
-        return Path(path)
+    def download(self, *, golden: bool, again: bool) -> Path:
+        """The folder of the model's files, as far as the repository has them, as they are on the hub."""
+        weights, index = weights_file(self.variant), index_file(self.variant)
+        folder = self.snapshot([CONFIG, weights, index, *([golden_file(self.variant)] if golden else [])], again=again)
+        if not (folder / weights).is_file() and (folder / index).is_file():
+            self.revision = self.commit_of(folder)
+            self.snapshot(parts_named(folder / index), again=again)
+        return folder
+
+    def snapshot(self, files: list[str], *, again: bool) -> Path:
+        from huggingface_hub import snapshot_download
+
+        def take(again: bool) -> Path:
+            root = with_retries(
+                lambda: snapshot_download(
+                    self.repo,
+                    revision=self.revision,
+                    allow_patterns=[escape(self.within(file)) for file in files],
+                    cache_dir=self.cache_dir,
+                    token=self.token,
+                    force_download=again,
+                ),
+                broken_lines=True,
+            )
+            return Path(root, self.subfolder or "")
+
+        trusted = set() if again else {held.resolve() for file in files if (held := self.cached(file))}
+        folder = take(again)
+        fresh = [folder / file for file in files if (folder / file).resolve() not in trusted]
+        if damaged := [file for file in fresh if is_damaged(file)]:
+            for file in damaged:
+                drop(file)
+            take(again=False)
+            for file in damaged:
+                if is_damaged(file):
+                    drop(file)
+                    raise OSError(f"{file.name} arrives damaged: its checksum is not the one that the hub states")
+        return folder
 
 
 def parts_named(index: Path) -> list[str]:
@@ -176,4 +162,4 @@ def parts_named(index: Path) -> list[str]:
         named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []
-    return sorted(name for name in named if isinstance(name, str) and re.fullmatch(r"[\w.-]+\.safetensors", name))
+    return sorted(name for name in named if isinstance(name, str) and BESIDE.fullmatch(name))

@@ -1,13 +1,9 @@
-"""What a model's files are called, where it came from, and what is computed of its tensors."""
+"""The names of a model's files, and where a model came from."""
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from ..errors import ModelError
 
@@ -15,13 +11,6 @@ CONFIG, CARD, GOLDEN = "config.json", "README.md", "golden.safetensors"
 VARIANT = re.compile(r"[\w-]+", re.ASCII)
 WHOLE = re.compile(r"model(\.(?P<variant>[\w-]+?))?\.safetensors(\.index\.json)?", re.ASCII)  # one file, or the index
 PART = re.compile(r"-\d{5}-of-\d{5}\.safetensors")
-EXPONENTS = {  # of each type of floats: integers of its size, and the exponent's bits among theirs
-    torch.float16: (torch.int16, 0x7C00),
-    torch.bfloat16: (torch.int16, 0x7F80),
-    torch.float32: (torch.int32, 0x7F800000),
-    torch.float64: (torch.int64, 0x7FF0000000000000),
-}
-FLOATS = tuple(EXPONENTS)
 LONGEST_REASON = 200  # characters
 
 
@@ -62,28 +51,6 @@ def variants_among(names: Iterable[str]) -> list[str | None]:
     """The variants of which there are weights, None for the plain ones, which come first."""
     whole = (WHOLE.fullmatch(name) for name in names if not PART.search(name))
     return sorted({match["variant"] for match in whole if match}, key=lambda variant: variant or "")
-
-
-def finite(tensor: Tensor) -> bool:
-    """Whether every value is a finite number; counts always are.
-
-    One that is not has all bits of its exponent set. To look at the bits takes a tenth of the time of `torch.isfinite`,
-    and no threads, for which a load of many small tensors would wait again and again.
-    """
-    if tensor.dtype not in EXPONENTS or not tensor.numel():
-        return True
-    bits, exponent = EXPONENTS[tensor.dtype]
-    return bool((tensor.detach().cpu().contiguous().view(bits).numpy() & exponent).max() != exponent)
-
-
-def checksum(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        tensor = tensors[key].detach().cpu()
-        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def first_line(reason: Exception) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import ModelError, did_you_mean
 from .bundled import DEFAULT_MODEL, bundled_folder, list_models
-from .downloading import fetch
+from .downloading import HubModel
 from .files import CONFIG, Source, index_file, weights_file
 
 REPO_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
@@ -46,17 +46,9 @@ def find(
         hint = "bring it into our format first" if name.endswith(PICKLES) else "give the folder that holds it"
         raise ModelError(f"{name}: is a file, not a model folder with {CONFIG} and {weights_file(variant)}; {hint}")
     elif REPO_ID.fullmatch(name):
-        return fetch(
-            name,
-            revision=revision,
-            subfolder=subfolder,
-            variant=variant,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            token=token,
-            force_download=force_download,
-            golden=golden,
-        )
+        cache = None if cache_dir is None else os.fspath(cache_dir)
+        model = HubModel(name, revision, subfolder, variant, cache, token)
+        return model.fetch(local_files_only=local_files_only, force_download=force_download, golden=golden)
     elif name in GONE:
         raise ModelError(f"model '{name}': was bundled up to 0.1.0; {GONE[name]}")
     else:
@@ -65,9 +57,7 @@ def find(
             f"a hub repository 'owner/name'{did_you_mean(name, list_models())}"
         )
     if revision is not None:
-        raise ModelError(
-            f"model '{called}': 'revision' is for hub repositories, and this is a local folder; leave it away"
-        )
+        raise ModelError(f"model '{called}': 'revision' is for hub repositories, and this is a local folder; omit it")
     folder = folder / (subfolder or "")
     for file in (CONFIG, weights_file(variant)):
         held = (file,) if file == CONFIG else (file, index_file(variant))

@@ -1,31 +1,54 @@
-"""A found model's configuration and tensors, strictly."""
+"""A found model's configuration and tensors, read strictly; `verifying` holds the checks."""
 
-from collections.abc import Set
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import torch
-from safetensors import SafetensorError, safe_open
+import numpy as np
 from torch import Tensor
 
 from ..config import LONGEST_FILE, GeneratorConfig
-from ..errors import ModelError, did_you_mean, shown
-from .cache import dropping_what_is_damaged
-from .files import CONFIG, FLOATS, Source, checksum, finite, first_line, index_file, weights_file
-from .shards import read_index
+from ..errors import ModelError, shown
+from .files import CONFIG, Source, first_line, index_file, weights_file
+from .verifying import Header, check_header, check_names, is_proved, read_header, verified_tensors
 
-TYPES = {  # as a safetensors header names them
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F64": torch.float64,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+LONGEST_INDEX = 2**24  # bytes; a hundred for each tensor
+BESIDE = re.compile(r"\w[\w.-]*\.safetensors", re.ASCII)  # the name of a file, which cannot lead to another folder
 
 
-@dropping_what_is_damaged
+def drop(file: Path) -> None:
+    """Removes a file from the hub's cache, its blob and the link to it."""
+    for path in {file.resolve(), file}:
+        path.unlink(missing_ok=True)
+
+
+def dropping_damaged_files(
+    read: Callable[Concatenate[Source, Given], Result],
+) -> Callable[Concatenate[Source, Given], Result]:
+    """Makes a reader that refuses a model remove from the cache those of its files that are not proved to be the hub's,
+    so that the next load fetches them anew. To fetch the hub's own again would change nothing."""
+
+    @functools.wraps(read)
+    def reading(source: Source, /, *arguments: Given.args, **options: Given.kwargs) -> Result:
+        try:
+            return read(source, *arguments, **options)
+        except ModelError:
+            if source.commit:
+                for file in source.folder.iterdir():
+                    if file.is_file() and not is_proved(file):
+                        drop(file)
+            raise
+
+    return reading
+
+
+@dropping_damaged_files
 def read_config(source: Source) -> GeneratorConfig:
     """The configuration of a found model; `ModelError` if it is not one that this version knows."""
     try:
@@ -38,88 +61,67 @@ def read_config(source: Source) -> GeneratorConfig:
     return GeneratorConfig.from_json(text, source=f"{source.name}: {CONFIG}")
 
 
-@dropping_what_is_damaged
-def read_tensors(source: Source, variant: str | None, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+@dropping_damaged_files
+def read_tensors(source: Source, variant: str | None, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a found model, exactly those that are expected, from one file or from several and their index.
 
     Args:
         expected: name -> tensor of the right shape, for instance on the meta device.
 
     Raises:
-        ModelError: before a tensor is read, if a file is no safetensors file or not where the index says; or a tensor
-            is missing, not expected, of another shape, or is not of floats where floats are expected, nor of the
-            integers where a count is. Then, if a file fails its checksum or a tensor holds values that are not finite.
+        ModelError: before any values are read, if a file is no safetensors file or not where the index says, or holds
+            other tensors than expected; then, if a file fails its checksum or a tensor holds values that are not
+            finite.
     """
-    whole = source.folder / weights_file(variant)
-    if whole.is_file():
-        return read_file(source.name, whole, expected)
-    places = read_index(source.name, source.folder / index_file(variant))
-    check_names(f"{source.name}: {index_file(variant)}", places.keys(), expected)
-    parts = {
-        name: {key: expected[key] for key, place in places.items() if place == name} for name in set(places.values())
-    }
-    for name in parts:  # all are looked at before one is read
-        check_header(source.name, source.folder / name, parts[name])
+    if (source.folder / (whole := weights_file(variant))).is_file():
+        parts = {whole: expected}
+    else:
+        places = read_index(source.name, source.folder / index_file(variant))
+        check_names(f"{source.name}: {index_file(variant)}", places.keys(), expected.keys())
+        parts = {
+            name: {key: expected[key] for key, place in places.items() if place == name}
+            for name in sorted(set(places.values()))
+        }
+    headers: dict[str, Header] = {}
+    for name, part in parts.items():
+        headers[name] = read_header(f"{source.name}: {name}", source.folder / name)
+        check_header(f"{source.name}: {name}", headers[name], part)
     tensors: dict[str, Tensor] = {}
-    for name in sorted(parts):
-        tensors |= read_file(source.name, source.folder / name, parts[name])
+    for name, header in headers.items():
+        what = f"{source.name}: {name}"
+        try:
+            values = np.fromfile(source.folder / name, np.uint8, offset=header.begin)
+            tensors |= verified_tensors(what, header, values)
+        except (OSError, ValueError, RuntimeError) as reason:
+            raise ModelError(f"{what} cannot be read ({first_line(reason)}); download or save it again") from None
     return tensors
 
 
-def check_header(called: str, path: Path, expected: dict[str, Tensor]) -> str:
-    """Sees to it that a file holds the expected tensors, by its header alone; returns the checksum that it states."""
+def read_index(called: str, path: Path) -> dict[str, str]:
+    """The name of the file beside the index that holds each tensor, as huggingface_hub's index states it.
+
+    Args:
+        called: the model, for messages.
+
+    Raises:
+        ModelError: if the index cannot be read or is none, or names a file that is elsewhere or missing.
+    """
     what = f"{called}: {path.name}"
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-            shapes = {key: tuple(found.get_shape()) for key, found in slices.items()}
-            types = {key: str(found.get_dtype()) for key, found in slices.items()}
-    except (SafetensorError, OSError, ValueError, OverflowError, RuntimeError) as reason:
-        raise ModelError(
-            f"{what} is not a safetensors file, or is cut short ({first_line(reason)}); download or save it again"
-        ) from None
-    check_names(what, shapes.keys(), expected)
-    for key, shape in shapes.items():
-        kind = expected[key].dtype
-        if shape != tuple(expected[key].shape):
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST_INDEX + 1)
+        content: Any = json.loads(text) if len(text) <= LONGEST_INDEX else None
+    except (OSError, ValueError, RecursionError) as reason:
+        raise ModelError(f"{what} cannot be read ({first_line(reason)}); download or save the model again") from None
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise ModelError(f"{what} has no 'weight_map' of tensors to files; download or save the model again")
+    for name in places.values():
+        if not isinstance(name, str) or not BESIDE.fullmatch(name):
             raise ModelError(
-                f"{what}: tensor '{key}' is {shown(list(shape))} where the network wants "
-                f"{list(expected[key].shape)}; the weights are of another size than {CONFIG}"
+                f"{what} names {shown(name)}, which is not a safetensors file beside it; nothing else is opened"
             )
-        counts = not kind.is_floating_point  # such as batch normalisation's number of batches
-        found = TYPES.get(types[key])
-        if found not in ((kind,) if counts else FLOATS):
-            given, wanted = str(found)[6:] if found else types[key], str(kind)[6:] if counts else "floats"
-            raise ModelError(f"{what}: tensor '{key}' is of type {given}, not of {wanted}; save it again")
-    return str(metadata.get("sha256", ""))
-
-
-def read_file(called: str, path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    stated = check_header(called, path, expected)
-    what = f"{called}: {path.name}"
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in expected}
-    except (SafetensorError, OSError, ValueError, RuntimeError) as reason:
-        raise ModelError(f"{what} cannot be read ({first_line(reason)}); download or save it again") from None
-    if stated and stated != checksum(tensors):
-        raise ModelError(f"{what} fails its checksum; download or save it again")
-    for key, tensor in tensors.items():
-        if not finite(tensor):
-            raise ModelError(f"{what}: tensor '{key}' holds values that are not finite; take an earlier checkpoint")
-    return tensors
-
-
-def check_names(what: str, names: Set[str], expected: dict[str, Tensor]) -> None:
-    missing, surplus = sorted(expected.keys() - names), sorted(names - expected.keys())
-    if surplus:
-        raise ModelError(
-            f"{what} has {len(surplus)} tensor(s) that this network lacks, such as {shown(surplus[0])}"
-            f"{did_you_mean(surplus[0], missing)}; the weights are of another architecture than {CONFIG}"
-        )
-    if missing:
-        raise ModelError(
-            f"{what} lacks {len(missing)} tensor(s), such as '{missing[0]}'; "
-            f"the weights are of another architecture than {CONFIG}"
-        )
+    for name in sorted(set(places.values())):
+        if not (path.parent / name).is_file():
+            raise ModelError(f"{called}: has no {name}, which {path.name} names; download or save the model again")
+    return places

@@ -11,28 +11,30 @@ PAUSES = (1.0, 2.0, 4.0)  # seconds before each further attempt, where the hub n
 LONGEST_PAUSE = 30  # whoever is told to wait longer than that gets a sentence instead
 
 
-def patiently(ask: Callable[[], Result], *, broken_lines: bool = False) -> Result:
-    """What `ask` gives, which is called again after a pause if the hub says that it is overloaded.
+def with_retries(ask: Callable[[], Result], *, broken_lines: bool = False) -> Result:
+    """The result of `ask`, which is called again after a pause if the hub is overloaded.
 
     Args:
         ask: without harm if repeated.
-        broken_lines: whether a line that broke is a reason to ask again, too.
+        broken_lines: whether to ask again after a connection broke, too.
 
     Raises:
-        HTTPError: the last of `ask`, if it is of another kind, or after the last attempt.
+        Whatever `ask` raises: other errors at once, these after the last attempt.
     """
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 
     for pause in PAUSES:
         try:
             return ask()
-        except HfHubHTTPError as reason:
-            asked = reason.response.headers.get("Retry-After", "")
-            pause = float(asked) if asked.isdecimal() else pause
-            if reason.response.status_code not in OVERLOADED or pause > LONGEST_PAUSE:
-                raise
-        except HTTPError:
-            if not broken_lines:
+        except (HTTPError, LocalEntryNotFoundError) as error:
+            # huggingface_hub says of a file that it cannot get that it is not in the cache, and why as the cause
+            reason = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+            if isinstance(reason, HfHubHTTPError):
+                asked = reason.response.headers.get("Retry-After", "")
+                pause = float(asked) if asked.isdecimal() else pause
+                if reason.response.status_code not in OVERLOADED or pause > LONGEST_PAUSE:
+                    raise
+            elif not (broken_lines and isinstance(reason, HTTPError)):
                 raise
         time.sleep(pause)
     return ask()

@@ -1,15 +1,14 @@
 """A model folder into a hub repository, in one commit."""
 
-import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from ..model_card import HERE
-from .cards import merge
+from ..model_card import HERE, merge
 from .files import CARD, first_line, variants_among, weights_among
-from .retries import patiently
+from .retries import with_retries
+from .verifying import file_digest
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -28,9 +27,7 @@ def commit_holding(repo: str, revision: str, weights: list[Path], *, token: str 
             held = get_hf_file_metadata(address := hf_hub_url(repo, path.name, revision=revision), token=token)
         except (HFValidationError, LocalTokenNotFoundError, HTTPError, OSError, ValueError):
             return ""  # no such repository, tag or file, or no way to ask
-        with path.open("rb") as file:
-            own = hashlib.file_digest(file, "sha256").hexdigest()
-        if held.etag != own:
+        if held.etag != file_digest(path, "sha256"):
             return ""
         page = f"{address.partition('/resolve/')[0]}/commit/{held.commit_hash}"
     return page
@@ -69,15 +66,15 @@ def push(
 
     api = HfApi(token=token)
     try:
-        repo = patiently(lambda: api.create_repo(repo, private=private, exist_ok=True)).repo_id
+        repo = with_retries(lambda: api.create_repo(repo, private=private, exist_ok=True)).repo_id
         if revision and not revision.startswith("refs/"):
-            patiently(lambda: api.create_branch(repo, branch=revision, exist_ok=True))
+            with_retries(lambda: api.create_branch(repo, branch=revision, exist_ok=True))
         made = committed(
             api, folder, repo, revision=revision, create_pr=create_pr, commit_message=commit_message, card=card
         )
         if tag:
-            patiently(lambda: api.create_tag(repo, tag=tag, revision=made.oid, exist_ok=True))
-            tags = patiently(lambda: api.list_repo_refs(repo)).tags
+            with_retries(lambda: api.create_tag(repo, tag=tag, revision=made.oid, exist_ok=True))
+            tags = with_retries(lambda: api.list_repo_refs(repo)).tags
             (held,) = (found.target_commit for found in tags if found.name == tag)
             if held != made.oid:
                 raise ModelError(
@@ -99,21 +96,16 @@ def push(
 
 
 def committed(
-    api: "HfApi",
-    folder: Path,
-    repo: str,
-    *,
-    revision: str | None,
-    create_pr: bool,
-    commit_message: str,
-    card: str | None,
+    api: "HfApi", folder: Path, repo: str, *, revision: str | None, card: str | None, **options: Any
 ) -> "CommitInfo":
     """Makes the commit on top of what was looked at, and looks again where somebody else was faster."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
     files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != CARD}
-    own = card if card is not None else read(folder / CARD)
+    own = card
+    if own is None:
+        own = (folder / CARD).read_bytes().decode("utf-8") if (folder / CARD).is_file() else ""
 
     def commit() -> "CommitInfo":
         found = api.model_info(repo, revision=revision)
@@ -125,22 +117,22 @@ def committed(
         additions = [CommitOperationAdd(name, path) for name, path in files.items()]
         if text:
             additions.append(CommitOperationAdd(CARD, text.encode()))
-        return api.create_commit(
+        made: CommitInfo = api.create_commit(
             repo,
             [*additions, *(CommitOperationDelete(name) for name in sorted(stale))],
-            commit_message=commit_message,
             revision=revision,
-            create_pr=create_pr,
             parent_commit=found.sha,
+            **options,
         )
+        return made
 
     for _ in range(ATTEMPTS - 1):
         try:
-            return patiently(commit)
+            return with_retries(commit)
         except HfHubHTTPError as reason:
             if reason.response.status_code != 412:
                 raise
-    return patiently(commit)
+    return with_retries(commit)
 
 
 def renewed_card(api: "HfApi", repo: str, commit: str | None, fresh: str) -> str:
@@ -151,7 +143,3 @@ def renewed_card(api: "HfApi", repo: str, commit: str | None, fresh: str) -> str
             return merge(path.read_bytes().decode("utf-8"), fresh, source=f"{repo}: {CARD}")
         except UnicodeDecodeError:
             return ""
-
-
-def read(path: Path) -> str:
-    return path.read_bytes().decode("utf-8") if path.is_file() else ""

@@ -1,9 +1,8 @@
 """A model's files into a folder: all of them or none."""
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -11,9 +10,9 @@ from torch import Tensor
 
 from ..config import GeneratorConfig
 from ..errors import ModelError
-from ..model_card import CARD_BEGIN
-from .cards import merge
-from .files import CARD, CONFIG, checksum, finite, golden_file, index_file, weights_among, weights_file
+from ..model_card import CARD_BEGIN, merge
+from .files import CARD, CONFIG, golden_file, index_file, weights_among, weights_file
+from .verifying import checksum, finite
 
 LARGEST_FILE = "5GB"
 
@@ -40,6 +39,8 @@ def write_model(
     Raises:
         ModelError: if the folder cannot be written, or a value is not finite: such weights could not be read back.
     """
+    from huggingface_hub import split_torch_state_dict_into_shards
+
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     for key, tensor in tensors.items():
         if not finite(tensor):
@@ -47,46 +48,6 @@ def write_model(
                 f"{folder}: not written, as tensor '{key}' holds values that are not finite in "
                 f"{str(tensor.dtype)[6:]}; save it in float32, or take an earlier checkpoint"
             )
-    shards = spread(tensors, variant, max_shard_size)
-    fresh = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-    except OSError as reason:
-        raise ModelError(f"{folder}: cannot be written ({reason.strerror}); name another folder") from None
-    try:
-        for name, keys in shards.items():
-            part = {key: tensors[key] for key in keys}
-            write_tensors(aside / name, part, {"format": "pt", "sha256": checksum(part)})
-        if len(shards) > 1:
-            (aside / index_file(variant)).write_text(index(tensors, shards), encoding="utf-8")
-        (aside / CONFIG).write_text(config.to_json(), encoding="utf-8")
-        if card:
-            (aside / CARD).write_text(renewed(folder / CARD, card), encoding="utf-8", newline="")
-        if golden:
-            write_tensors(aside / golden_file(variant), golden, golden_notes or {})
-        mode, files = (aside / CONFIG).stat().st_mode, sorted(aside.iterdir())
-        for file in files:
-            if (folder / file.name).is_dir():
-                raise IsADirectoryError(f"there is a folder called {file.name}")
-            file.chmod(mode)  # safetensors writes for the owner's eyes alone
-        for file in files:
-            file.replace(folder / file.name)
-        held = {path.name for path in folder.iterdir()}
-        for stale in set(weights_among(held, variant)) - {file.name for file in files}:
-            (folder / stale).unlink()
-    except (OSError, SafetensorError) as reason:
-        raise ModelError(f"{folder}: cannot be written ({reason}); free some space or name another folder") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        if fresh and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def spread(tensors: dict[str, Tensor], variant: str | None, max_shard_size: int | str) -> dict[str, list[str]]:
-    """The files of the weights, and which tensors each is to hold; one alone bears the name of the whole."""
-    from huggingface_hub import split_torch_state_dict_into_shards
-
     pattern = weights_file(variant).replace(".safetensors", "{suffix}.safetensors")
     try:
         if isinstance(max_shard_size, int) and max_shard_size < 1:
@@ -96,7 +57,43 @@ def spread(tensors: dict[str, Tensor], variant: str | None, max_shard_size: int 
         raise ModelError(
             f"max_shard_size {max_shard_size!r}: is no size of a file; give bytes, or a text such as '5GB'"
         ) from None
-    return split.filename_to_tensors
+    fresh = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".saving-", dir=folder) as made:
+            aside = Path(made)
+            for name, keys in split.filename_to_tensors.items():
+                part = {key: tensors[key] for key in keys}
+                write_tensors(aside / name, part, {"format": "pt", "sha256": checksum(part)})
+            if split.is_sharded:
+                index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+                (aside / index_file(variant)).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+            (aside / CONFIG).write_text(config.to_json(), encoding="utf-8")
+            if card:
+                (aside / CARD).write_text(renewed(folder / CARD, card), encoding="utf-8", newline="")
+            if golden:
+                write_tensors(aside / golden_file(variant), golden, golden_notes or {})
+            written = put_in_place(sorted(aside.iterdir()), folder)
+        for name in weights_among((path.name for path in folder.iterdir()), variant):
+            if name not in written:
+                (folder / name).unlink()
+    except (OSError, SafetensorError) as reason:
+        raise ModelError(f"{folder}: cannot be written ({reason}); name another folder or free some space") from None
+    finally:
+        if fresh and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def put_in_place(files: list[Path], folder: Path) -> set[str]:
+    """Moves files into a folder, none if one cannot be moved; returns their names."""
+    mode = next(file for file in files if file.name == CONFIG).stat().st_mode
+    for file in files:
+        if (folder / file.name).is_dir():
+            raise IsADirectoryError(f"there is a folder called {file.name}")
+        file.chmod(mode)  # safetensors writes for the owner's eyes alone
+    for file in files:
+        file.replace(folder / file.name)
+    return {file.name for file in files}
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -112,13 +109,6 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         file.seek(8)
         file.write(text.ljust(length))
-
-
-def index(tensors: dict[str, Tensor], shards: dict[str, list[str]]) -> str:
-    """Which file holds which tensor, as others write and read it."""
-    size = sum(tensor.nbytes for tensor in tensors.values())
-    places = {key: name for name, keys in shards.items() for key in keys}
-    return json.dumps({"metadata": {"total_size": size}, "weight_map": places}, indent=2, sort_keys=True) + "\n"
 
 
 def renewed(path: Path, card: str) -> str:

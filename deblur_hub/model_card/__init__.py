@@ -1,7 +1,7 @@
 """The README of a model, from what was measured: front matter for the hub, and what people ask before they use it.
 
 `front_matter`   the YAML at the top, and what it says to those who read it back
-`marks`          what is generated and what is a person's
+`merging`        what is generated and what people wrote, and how the one is renewed around the other
 `markdown`       names and files as text that stays text
 `scores`         what was measured, as a card states it
 `about`          what cannot be measured: training, data, licences, pictures; a TOML file
@@ -14,7 +14,7 @@ a person writes outside of the two is that person's.
 from .about import NOTHING_KNOWN, About, Data, PairsTold, Shown, read_about
 from .cards import HERE, SHEET, converted_card, plain_card, release_card, training_card
 from .front_matter import CardFacts, read_facts
-from .marks import CARD_BEGIN, CARD_END, renewed
+from .merging import CARD_BEGIN, CARD_END, generated, merge, with_front_of, with_tags
 from .scores import PSNR, SSIM, Column, Cost, Scores
 
 __all__ = [
@@ -34,10 +34,13 @@ __all__ = [
     "Scores",
     "Shown",
     "converted_card",
+    "generated",
+    "merge",
     "plain_card",
     "read_about",
     "read_facts",
     "release_card",
-    "renewed",
     "training_card",
+    "with_front_of",
+    "with_tags",
 ]

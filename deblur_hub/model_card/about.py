@@ -1,10 +1,10 @@
 """What a card says that cannot be measured: a TOML file, written by whoever releases the model.
 
-    license = "apache-2.0"
+    license = "apache-2.0"                  # of the weights; omitted where it is not known
     training = "On two cores for two hours ..."
     recipe = "accelerate launch train/ --recipe compact --data pictures/ --output runs/compact"
     fails = "On strong defocus ..."
-    authors = "Tu et al., Google LLC"       # whose weights these are; left out where they were trained here
+    authors = "Tu et al., Google LLC"       # whose weights these are; omitted where they were trained here
     notice = "Changed from theirs: ..."     # what their licence asks to be said
 
     [pairs]                                 # what the set is called that it was scored on
@@ -28,8 +28,7 @@ Prose is Markdown, and stands in the card as it is written.
 """
 
 import tomllib
-from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ class Shown:
 class About:
     """The file's content; what is empty is left out of the card."""
 
-    license: str = "apache-2.0"
+    license: str = ""
     training: str = ""
     recipe: str = ""
     fails: str = ""
@@ -93,39 +92,33 @@ def read_about(path: Path) -> About:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as reason:
-        raise ModelError(f"{path}: cannot be read ({reason}); correct it, or leave it away") from None
+        raise ModelError(f"{path}: cannot be read ({reason}); correct it, or omit it") from None
     pairs, data, pictures = (content.pop(key, empty) for key, empty in (("pairs", {}), ("data", []), ("pictures", [])))
     for key, kind in (("data", data), ("pictures", pictures)):
         if not isinstance(kind, list):
             raise ModelError(f"{path}: '{key}' is a list of tables; write [[{key}]] above each")
     return About(
-        **texts(path, About, content, besides={"pairs", "data", "pictures"}),
+        **texts(path, About, content),
         pairs=PairsTold(**texts(path, PairsTold, pairs)),
         data=tuple(Data(**texts(path, Data, entry)) for entry in data),
-        pictures=tuple(shown(path, entry) for entry in pictures),
+        pictures=tuple(Shown(**texts(path, Shown, entry)) for entry in pictures),
     )
 
 
-def shown(path: Path, entry: Any) -> Shown:
-    corner = entry.pop("corner", [0, 0]) if isinstance(entry, dict) else [0, 0]
-    if not (
-        isinstance(corner, list) and len(corner) == 2 and all(type(value) is int and value >= 0 for value in corner)
-    ):
-        raise ModelError(f"{path}: 'corner' is {corner!r:.60}, not two whole numbers such as [140, 40]")
-    return Shown(**texts(path, Shown, entry, besides={"corner"}), corner=(corner[0], corner[1]))
-
-
-def texts(path: Path, kind: type, entry: Any, *, besides: Collection[str] = ()) -> dict[str, str]:
-    """A table whose keys are those of a dataclass and whose values are texts; none that is needed is away."""
+def texts(path: Path, kind: type, entry: Any) -> dict[str, Any]:
+    """A table whose keys are the texts of a dataclass, and perhaps a corner; all that have no default are there."""
     if not isinstance(entry, dict):
         raise ModelError(f"{path}: holds {entry!r:.60} where a table belongs; see 'deblur-hub card --help'")
-    known = [item.name for item in fields(kind) if item.name not in besides]
+    known = {item.name: item for item in fields(kind) if item.type in (str, tuple[int, int])}
     for key, value in entry.items():
         if key not in known:
             raise ModelError(f"{path}: unknown key '{key:.60}'{did_you_mean(key, known)}; it may be {', '.join(known)}")
-        if not isinstance(value, str):
+        if known[key].type is not str:
+            if not (isinstance(value, list) and len(value) == 2 and all(type(n) is int and n >= 0 for n in value)):
+                raise ModelError(f"{path}: '{key}' is {value!r:.60}, not two whole numbers such as [140, 40]")
+        elif not isinstance(value, str):
             raise ModelError(f"{path}: '{key}' must be a text, not {value!r:.60}")
-    for needed in ("name", "credit"):
-        if needed in known and not entry.get(needed):
-            raise ModelError(f"{path}: an entry has no '{needed}'; add it")
-    return dict(entry)
+    for name, item in known.items():
+        if item.default is MISSING and not entry.get(name):
+            raise ModelError(f"{path}: an entry has no '{name}'; add it")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}

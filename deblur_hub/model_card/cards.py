@@ -9,18 +9,18 @@ from ..config import GeneratorConfig
 from .about import About
 from .front_matter import front_matter
 from .markdown import block, clean, code, literal, plain, table
-from .marks import assembled
+from .merging import assembled
 from .scores import PSNR, SSIM, Cost, Scores, least_gain, means_table, rows_table
 
 SHEET = "triptychs.jpg"  # beside the card
 HERE = "path/to/this/folder"  # until the model has a name or an address
 
 
-def plain_card(config: GeneratorConfig, *, license: str = "apache-2.0") -> str:
+def plain_card(config: GeneratorConfig) -> str:
     """A card that says what the model is and how to use it, where nothing was measured."""
     name = called(config)
     return assembled(
-        front_matter(name, license=license),
+        front_matter(name),
         f"# {plain(name)}\n\nA photo deblurring generator of {architecture(config)}, saved by deblur-hub. No scores "
         "were measured when it was saved.\n",
         use(HERE),
@@ -32,7 +32,7 @@ def converted_card(config: GeneratorConfig, layout: str, file: str) -> str:
     """The card of a model that was made elsewhere and brought into our format."""
     name = called(config)
     return assembled(
-        front_matter(name, license="other"),
+        front_matter(name),
         f"# {plain(name)}\n\nWeights of {plain(layout)}, converted by deblur-hub from {code(file)} to "
         f"{architecture(config)}. They are their authors', under the authors' licence; deblur-hub measured no scores "
         "when it converted them.\n",
@@ -92,7 +92,7 @@ def training_card(
         "done with the weights depends on them.\n"
     )
     sections.append(citation(""))
-    return assembled(front_matter(name, license="apache-2.0", scores=scores if mean else None), *sections)
+    return assembled(front_matter(name, scores=scores if mean else None), *sections)
 
 
 def release_card(
@@ -187,7 +187,7 @@ def use(name: str) -> str:
 def show(about: About) -> str:
     credits = "".join(f"- {plain(picture.name)}: {picture.credit.strip()}\n" for picture in about.pictures)
     return (
-        f"![Blurred, restored and sharp, at 1:1]({SHEET})\n\nFrom left to right: blurred, restored by this model, and "
+        f"![Blurry, restored and sharp, at 1:1]({SHEET})\n\nFrom left to right: blurry, restored by this model, and "
         f"the sharp photograph; at 1:1. From top to bottom:\n\n{credits}"
     )
 
@@ -239,7 +239,7 @@ def failures(about: About, scores: Scores) -> str:
 def licences(about: About) -> str:
     """The weights' licence, and what they were trained on."""
     lines = [[data.name, data.by, data.licence] for data in about.data]
-    told = f"## Licence and credits\n\nThe weights: {plain(about.license)}." + (
+    told = f"## Licence and credits\n\nThe weights: {plain(about.license) or 'their licence is not known'}." + (
         f" They were trained on\n\n{table(['data', 'by', 'licence'], lines)}" if lines else "\n"
     )
     return f"{told}\n{about.notice.strip()}\n" if about.notice else told

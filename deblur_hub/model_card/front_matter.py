@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .markdown import clean
+from .merging import AUTHORS, split
 from .scores import BLURRED, Scores
 
 ORDER = ["library_name", "pipeline_tag", "license", "datasets", "metrics", "tags"]
 TAGS = ["deblurring", "image-restoration"]
-AUTHORS = "authors-weights"  # a tag: the weights are those that a paper's authors trained
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class CardFacts:
 def front_matter(
     name: str,
     *,
-    license: str,
+    license: str = "",
     datasets: Sequence[str] = (),
     scores: Scores | None = None,
     by_authors: bool = False,
@@ -58,7 +58,7 @@ def front_matter(
     data = ModelCardData(
         library_name="deblur-hub",
         pipeline_tag="image-to-image",
-        license=clean(license),
+        license=clean(license) or None,
         datasets=[clean(dataset) for dataset in datasets] or None,
         metrics=[column.name for column in scores.columns] if scores else None,
         tags=[*TAGS, AUTHORS] if by_authors else TAGS,
@@ -70,12 +70,11 @@ def front_matter(
 
 def read_facts(card: str) -> CardFacts:
     """What a card's front matter says; of one that cannot be read, nothing."""
-    from huggingface_hub import ModelCard
-    from yaml import YAMLError  # which huggingface_hub reads it with
+    from huggingface_hub import ModelCardData
 
     try:
-        data = ModelCard(card, ignore_metadata_errors=True).data
-    except (ValueError, TypeError, AttributeError, YAMLError):
+        data = ModelCardData(**split(card)[0], ignore_metadata_errors=True)
+    except (ValueError, TypeError, AttributeError):
         return CardFacts()
     results = data.get("eval_results") or []
     scores = {

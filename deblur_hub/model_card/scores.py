@@ -86,11 +86,11 @@ def means_table(scores: Scores) -> str:
         lines.append(
             [plain(column.label), column.written(before), column.written(after), column.written(gain, signed=True)]
         )
-    return table(["measure", "blurred", "restored", "gain"], lines)
+    return table(["measure", "blurry", "restored", "gain"], lines)
 
 
 def rows_table(scores: Scores) -> str:
-    """Blurred and restored PSNR and SSIM of each picture, or of none where there are many, and their means."""
+    """Blurry and restored PSNR and SSIM of each picture, or of none where there are many, and their means."""
     lines = [
         [
             name,
@@ -105,7 +105,7 @@ def rows_table(scores: Scores) -> str:
             ("**mean**", numbers(scores.mean)),
         )
     ]
-    header = ["picture", "blurred PSNR", "restored PSNR", "gain", "blurred SSIM", "restored SSIM"]
+    header = ["picture", "blurry PSNR", "restored PSNR", "gain", "blurry SSIM", "restored SSIM"]
     return table(header, lines)
 
 

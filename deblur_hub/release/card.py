@@ -1,9 +1,9 @@
 """The card of a model folder, from an evaluation of these very weights; and its pictures beside it."""
 
 import shlex
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from .. import atomic, hub
@@ -14,8 +14,21 @@ from ..evaluation.measures import DEFAULT_METRICS, UNALIGNED, measure_of
 from ..evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
 from ..evaluation.sets import SYNTHETIC_UPLOAD
 from ..generator import AT_QUALITY, DeblurGenerator
-from ..model_card import HERE, NOTHING_KNOWN, SHEET, SSIM, About, Column, Cost, Scores, release_card, renewed
-from .comparison_sheet import triptychs
+from ..model_card import (
+    HERE,
+    NOTHING_KNOWN,
+    SHEET,
+    SSIM,
+    About,
+    Column,
+    Cost,
+    Scores,
+    generated,
+    merge,
+    read_facts,
+    release_card,
+)
+from .comparison_sheet import comparison_sheet
 
 NOTES = {
     "ssim": SSIM.note,
@@ -28,7 +41,7 @@ NOTES = {
 def renew_card(
     folder: Path, results: Sequence[Path], *, about: About = NOTHING_KNOWN, pictures: Path | None = None
 ) -> None:
-    """Writes the card of a model folder again, from an evaluation; what a person wrote outside its marks stays.
+    """Writes the card of a model folder again, from an evaluation; what people wrote into it stays.
 
     Args:
         results: a results.json of this model, or the folder that holds it; several, of one set, where it has several
@@ -47,15 +60,26 @@ def renew_card(
             raise ModelError(
                 f"{path}: was measured of other weights than those in {folder}; run 'deblur-hub evaluate {folder} ...'"
             )
-    sheet = triptychs(generator, pictures, about.pictures) if pictures else b""
-    card, file = card_of(folder, generator.config, evaluations, about, pictures=bool(sheet)), folder / hub.CARD
-    if file.exists():
-        try:
-            card = renewed(file.read_text(encoding="utf-8"), card)
-        except ValueError as reason:
-            raise ModelError(f"{file}: {reason}; move it away to have it written anew") from None
+    sheet = comparison_sheet(generator, pictures, about.pictures) if pictures else b""
+    before, file = existing_card(folder), folder / hub.CARD
+    if before and not generated(before):
+        raise ModelError(
+            f"{file}: does not have the two marks around a generated part, once each and in order; move it away to "
+            "have it written anew"
+        )
+    about = replace(about, license=read_facts(before).license or about.license)
+    card = card_of(folder, generator.config, evaluations, about, pictures=bool(sheet))
     with pictures_beside(folder, sheet):
-        atomic.write_text(file, card)
+        atomic.write_text(file, merge(before, card, source=str(file)) if before else card)
+
+
+def existing_card(folder: Path) -> str:
+    """The card of a model folder; "" if it has none."""
+    file = folder / hub.CARD
+    try:
+        return file.read_bytes().decode("utf-8") if file.is_file() else ""
+    except (OSError, UnicodeDecodeError) as reason:
+        raise ModelError(f"{file}: cannot be read ({reason}); move it away to have it written anew") from None
 
 
 def card_of(
@@ -154,16 +178,18 @@ def command_of(evaluation: Evaluation, model: str, folder: str) -> str:
 
 @contextmanager
 def pictures_beside(folder: Path, sheet: bytes) -> Iterator[None]:
-    """Writes the card's pictures aside, and into the folder once what is done meanwhile has worked."""
+    """Puts the card's comparison sheet into the folder, or removes it for b"", once the block has succeeded."""
+    file = folder / SHEET
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".releasing-", dir=folder.parent) as aside:
-            made = Path(aside) / SHEET
-            made.write_bytes(sheet)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic.replacing(file) if sheet else nullcontext() as part:
+            if part:
+                part.write_bytes(sheet)
             yield
-            if sheet:
-                made.replace(folder / SHEET)
-            else:
-                (folder / SHEET).unlink(missing_ok=True)
+        if not sheet:
+            file.unlink(missing_ok=True)
     except OSError as reason:
         raise ModelError(f"{folder}: cannot be written ({reason.strerror}); name another folder") from None
+    finally:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

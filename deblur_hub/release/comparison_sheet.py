@@ -1,4 +1,4 @@
-"""Pictures for a model's card: blurred, restored and sharp side by side, one row each, in one small JPEG file."""
+"""The comparison sheet of a model's card: blurry, restored and sharp pictures side by side in one small JPEG file."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -17,7 +17,7 @@ MOST_BYTES = 300_000  # it comes with every download of the model
 QUALITIES = (92, 85, 75, 60, 40, 20)
 
 
-def triptychs(generator: DeblurGenerator, folder: Path, pictures: Sequence[Shown]) -> bytes:
+def comparison_sheet(generator: DeblurGenerator, folder: Path, pictures: Sequence[Shown]) -> bytes:
     """A JPEG file of the parts of the pictures that are to be shown, at 1:1, under `MOST_BYTES`.
 
     Args:

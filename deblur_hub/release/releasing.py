@@ -11,10 +11,10 @@ from ..config import QUALITIES
 from ..errors import ModelError
 from ..evaluation import Evaluation, evaluate
 from ..generator import DeblurGenerator
-from ..model_card import NOTHING_KNOWN, About
+from ..model_card import NOTHING_KNOWN, About, read_facts, with_front_of
 from ..restoration.crispness import same_network
-from .card import card_of, pictures_beside
-from .comparison_sheet import triptychs
+from .card import card_of, existing_card, pictures_beside
+from .comparison_sheet import comparison_sheet
 
 
 def release(
@@ -35,7 +35,8 @@ def release(
             which often generalises better than either (Wortsman et al., ICML 2022, "Model soups").
         pairs: the set to score on; the card holds the command that scores it again.
         folder: of released models, such as `deblur_hub/weights`.
-        about: what the card is to say that cannot be measured.
+        about: what the card is to say that cannot be measured. Its licence counts where a card that is there states
+            none; where both do not, that of `models` does.
         pictures: pairs that may be published, of which the card shows those that `about` names.
         metrics: further ones than PSNR and the SSIMs.
 
@@ -51,15 +52,24 @@ def release(
     with tempfile.TemporaryDirectory() as trial:
         generator.save_pretrained(trial, dtype=torch.float16)
         shipped = DeblurGenerator.from_pretrained(Path(trial))
-    sheet = triptychs(shipped, pictures, about.pictures) if pictures else b""
+    sheet = comparison_sheet(shipped, pictures, about.pictures) if pictures else b""
     evaluations = [
         evaluate(shipped.with_quality(quality), pairs, metrics=metrics, precision="float32", progress=progress)
         for quality in shipped.qualities or QUALITIES[-1:]
     ]
-    card = card_of(folder / name, shipped.config, evaluations, about, pictures=bool(sheet))
+    before, source = existing_card(folder / name), card_of_all(models)
+    licence = read_facts(before).license or about.license or read_facts(source).license
+    about = replace(about, license=licence)
+    card = with_front_of(card_of(folder / name, shipped.config, evaluations, about, pictures=bool(sheet)), source)
     with pictures_beside(folder / name, sheet):
         generator.save_pretrained(folder / name, dtype=torch.float16, card=card)
     return evaluations[-1]
+
+
+def card_of_all(models: Sequence[Path]) -> str:
+    """The card of the first of several models; "" if their licences differ, as that of their mean is then unknown."""
+    cards = [existing_card(Path(model)) for model in models]
+    return cards[0] if len({read_facts(card).license for card in cards}) == 1 else ""
 
 
 def averaged(generators: list[DeblurGenerator]) -> DeblurGenerator:

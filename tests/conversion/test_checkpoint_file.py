@@ -149,4 +149,14 @@ def test_a_converted_model_is_whole_and_half_precision_is_widened(tmp_path):
     assert loaded.config.name == "authors"
     assert {weights.dtype for weights in loaded.network.state_dict().values()} == {torch.float32}
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "license: other" in card and "DeblurGAN (KupynOrest)" in card and "`G.pth`" in card
+    assert "license:" not in card and "DeblurGAN (KupynOrest)" in card and "`G.pth`" in card
+
+
+def test_a_model_that_is_converted_again_keeps_the_licence_that_people_stated(tmp_path):
+    torch.save(deblurgan_state(width=4, blocks=2), tmp_path / "G.pth")
+    convert(tmp_path / "G.pth", tmp_path / "model")
+    card = tmp_path / "model" / "README.md"
+    card.write_text(card.read_text().replace("tags:\n", "license: cc-by-nc-4.0\ntags:\n- my-thesis\n"))
+    stated = card.read_text()
+    convert(tmp_path / "G.pth", tmp_path / "model", overwrite=True)
+    assert card.read_text() == stated

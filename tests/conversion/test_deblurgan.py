@@ -113,12 +113,18 @@ def test_zero_padding_and_batch_norm_are_refused_with_the_reason():
 
 def test_a_tensor_without_a_place_is_an_error():
     state = deblurgan_state(width=4, blocks=2)
-    with pytest.raises(ModelError, match=r"'model\.99\.weight' has no place in it"):
+    with pytest.raises(ModelError, match=r"but has besides 'model\.99\.weight'"):
         recognise(state | {"model.99.weight": torch.ones(4)}, Path("G.pth"))
 
 
 def test_a_cut_file_is_an_error_that_names_what_is_missing():
     state = deblurgan_state(width=4, blocks=2)
     del state["model.4.bias"]
-    with pytest.raises(ModelError, match=r"does not fit it: 'stem\.4\.bias' is missing where the network has \[8\]"):
+    with pytest.raises(ModelError, match=r"but lacks 'model\.4\.bias'"):
+        recognise(state, Path("G.pth"))
+
+
+def test_a_tensor_of_another_shape_is_an_error_that_names_both():
+    state = deblurgan_state(width=4, blocks=2) | {"model.4.bias": torch.ones(3)}
+    with pytest.raises(ModelError, match=r"does not fit it: 'stem\.4\.bias' is \[3\] where the network has \[8\]"):
         assembled(recognise(state, Path("G.pth")), Path("G.pth"), "")

@@ -182,7 +182,7 @@ def test_a_spoilt_graph_is_one_sentence_and_leaves_nothing(folder, tmp_path, cap
     ("content", "message"),
     [
         ({"a": np.zeros(3)}, "holds no tensors of MAXIM"),
-        ({"stage_0_input_conv_0/kernel": np.zeros((3, 3, 3, 4), np.float32)}, "but lacks 'stage_0_input_conv_0/bias'"),
+        ({"stage_0_input_conv_0/kernel": np.zeros((3, 3, 3, 4), np.float32)}, "but lacks 'UpSampleRatio_0/Conv_0"),
         ({"stage_0_input_conv_0/kernel": np.array([{}])}, "cannot be read"),
     ],
 )

@@ -138,7 +138,7 @@ def test_the_published_sizes_are_recognised(blocks, found):
 def test_a_cut_file_is_refused_by_the_name_of_what_it_lacks():
     theirs = drawn(layout(4, 3))
     for key in ("Encoder.0.layers.1.main.0.main.0.bias", "AFFs.1.conv.0.main.0.weight", "FAM1.merge.main.0.bias"):
-        with pytest.raises(ModelError, match=f"this MIMO-UNet lacks the tensor '{key}'; the file may be cut"):
+        with pytest.raises(ModelError, match=f"but lacks '{key}'; the file may be cut"):
             recognise({name: tensor for name, tensor in theirs.items() if name != key})
 
 

@@ -518,7 +518,7 @@ def test_the_model_at_the_end_is_kept_beside_the_best_one(start, tmp_path):
     ended = last_of(tmp_path / "run")["average"]
     kept = load_file(tmp_path / "run" / "last" / "model.safetensors")
     assert kept.keys() == ended.keys() and all(torch.equal(kept[key], ended[key]) for key in kept)
-    assert "blurred PSNR" in (tmp_path / "run" / "last" / "README.md").read_text()
+    assert "blurry PSNR" in (tmp_path / "run" / "last" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

@@ -63,7 +63,7 @@ def test_accelerate_launch_trains_measures_and_saves_a_model(pictures, tmp_path)
     generator = DeblurGenerator.from_pretrained(output / "model", device="cpu")
     assert generator.deblur(Image.fromarray(photograph(1))).size == (72, 64)
     card = (output / "model" / "README.md").read_text()
-    assert "| picture | blurred PSNR | restored PSNR | gain | blurred SSIM | restored SSIM |" in card
+    assert "| picture | blurry PSNR | restored PSNR | gain | blurry SSIM | restored SSIM |" in card
     assert card.count("| scenes/held/") == HELD_OUT
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     measured = [line for line in lines if "validation/psnr" in line]
