@@ -25,7 +25,7 @@ results: .venv/dev
 ablation: DATA = data
 ablation: VGG19 = $(wildcard $(DATA)/weights/vgg19_to_conv3_1.safetensors)
 ablation: .venv/dev
-	$(BIN)/python train/ablation.py --data $(DATA)/train --pairs $(DATA)/eval/gopro \
+	$(BIN)/python train/study/ablation.py --data $(DATA)/train --pairs $(DATA)/eval/gopro \
 		$(if $(VGG19),--perceptual-weights $(VGG19))
 
 .venv/demo: pyproject.toml

@@ -9,7 +9,7 @@ from tests.train.tiny_runs import last_of, tensors_of
 from train.__main__ import main
 from train.checkpoint import Checkpoints
 from train.recipe import RecipeError
-from train.study.carrying import CONTENTS, MOST_BYTES, pack, unpack
+from train.study.portable_state import CONTENTS, MOST_BYTES, pack, unpack
 
 
 def some_state():

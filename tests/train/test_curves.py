@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.train.tiny_runs import ROOT
-from train import watching
+from train import console
 from train.__main__ import main
 from train.study import curves
 from train.study.curves import Scalars, compare, draw_run, make_figure, plot_score, read_scalars, running_mean, scale
@@ -196,7 +196,7 @@ def test_training_does_not_import_matplotlib_before_it_draws():
 
 
 def test_the_meter_counts_pictures_and_the_share_of_waiting():
-    meter = watching.Meter(8)
+    meter = console.Meter(8)
     assert meter.read() == {}
     for _ in range(2):
         with meter.step():
@@ -213,8 +213,8 @@ def test_the_meter_counts_pictures_and_the_share_of_waiting():
 @pytest.mark.parametrize(("steps", "shown"), [(40, "10/40 steps"), (0, "10 steps")])
 def test_the_bar_tells_steps_speed_loss_and_the_time_left(steps, shown, capsys, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(watching, "tqdm", timed(watching.tqdm, clock))
-    with watching.ProgressBar("compact", steps=steps, share=0.05, shown=True) as bar:
+    monkeypatch.setattr(console, "tqdm", timed(console.tqdm, clock))
+    with console.ProgressBar("compact", steps=steps, share=0.05, shown=True) as bar:
         bar.read({"time/pictures_per_second": 43.21, "loss/generator": 0.03125})
         clock[0] = 100.0
         bar.show(10, 0.25)  # a fifth of the run in 100 seconds: three quarters take 375

@@ -1,7 +1,7 @@
 """The ablation tables: trains the rows of `ablation.toml`, scores them, and writes train/README.md.
 
-    python train/ablation.py --data DATA --pairs PAIRS                 all rows
-    python train/ablation.py --data DATA --pairs PAIRS --row pixel     one of them
+    python train/study/ablation.py --data DATA --pairs PAIRS                 all rows
+    python train/study/ablation.py --data DATA --pairs PAIRS --row pixel     one of them
 
 DATA is a data folder as `train/` takes it, PAIRS holds the pairs to score on in blur/ and sharp/. A row that is there
 already, of the same settings and pictures, is not trained again; one that was interrupted goes on. Once all rows are
@@ -20,32 +20,33 @@ from functools import cache
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deblur_hub import DeblurGenerator, hub
+from deblur_hub.atomic import write_text
 from deblur_hub.datasets import Pair, find_pairs
 from deblur_hub.errors import DeblurHubError, did_you_mean
 from deblur_hub.evaluation import to_8_bits
-from deblur_hub.evaluation.results import write_aside
 from deblur_hub.evaluation.tables import markdown
 from deblur_hub.metrics import edge_strength, feature_distance, psnr, ssim
 from deblur_hub.restoration.restore import restore
-from train.launch import usable_cores
+from train.distributed import usable_cores
 from train.losses.backbones import sha256
 from train.recipe import Alarms, Recipe, RecipeError, load_recipe
 from train.study.curves import Scalars, compare, read_scalars
-from train.validation import load
+from train.validation import load_pair
 
 HERE = Path(__file__).resolve().parent
+TRAIN = HERE.parent
 BEGIN, END = "<!-- ablation: made by `make ablation`, not by hand -->", "<!-- end of ablation -->"
 RESULT = "ablation.json"
 SETTINGS = "ablation-settings.json"  # of the run beside it, so that another one does not go on with its weights
-BESIDE = 5  # frequencies that one is compared with
-LAST = 3  # lines of a log of which the critic's state at the end is judged
+NEIGHBOURS = 5  # frequencies that one is compared with
+LAST = 3  # lines of a log that tell the critic's state at the end
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a row: means over the pairs, and of the run's log the time and the critic at its end.
+    """A row's results: means over the pairs, and from the run's log the time and the critic at its end.
 
     Attributes:
         key: of the settings and the pictures.
@@ -127,7 +128,7 @@ def read_plans(path: Path, steps: int = 0) -> tuple[list[dict], list[Plan]]:
     return tables, plans
 
 
-def chosen(plans: list[Plan], names: list[str]) -> list[Plan]:
+def select(plans: list[Plan], names: list[str]) -> list[Plan]:
     """The rows of these names, in the order of the file; all if none is named."""
     known = [plan.name for plan in plans]
     for name in names:
@@ -137,11 +138,11 @@ def chosen(plans: list[Plan], names: list[str]) -> list[Plan]:
 
 
 def settings_of(plan: Plan, perceptual_weights: Path | None) -> dict:
-    """Whatever the weights at a row's end depend on, but for the code and the data folder."""
+    """Everything that the weights at a row's end depend on, except the code and the data folder."""
     recipe = plan.resolved()
     start = weights_hash(plan.start) if plan.start else ""
-    judge = file_hash(perceptual_weights) if recipe.loss.perceptual.weight and perceptual_weights else ""
-    return {"recipe": recipe.as_dict(), "steps": plan.steps, "start": start, "perceptual_weights": judge}
+    perceptual = file_hash(perceptual_weights) if recipe.loss.perceptual.weight and perceptual_weights else ""
+    return {"recipe": recipe.as_dict(), "steps": plan.steps, "start": start, "perceptual_weights": perceptual}
 
 
 @cache
@@ -158,7 +159,7 @@ def file_hash(path: Path) -> str:
         raise RecipeError(f"{path}: cannot be read ({reason.strerror}); name another --perceptual-weights") from None
 
 
-def claim(plan: Plan, settings: dict, folder: Path) -> None:
+def write_settings(plan: Plan, settings: dict, folder: Path) -> None:
     """Writes a row's settings into its folder before it is trained.
 
     Raises:
@@ -170,12 +171,12 @@ def claim(plan: Plan, settings: dict, folder: Path) -> None:
             f"row '{plan.name}': {folder} holds a run of other settings; move it away, or name another --output"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    write_aside(kept, text)
+    write_text(kept, text)
 
 
 def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
-    """Runs `train/` as anybody would, or goes on with what it left."""
-    command = [sys.executable, str(HERE), "--recipe", plan.recipe, "--data", str(options.data)]
+    """Runs `train/` in a process, with `--resume` if there are checkpoints."""
+    command = [sys.executable, str(TRAIN), "--recipe", plan.recipe, "--data", str(options.data)]
     command += ["--output", str(folder), "--steps", str(plan.steps)]
     command += ["--cache", str(options.cache)] if options.cache else []
     if plan.resolved().loss.perceptual.weight and options.perceptual_weights:
@@ -183,7 +184,7 @@ def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
     command += ["--init-from", plan.start] if plan.start else []
     command += ["--resume"] if list(folder.glob("checkpoints/*")) else []
     command += [part for change in plan.changes for part in ("--set", change)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(HERE.parent)}, check=False)
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(TRAIN.parent)}, check=False)
     if done.returncode:
         raise RecipeError(f"row '{plan.name}' was not trained, for the reason above; mend it and start again")
 
@@ -202,7 +203,7 @@ def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome
         **mean,
         parameters=sum(parameter.numel() for parameter in generator.parameters()),
         steps=plan.steps,
-        seconds=seconds_per_step(log, plan.resolved()),
+        seconds=seconds_per_step(log, plan.resolved().pictures_per_step),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu(),
         slope=float(np.median(slopes[-LAST:])) if len(slopes) else None,
         least_slope=float(slopes.min()) if len(slopes) else None,
@@ -215,8 +216,8 @@ def cpu() -> str:
 
 
 def scores(generator: DeblurGenerator, pair: Pair, resize: tuple[int, ...]) -> dict[str, float]:
-    """What is measured of the restored picture, rounded to 8 bits, and of the blurred one."""
-    blurred, sharp = load(pair, resize)
+    """Scores of the restored picture, rounded to 8 bits, and of the blurry one."""
+    blurred, sharp = load_pair(pair, resize)
     restored = restore(generator.network, blurred, precision="float32")
     restored, blurred, sharp = to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
     measures = {"psnr": psnr, "ssim": ssim, "features": feature_distance, "edges": edge_strength}
@@ -229,13 +230,13 @@ def scores(generator: DeblurGenerator, pair: Pair, resize: tuple[int, ...]) -> d
 
 
 def grid_energy(change: Tensor) -> float:
-    """How much stronger than frequencies beside them those are that a decoder's grid makes: 1 without a grid.
+    """How much stronger the frequencies of a decoder's grid are than those beside them: 1 without a grid.
 
     Transposed convolutions write some pixels more often than others, in a period of 2 pixels for each one, 2 and 4 for
     two (Odena et al., Distill 2016, "Deconvolution and checkerboard artifacts").
 
     Args:
-        change: (1, 3, H, W), what a generator adds to its input; W a multiple of 4, and 24 at least.
+        change: (1, 3, H, W), output minus input of a generator; W a multiple of 4, and 24 at least.
 
     Returns:
         The energy along rows at 1/4 and 1/2 of a cycle a pixel as a multiple of the mean of five frequencies beside it,
@@ -245,23 +246,23 @@ def grid_energy(change: Tensor) -> float:
     peaks = (change.shape[-1] // 4, change.shape[-1] // 2)
     if not energy.any():
         return 1.0
-    return max(float(energy[peak] / energy[peak - BESIDE - 1 : peak - 1].mean()) for peak in peaks)
+    return max(float(energy[peak] / energy[peak - NEIGHBOURS - 1 : peak - 1].mean()) for peak in peaks)
 
 
-def seconds_per_step(log: Scalars, recipe: Recipe) -> float:
-    """The median over the lines of the log after the first, a warm-up; validations do not count."""
+def seconds_per_step(log: Scalars, pictures: int) -> float:
+    """The median over the lines of the log after the first, a warm-up, for so many pictures a step; no validations."""
     _, speeds = log.of("time/pictures_per_second")
-    return recipe.pictures_per_step / float(np.median(speeds[1:])) if len(speeds) > 1 else float("nan")
+    return pictures / float(np.median(speeds[1:])) if len(speeds) > 1 else float("nan")
 
 
 def key_of(settings: dict, pairs: list[Pair]) -> str:
-    """Changes with the settings of a row, and with the pictures that it is scored on."""
+    """A hash of a row's settings and the pictures that it is scored on."""
     files = [(pair.name, [path.stat().st_size for path in (pair.blurred, pair.sharp)]) for pair in pairs]
     return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()[:16]
 
 
 def read_outcome(folder: Path, key: str) -> Outcome | None:
-    """What an earlier call kept; None if there is none, or it is of other settings or pictures."""
+    """The result of an earlier call; None if there is none, or it is of other settings or pictures."""
     try:
         found = Outcome(**json.loads((folder / RESULT).read_text()))
     except (OSError, ValueError, TypeError):
@@ -313,7 +314,7 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
     return "\n\n".join([f"### {table['title']}", table["about"].strip(), facts, markdown(header, lines)])
 
 
-def marked(target: Path) -> str:
+def read_marked(target: Path) -> str:
     """The text that tables go into; raises `RecipeError` if it has no place for them."""
     try:
         text = target.read_text(encoding="utf-8")
@@ -326,13 +327,13 @@ def marked(target: Path) -> str:
 
 def write_tables(target: Path, tables: list[dict], plans: list[Plan], outcomes: dict[str, Outcome]) -> None:
     """Puts the tables between the marks of a text, whose rest stays."""
-    text = marked(target)
+    text = read_marked(target)
     parts = []
     for table in tables:
         parts.append(table_text(table, plans, outcomes))
         parts.append(f"![losses, PSNR and SSIM against the step](ablation-{table['name']}.png)")
     before, _, rest = text.partition(BEGIN)
-    write_aside(target, before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
+    write_text(target, before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -340,8 +341,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         tables, plans = read_plans(options.plan, options.steps)
         pairs = find_pairs(options.pairs)
-        marked(options.table)  # better known before the hours of training
-        rows = chosen(plans, options.row)
+        read_marked(options.table)  # before hours of training
+        rows = select(plans, options.row)
         settings = {plan.name: settings_of(plan, options.perceptual_weights) for plan in plans}
         keys = {name: key_of(found, pairs) for name, found in settings.items()}
         for plan in rows:
@@ -349,11 +350,11 @@ def main(arguments: list[str] | None = None) -> int:
             outcome = read_outcome(folder, keys[plan.name])
             print(f"{plan.name}: {'is there already' if outcome else plan.title}", flush=True)
             if outcome is None:
-                claim(plan, settings[plan.name], folder)
+                write_settings(plan, settings[plan.name], folder)
                 train_row(plan, options, folder)
                 outcome = outcome_of(plan, folder, pairs, keys[plan.name])
-                write_aside(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
-            print(f"{plan.name}: {outcome.psnr:.2f} dB (blurred: {outcome.blurred_psnr:.2f} dB)", flush=True)
+                write_text(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
+            print(f"{plan.name}: {outcome.psnr:.2f} dB (blurry: {outcome.blurred_psnr:.2f} dB)", flush=True)
         found = {plan.name: read_outcome(options.output / plan.name, keys[plan.name]) for plan in plans}
         outcomes = {name: outcome for name, outcome in found.items() if outcome}
         if missing := [plan.name for plan in plans if plan.name not in outcomes]:
@@ -381,8 +382,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--perceptual-weights", type=Path, metavar="FILE", help="VGG19 as safetensors, as train/ takes it"
     )
-    parser.add_argument("--plan", type=Path, default=HERE / "ablation.toml", help="the tables (train/ablation.toml)")
-    parser.add_argument("--table", type=Path, default=HERE / "README.md", help="where they go (train/README.md)")
+    parser.add_argument("--plan", type=Path, default=HERE / "ablation.toml", help="the tables (%(default)s)")
+    parser.add_argument("--table", type=Path, default=TRAIN / "README.md", help="where they go (train/README.md)")
     return parser.parse_args(arguments)
 
 
