@@ -352,7 +352,7 @@ def test_a_saturated_critic_is_told_of_once_after_a_row_of_lines():
     options = AlarmOptions(patience=3)
     assert listen(Alarms(options), [saturated, saturated, sound] * 4) == []
     (sentence,) = listen(Alarms(options), [saturated] * 9)
-    assert sentence.startswith("step 1003: the critic is saturated: what it says of a picture does not change")
+    assert sentence.startswith("step 1003: the critic is saturated: its score of a picture does not change")
     assert listen(Alarms(AlarmOptions(patience=3, least_slope=0.0)), [saturated] * 9) == []
 
 

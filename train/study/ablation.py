@@ -4,8 +4,8 @@
     python train/study/ablation.py --data DATA --pairs PAIRS --row pixel     one of them
 
 DATA is a data folder as `train/` takes it, PAIRS holds the pairs to score on in blur/ and sharp/. A row that is there
-already, of the same settings and pictures, is not trained again; one that was interrupted goes on. Once all rows are
-there, the tables between the marks of train/README.md and the figures beside it are made of them.
+already, with the same settings and pictures, is not trained again; one that was interrupted goes on. Once all rows are
+there, the tables between the marks of train/README.md and the figures beside it are written.
 """
 
 import argparse
@@ -44,22 +44,15 @@ HERE = Path(__file__).resolve().parent
 TRAIN = HERE.parent
 BEGIN, END = "<!-- ablation: made by `make ablation`, not by hand -->", "<!-- end of ablation -->"
 RESULT = "ablation.json"
-SETTINGS = "ablation-settings.json"  # of the run beside it, so that another one does not go on with its weights
+SETTINGS = "ablation-settings.json"  # of the run beside it, so that no other run resumes its weights
+MEASURES = {"psnr": psnr, "ssim": ssim, "features": feature_distance, "edges": edge_strength}
 NEIGHBOURS = 5  # frequencies that one is compared with
 LAST = 3  # lines of a log that tell the critic's state at the end
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One row: what to train, from what, and how it is scored.
-
-    Attributes:
-        name, title: of the row, for the shell and for people.
-        table: the name of its table.
-        recipe, changes: as `--recipe` and `--set` take them.
-        steps: of training.
-        start: a model whose weights it begins with; "" for fresh ones.
-    """
+    """One row: a recipe with changes, trained for so many steps from the weights of `start`, or fresh ones."""
 
     name: str
     title: str
@@ -70,7 +63,6 @@ class Plan:
     start: str = ""
 
     def resolved(self) -> Recipe:
-        """The recipe with its changes; pairs are scored at the size that it makes of pictures."""
         return load_recipe(self.recipe, list(self.changes))
 
 
@@ -106,25 +98,19 @@ class Outcome:
     def critic(self) -> str:
         if self.slope is None:
             return "none"
-        return "saturated" if self.slope < Alarms().least_slope else "alive"
+        state = "saturated" if self.slope < Alarms().least_slope else "alive"
+        return f"{state} ({self.slope:.0e}, {self.least_slope:.0e})"
 
 
 def read_plans(path: Path, steps: int = 0) -> tuple[list[dict], list[Plan]]:
-    """The tables of the file, and their rows; `steps` takes the place of theirs."""
+    """The tables of the file, and their rows; `steps` overrides theirs."""
     tables = tomllib.loads(path.read_text(encoding="utf-8"))["tables"]
-    plans = [
-        Plan(
-            row["name"],
-            row["title"],
-            table["name"],
-            table["recipe"],
-            (*table["changes"], *row.get("changes", ())),
-            steps or table["steps"],
-            table.get("start", ""),
-        )
-        for table in tables
-        for row in table["rows"]
-    ]
+    plans = []
+    for table in tables:
+        for row in table["rows"]:
+            changes = (*table["changes"], *row.get("changes", ()))
+            settings = (table["recipe"], changes, steps or table["steps"], table.get("start", ""))
+            plans.append(Plan(row["name"], row["title"], table["name"], *settings))
     return tables, plans
 
 
@@ -152,7 +138,6 @@ def weights_hash(model: str) -> str:
 
 @cache
 def file_hash(path: Path) -> str:
-    """Raises `RecipeError` if it cannot be read."""
     try:
         return sha256(path)
     except OSError as reason:
@@ -160,17 +145,12 @@ def file_hash(path: Path) -> str:
 
 
 def write_settings(plan: Plan, settings: dict, folder: Path) -> None:
-    """Writes a row's settings into its folder before it is trained.
-
-    Raises:
-        RecipeError: if there is a run of other settings.
-    """
+    """Writes a row's settings before it is trained; raises `RecipeError` if its folder has a run of other settings."""
     kept, text = folder / SETTINGS, json.dumps(settings, indent=2) + "\n"
     if list(folder.glob("checkpoints/*")) and not (kept.is_file() and kept.read_text() == text):
         raise RecipeError(
             f"row '{plan.name}': {folder} holds a run of other settings; move it away, or name another --output"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(kept, text)
 
 
@@ -193,26 +173,21 @@ def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome
     """Scores the moving average at the end of a run."""
     held_out = (folder / "last").is_dir()  # without held-out pairs there is one model, that at the end
     generator = DeblurGenerator.from_pretrained(folder / ("last" if held_out else "model"), device="cpu")
-    resize = plan.resolved().data.resize
-    rows = [scores(generator, pair, resize) for pair in pairs]
-    mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    rows = [scores(generator, pair, plan.resolved().data.resize) for pair in pairs]
     log = read_scalars(folder)
     _, slopes = log.of("critic/slope")
+    cores = usable_cores()
+    cpu = f"{cores} core{'s' if cores > 1 else ''} of a CPU"
     return Outcome(
         key,
-        **mean,
+        **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]},
         parameters=sum(parameter.numel() for parameter in generator.parameters()),
         steps=plan.steps,
         seconds=seconds_per_step(log, plan.resolved().pictures_per_step),
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu(),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         slope=float(np.median(slopes[-LAST:])) if len(slopes) else None,
         least_slope=float(slopes.min()) if len(slopes) else None,
     )
-
-
-def cpu() -> str:
-    cores = usable_cores()
-    return f"{cores} core{'s' if cores > 1 else ''} of a CPU"
 
 
 def scores(generator: DeblurGenerator, pair: Pair, resize: tuple[int, ...]) -> dict[str, float]:
@@ -220,11 +195,10 @@ def scores(generator: DeblurGenerator, pair: Pair, resize: tuple[int, ...]) -> d
     blurred, sharp = load_pair(pair, resize)
     restored = restore(generator.network, blurred, precision="float32")
     restored, blurred, sharp = to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
-    measures = {"psnr": psnr, "ssim": ssim, "features": feature_distance, "edges": edge_strength}
     found = {
         prefix + name: float(measure(picture, sharp))
         for prefix, picture in (("", restored), ("blurred_", blurred))
-        for name, measure in measures.items()
+        for name, measure in MEASURES.items()
     }
     return found | {"grid": grid_energy(restored - blurred)}
 
@@ -250,7 +224,7 @@ def grid_energy(change: Tensor) -> float:
 
 
 def seconds_per_step(log: Scalars, pictures: int) -> float:
-    """The median over the lines of the log after the first, a warm-up, for so many pictures a step; no validations."""
+    """The median over the lines of the log after the first, a warm-up; validations do not count."""
     _, speeds = log.of("time/pictures_per_second")
     return pictures / float(np.median(speeds[1:])) if len(speeds) > 1 else float("nan")
 
@@ -275,39 +249,16 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
     rows = [plan for plan in plans if plan.table == table["name"]]
     found = [outcomes[plan.name] for plan in rows]
     first = found[0]
-    scores = [f"{first.blurred_psnr:.2f} dB", "", f"{first.blurred_ssim:.4f}", f"{first.blurred_features:.3f}", ""]
-    lines = [["blurry input", "", "", *scores, f"{first.blurred_edges:.3f}", "", "", ""]]
+    blurry = [f"{first.blurred_psnr:.2f} dB", "", f"{first.blurred_ssim:.4f}", f"{first.blurred_features:.3f}", ""]
+    lines = [["blurry input", "", "", *blurry, f"{first.blurred_edges:.3f}", "", "", ""]]
     for plan, one in zip(rows, found, strict=True):
-        lines.append(
-            [
-                plan.title,
-                f"{one.parameters / 1e6:.2f} M",
-                f"{one.seconds:.2f} s",
-                f"{one.psnr:.2f} dB",
-                f"{one.psnr - one.blurred_psnr:+.2f} dB",
-                f"{one.ssim:.4f}",
-                f"{one.features:.3f}",
-                f"{one.features / one.blurred_features - 1:+.1%}",
-                f"{one.edges:.3f}",
-                f"{one.grid:.1f}",
-                one.critic if one.slope is None else f"{one.critic} ({one.slope:.0e}, {one.least_slope:.0e})",
-                f"`--row {plan.name}`",
-            ]
-        )
-    header = [
-        "",
-        "parameters",
-        "a step",
-        "PSNR",
-        "gain",
-        "SSIM",
-        "features",
-        "change",
-        "edges",
-        "grid",
-        "critic (slope, least)",
-        "command",
-    ]
+        cost = [f"{one.parameters / 1e6:.2f} M", f"{one.seconds:.2f} s"]
+        pixels = [f"{one.psnr:.2f} dB", f"{one.psnr - one.blurred_psnr:+.2f} dB", f"{one.ssim:.4f}"]
+        features = [f"{one.features:.3f}", f"{one.features / one.blurred_features - 1:+.1%}"]
+        rest = [f"{one.edges:.3f}", f"{one.grid:.1f}", one.critic, f"`--row {plan.name}`"]
+        lines.append([plan.title, *cost, *pixels, *features, *rest])
+    header = ["", "parameters", "a step", "PSNR", "gain", "SSIM", "features", "change", "edges", "grid"]
+    header += ["critic (slope, least)", "command"]
     hours = sum(one.seconds * one.steps for one in found) / 3600
     devices = " or ".join(dict.fromkeys(one.device for one in found))
     facts = f"{first.steps} steps a row, {hours:.2f} hours of steps in all, on {devices}."
@@ -325,15 +276,16 @@ def read_marked(target: Path) -> str:
     return text
 
 
-def write_tables(target: Path, tables: list[dict], plans: list[Plan], outcomes: dict[str, Outcome]) -> None:
-    """Puts the tables between the marks of a text, whose rest stays."""
-    text = read_marked(target)
+def write_tables(options: argparse.Namespace, tables: list[dict], plans: list[Plan], found: dict[str, Outcome]) -> None:
+    """Puts the tables between the marks of a text, whose rest stays, and figures beside it."""
+    before, _, rest = read_marked(options.table).partition(BEGIN)
     parts = []
     for table in tables:
-        parts.append(table_text(table, plans, outcomes))
-        parts.append(f"![losses, PSNR and SSIM against the step](ablation-{table['name']}.png)")
-    before, _, rest = text.partition(BEGIN)
-    write_text(target, before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
+        figure = f"ablation-{table['name']}.png"
+        parts += [table_text(table, plans, found), f"![losses, PSNR and SSIM against the step]({figure})"]
+        folders = [options.output / plan.name for plan in plans if plan.table == table["name"]]
+        compare(folders, options.table.parent / figure)
+    write_text(options.table, before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -356,14 +308,10 @@ def main(arguments: list[str] | None = None) -> int:
                 write_text(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
             print(f"{plan.name}: {outcome.psnr:.2f} dB (blurry: {outcome.blurred_psnr:.2f} dB)", flush=True)
         found = {plan.name: read_outcome(options.output / plan.name, keys[plan.name]) for plan in plans}
-        outcomes = {name: outcome for name, outcome in found.items() if outcome}
-        if missing := [plan.name for plan in plans if plan.name not in outcomes]:
+        if missing := [name for name, outcome in found.items() if outcome is None]:
             print(f"the tables are written once all rows are there; to come: {', '.join(missing)}")
             return 0
-        write_tables(options.table, tables, plans, outcomes)
-        for table in tables:
-            folders = [options.output / plan.name for plan in plans if plan.table == table["name"]]
-            compare(folders, options.table.parent / f"ablation-{table['name']}.png")
+        write_tables(options, tables, plans, found)
     except DeblurHubError as mistake:
         print(f"ablation: {mistake}", file=sys.stderr)
         return 2
@@ -373,17 +321,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the pictures to train on")
-    parser.add_argument("--pairs", type=Path, required=True, help="pairs to score on, in blur/ and sharp/")
-    parser.add_argument("--output", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
-    parser.add_argument("--row", action="append", default=[], metavar="NAME", help="train this row alone; repeatable")
-    parser.add_argument("--steps", type=int, default=0, help="of each row, instead of the file's")
-    parser.add_argument("--cache", type=Path, help="folder for decoded pictures, as train/ takes it")
-    parser.add_argument(
-        "--perceptual-weights", type=Path, metavar="FILE", help="VGG19 as safetensors, as train/ takes it"
-    )
-    parser.add_argument("--plan", type=Path, default=HERE / "ablation.toml", help="the tables (%(default)s)")
-    parser.add_argument("--table", type=Path, default=TRAIN / "README.md", help="where they go (train/README.md)")
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder with the pictures to train on")
+    add("--pairs", type=Path, required=True, help="pairs to score on, in blur/ and sharp/")
+    add("--output", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
+    add("--row", action="append", default=[], metavar="NAME", help="train this row alone; repeatable")
+    add("--steps", type=int, default=0, help="of each row, instead of the file's")
+    add("--cache", type=Path, help="folder for decoded pictures, as train/ takes it")
+    add("--perceptual-weights", type=Path, metavar="FILE", help="VGG19 as safetensors, as train/ takes it")
+    add("--plan", type=Path, default=HERE / "ablation.toml", help="the tables (%(default)s)")
+    add("--table", type=Path, default=TRAIN / "README.md", help="where they go (train/README.md)")
     return parser.parse_args(arguments)
 
 
