@@ -148,75 +148,40 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="accelerate launch train/", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", help=f"one of {', '.join(known_recipes())}, or a .toml file")
-    parser.add_argument("--data", type=Path, help="folder with the pictures")
-    parser.add_argument("--output", type=Path, help="folder of this run")
-    parser.add_argument("--steps", type=positive, default=0, help="instead of the recipe's")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change one value of the recipe, such as optimizer.lr=2e-4",
-    )
-    parser.add_argument(
-        "--time-budget",
-        type=duration,
-        default=0.0,
-        metavar="TIME",
-        help="stop after 90s, 9m or 2h of training in all; the schedule stretches over it",
-    )
-    parser.add_argument(
-        "--patience",
-        type=duration,
-        default=600.0,
-        metavar="TIME",
-        help="how long processes wait for each other before they give up (10m)",
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from the output folder's last checkpoint")
-    parser.add_argument(
-        "--resume-from", type=Path, metavar="STATE", help="go on from the state of another run that --keep-state wrote"
-    )
-    parser.add_argument(
-        "--keep-state",
-        type=Path,
-        metavar="STATE",
-        help="write the output folder's newest checkpoint to this one, in small files, and train nothing",
-    )
-    parser.add_argument(
-        "--init-from",
-        action="append",
-        default=[],
-        metavar="MODEL",
-        help="start from the weights of a saved model, or a safetensors file of some of them; again for other parts",
-    )
-    parser.add_argument(
-        "--perceptual-weights",
-        type=Path,
-        metavar="FILE",
-        help="the perceptual loss's network in torchvision's layout, as safetensors, instead of a download",
-    )
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for decoded pictures (%(default)s)")
-    parser.add_argument("--threads", type=positive, default=0, help="of each CPU process (all cores, shared evenly)")
-    parser.add_argument("--dry-run", action="store_true", help="print what the run would be, and do two steps of it")
-    parser.add_argument(
-        "--push-to-hub", default="", metavar="OWNER/NAME", help="publish the model at the end, tagged with its step"
-    )
-    parser.add_argument("--push-every-best", action="store_true", help="publish each best model, and not the end alone")
-    parser.add_argument("--push-private", action="store_true", help="make the repository private, if it is made")
-    parser.add_argument(
-        "--compare", nargs="+", type=Path, metavar="RUN", help="draw the runs of these folders, and train nothing"
-    )
-    parser.add_argument(
-        "--benchmark",
-        action="store_true",
-        help="measure the recipe's steps in several precisions, on --data or generated pictures",
-    )
-    parser.add_argument("--rounds", type=positive, default=3, help="of --benchmark (%(default)s)")
-    parser.add_argument(
-        "--seconds", type=float, default=10.0, help="of --benchmark: each variant in each round (%(default)s)"
-    )
-    parser.add_argument("--benchmark-one", type=float, default=0.0, help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--recipe", help=f"one of {', '.join(known_recipes())}, or a .toml file")
+    add("--data", type=Path, help="folder with the pictures")
+    add("--output", type=Path, help="folder of this run")
+    add("--steps", type=positive, default=0, help="instead of the recipe's")
+    text = "change one value of the recipe, such as optimizer.lr=2e-4"
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
+    text = "stop after 90s, 9m or 2h of training in all; the schedule stretches over it"
+    add("--time-budget", type=duration, default=0.0, metavar="TIME", help=text)
+    text = "how long processes wait for each other before they give up (10m)"
+    add("--patience", type=duration, default=600.0, metavar="TIME", help=text)
+    add("--resume", action="store_true", help="go on from the output folder's last checkpoint")
+    text = "go on from the state of another run that --keep-state wrote"
+    add("--resume-from", type=Path, metavar="STATE", help=text)
+    text = "write the output folder's newest checkpoint to this folder, in small files, and train nothing"
+    add("--keep-state", type=Path, metavar="STATE", help=text)
+    text = "start from the weights of a saved model, or a safetensors file of some of them; again for other parts"
+    add("--init-from", action="append", default=[], metavar="MODEL", help=text)
+    text = "the perceptual loss's network in torchvision's layout, as safetensors, instead of a download"
+    add("--perceptual-weights", type=Path, metavar="FILE", help=text)
+    add("--cache", type=Path, default=DEFAULT_CACHE, help="folder for decoded pictures (%(default)s)")
+    add("--threads", type=positive, default=0, help="of each CPU process (all cores, shared evenly)")
+    add("--dry-run", action="store_true", help="print what the run would cost, and do two steps of it")
+    text = "publish the model at the end, tagged with its step"
+    add("--push-to-hub", default="", metavar="OWNER/NAME", help=text)
+    add("--push-every-best", action="store_true", help="publish each best model, not only the last")
+    add("--push-private", action="store_true", help="make the repository private, if it is made")
+    text = "draw the runs of these folders, and train nothing"
+    add("--compare", nargs="+", type=Path, metavar="RUN", help=text)
+    text = "measure the recipe's steps in several precisions, on --data or generated pictures"
+    add("--benchmark", action="store_true", help=text)
+    add("--rounds", type=positive, default=3, help="of --benchmark (%(default)s)")
+    add("--seconds", type=float, default=10.0, help="of --benchmark: each variant in each round (%(default)s)")
+    add("--benchmark-one", type=float, default=0.0, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     needed = ["recipe", "data", "output"]
     if options.dry_run or options.benchmark_one:

@@ -49,7 +49,7 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
     recipe, trainer, steps, held_out = ready.recipe, ready.trainer, ready.steps, ready.training_data.held_out
     checkpoints = Checkpoints(run.output / "checkpoints", keep=recipe.keep)
     if run.publisher:
-        run.publisher.check(accelerator)
+        run_on_main(run.publisher.check, accelerator)
     progress = Progress()
     if (run.resume_from or not run.resume) and run_on_main(checkpoints.paths, accelerator):
         raise RecipeError(f"{run.output}: holds a run already; go on with --resume, or name another --output")

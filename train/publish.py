@@ -6,8 +6,6 @@ import tempfile
 import threading
 from pathlib import Path
 
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from deblur_hub.errors import DeblurHubError
@@ -33,22 +31,16 @@ class Publisher:
         self.lock, self.thread = threading.Lock(), None
         self.waiting: tuple[Path, int, Path] | None = None  # the copy, its step, and the folder that it is of
 
-    def check(self, accelerator: Accelerator) -> None:
-        """Raises `RecipeError` on every process if the main one could not publish."""
-        answer = [""]
-        if accelerator.is_main_process:
-            from huggingface_hub.utils import disable_progress_bars
+    def check(self) -> None:
+        """Raises `RecipeError` if this process could not publish."""
+        from huggingface_hub.utils import disable_progress_bars
 
-            disable_progress_bars()  # the run has its own
-            try:
-                if doubt := require_access(self.repo):
-                    print(f"train: --push-to-hub {doubt}", file=sys.stderr)
-            except DeblurHubError as reason:
-                answer = [f"--push-to-hub {reason}, or omit --push-to-hub"]
-        if accelerator.num_processes > 1:
-            broadcast_object_list(answer)
-        if answer[0]:
-            raise RecipeError(answer[0])
+        disable_progress_bars()  # the run has its own
+        try:
+            if warning := require_access(self.repo):
+                print(f"train: --push-to-hub {warning}", file=sys.stderr)
+        except DeblurHubError as reason:
+            raise RecipeError(f"--push-to-hub {reason}, or omit --push-to-hub") from None
 
     def offer(self, folder: Path, step: int) -> None:
         """Uploads a copy of the best model so far in the background, if every best one is to be published."""

@@ -171,7 +171,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Alarms:
-    """When a run speaks up or stops; see `train.console`. A least value of 0 switches its alarm off."""
+    """When a run warns or stops; see `console.Alarms`. A least value of 0 switches its alarm off."""
 
     most_skipped: int = 10  # steps in a row with an update that was not finite, after which the run stops
     patience: int = 5  # lines of the log in a row that the alarms below wait for

@@ -25,7 +25,7 @@ from train.study.benchmark import (
 )
 
 HEADINGS = [
-    "way",
+    "variant",
     "steps/s",
     "pictures/s",
     "waiting for data",
@@ -60,14 +60,14 @@ def test_all_ways_are_measured_against_plain_float32(capfd, monkeypatch):
 
 @pytest.mark.slow
 def test_a_compiled_way_runs(tmp_path):
-    way = "float32, channels-last, compiled"
+    variant = "float32, channels-last, compiled"
     command = [sys.executable, str(ROOT / "train"), "--recipe", "compact"]
     command += [part for change in TINY for part in ("--set", change)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmarking, "VARIANTS", {PLAIN: VARIANTS[PLAIN], way: VARIANTS[way]})
+        patch.setattr(benchmarking, "VARIANTS", {PLAIN: VARIANTS[PLAIN], variant: VARIANTS[variant]})
         recipe = load_recipe("compact", list(TINY))
         plain, compiled = benchmark(recipe, command, data=None, rounds=1, seconds=0.1)
-    assert compiled.variant == way and compiled.ratio == pytest.approx(compiled.steps / plain.steps)
+    assert compiled.variant == variant and compiled.ratio == pytest.approx(compiled.steps / plain.steps)
     assert compiled.multiply_adds / plain.multiply_adds == pytest.approx(compiled.steps / plain.steps)
 
 
@@ -95,7 +95,7 @@ def test_made_up_pictures_suit_every_kind_that_the_recipe_draws_from(tmp_path):
 
 
 def test_ratios_are_medians_of_the_ratios_of_each_round(monkeypatch, tmp_path):
-    """The machine is three times as slow in the second round, and the way twice as fast in all."""
+    """The machine is three times as slow in the second round, and the variant twice as fast in all."""
     seconds = iter([1.0, 0.5, 3.0, 1.5, 1.0, 0.5])
     monkeypatch.setattr(benchmarking, "VARIANTS", {PLAIN: (), "other": ()})
 

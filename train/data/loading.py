@@ -120,6 +120,6 @@ def ignore_stop_signals(_worker: int, *, ended: Event) -> None:
 
 
 def ignore_disconnects(kind: type[BaseException], reason: BaseException, trace: TracebackType | None) -> None:
-    """Prints no traceback if the main process went away while a worker handed it a batch."""
+    """Prints no traceback if the main process exits while a worker sends it a batch."""
     if not issubclass(kind, ConnectionError | EOFError):
         sys.__excepthook__(kind, reason, trace)

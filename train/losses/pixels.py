@@ -61,7 +61,7 @@ def averaged_to(size: torch.Size, sharp: Tensor) -> Tensor:
 
 
 def wasserstein(of_restored: Tensor, of_sharp: Tensor) -> Tensor:
-    """E[D(restored)] - E[D(sharp)] of scores of any shape (WGAN, Arjovsky et al., ICML 2017, eq. 2), for the critic."""
+    """The discriminator's E[D(restored)] - E[D(sharp)] of any shape (WGAN, Arjovsky et al., ICML 2017, eq. 2)."""
     return of_restored.mean() - of_sharp.mean()
 
 
@@ -71,8 +71,8 @@ def relativistic_least_squares(
     """RaGAN-LS: E[(D(better) - E[D(worse)] - 1)^2] + E[(D(worse) - E[D(better)] + 1)^2] of scores of any shape.
 
     Jolicoeur-Martineau (ICLR 2019), as DeblurGAN-v2 takes it (Kupyn et al., ICCV 2019, eq. 1; the released code halves
-    it). The sharp pictures are the better ones for the critic, the restored ones for the generator. The inner means are
-    those of this batch, which gradients flow through, or the ones given.
+    it). The sharp pictures are the better ones for the discriminator, the restored ones for the generator. The inner
+    means are those of this batch, which gradients flow through, or the ones given.
     """
     mean_of_better = better.mean() if mean_of_better is None else mean_of_better
     mean_of_worse = worse.mean() if mean_of_worse is None else mean_of_worse

@@ -81,7 +81,7 @@ def report(
     if ready.training_data.held_out:
         lines.append(
             f"validation: {len(ready.training_data.held_out)} pairs every {recipe.validation.every} steps, about "
-            f"{span(validation)} each time, judged by the multiply-adds and included above"
+            f"{span(validation)} each time, estimated by the multiply-adds and included above"
         )
     return [*lines, "Two steps are few: an estimate, to tell minutes from days."]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -21,7 +22,7 @@ from torch import Tensor
 from ..recipe import RecipeError
 
 SCHEMA_VERSION = 1
-CONTENTS = "state.json"
+CONTENTS, PATTERN = "state.json", "state{suffix}.safetensors"
 MOST_BYTES = 15_500_000  # of a file: below the limits of mail and code forges
 LEAST_HALVED = 1024  # values; smaller tensors are kept as they are
 OPTIMIZERS = ("optimizer", "critic_optimizer")
@@ -41,26 +42,26 @@ def pack(state: dict[str, Any], folder: Path) -> list[Path]:
     tensors: dict[str, Tensor] = {}
     tree = flatten(state, "", tensors)
     kept = {name: halved(name, tensor) for name, tensor in tensors.items()}
-    aside, former = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    new, former = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
     try:
-        for rest in (aside, former):
-            shutil.rmtree(rest, ignore_errors=True)
-        aside.mkdir(parents=True)
+        for old in (new, former):
+            shutil.rmtree(old, ignore_errors=True)
+        new.mkdir(parents=True)
         files = {}
-        for number, names in enumerate(split_into_files(kept), start=1):
+        shards = split_torch_state_dict_into_shards(kept, filename_pattern=PATTERN, max_shard_size=MOST_BYTES)
+        for file, names in shards.filename_to_tensors.items():
             content = save({name: kept[name] for name in names})
-            file = f"state-{number}.safetensors"
-            (aside / file).write_bytes(content)
+            (new / file).write_bytes(content)
             files[file] = hashlib.sha256(content).hexdigest()
         types = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
         contents = {"schema_version": SCHEMA_VERSION, "files": files, "types": types, "state": tree}
-        (aside / CONTENTS).write_text(json.dumps(contents) + "\n")
+        (new / CONTENTS).write_text(json.dumps(contents) + "\n")
         if folder.exists():
             folder.rename(former)
-        aside.rename(folder)
+        new.rename(folder)
         shutil.rmtree(former, ignore_errors=True)
     except OSError as reason:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         raise RecipeError(f"{folder}: the state cannot be written ({reason.strerror}); free some space") from reason
     return [folder / CONTENTS, *(folder / file for file in files)]
 
@@ -127,17 +128,3 @@ def halved(name: str, tensor: Tensor) -> Tensor:
     if moments or tensor.abs().max() > torch.finfo(torch.float16).max:
         return tensor.bfloat16().contiguous()
     return tensor.half().contiguous()
-
-
-def split_into_files(tensors: dict[str, Tensor]) -> list[list[str]]:
-    """The names of tensors in order, split so that each file holds at most `MOST_BYTES`."""
-    files: list[list[str]] = [[]]
-    filled = 0
-    for name, tensor in tensors.items():
-        size = tensor.numel() * tensor.element_size() + len(name) + 100  # its line in the file's header
-        if files[-1] and filled + size > MOST_BYTES:
-            files.append([])
-            filled = 0
-        files[-1].append(name)
-        filled += size
-    return files
