@@ -65,7 +65,7 @@ def compare(folders: Sequence[Path], target: Path) -> str:
         seconds, speeds = run.of("time/seconds")[1], run.of("time/pictures_per_second")[1]
         spent = [f"{seconds[-1] / 3600:.2f}", f"{np.median(speeds):.1f}"] if len(speeds) else ["-"] * 2
         last = max((line["step"] for line in run.lines), default=0)
-        rows.append([run.name, *(scores if len(psnr) else ["-"] * 5), str(last), *spent])
+        rows.append([run.name, *(scores if len(psnr) else ["-"] * 5), str(int(last)), *spent])
     own = [value for run in runs for value in run.of("validation/blurred_psnr")[1][-1:]]
     differ = "\n\nThe blurry inputs' own scores differ: these runs were measured on different pictures."
     return markdown(header, rows) + (differ if own and max(own) - min(own) > 1e-3 else "")
