@@ -9,29 +9,29 @@ DATA is searched to any depth for
     <scene>/blur and <scene>/sharp     pairs, partners of one name: GoPro as it is unpacked, or two folders of your own,
                                        which --set data.blur_folder=NAME and data.sharp_folder=NAME may name otherwise
     HIDE, RealBlur-J and -R, REDS      pairs in the layouts that these unpack to, RealBlur's lists included
-    <anything>fps/<run>                consecutive frames of a high-speed camera, averaged to blurred pictures,
+    <anything>fps/<run>                consecutive frames of a high-speed camera, averaged to blurry pictures,
                                        as are those of GOPRO_Large_all
     sharp/... without a blur/ beside   sharp photographs, which are blurred synthetically; DATA itself may hold them too
 
 Folders called test or val are not trained on. --set data.sets.GoPro=3 --set data.sets.REDS=1 mixes sets by weight.
 Pictures are decoded once, into memory-mapped arrays in the folder --cache, which all runs and processes share. A recipe
-with a pool (data.pool) keeps its samples in OUTPUT while it runs, and uses each several times.
+with a pool (data.pool) keeps samples in OUTPUT while it runs, and uses each several times.
 
-    train/ --recipe NAME --data DATA --dry-run              what it would be: the recipe, its cost, two steps measured
-    train/ --recipe NAME --benchmark [--data DATA]          how fast its steps are, in several ways
+    train/ --recipe NAME --data DATA --dry-run              the recipe and its cost, from two measured steps
+    train/ --recipe NAME --benchmark [--data DATA]          how fast its steps are in several precisions
     train/ --compare runs/*                                 several runs in one plot, and a table of them
 
 A run leaves metrics.jsonl, tensorboard/ (`tensorboard --logdir runs`), samples/ and at its end curves.png in OUTPUT.
 --push-to-hub owner/name publishes the model at the end, --push-every-best each best one too, tagged with their steps;
-where that fails the run ends with exit code 3 and says which `deblur-hub publish` makes up for it.
+if that fails, the run ends with exit code 3 and prints the `deblur-hub publish` command to do it later.
 
     train/ --output RUN --keep-state STATE                  its newest checkpoint, halved, in files below 16 MB
     train/ --recipe NAME ... --resume-from STATE            goes on from that, in a new OUTPUT
 
 A run can be stopped at any moment and goes on from its newest whole checkpoint with --resume. SIGTERM and SIGUSR1, to
-any process of it, end the step, keep a checkpoint and leave with exit code 75, upon which a job script may queue it
-again; the README has one for Slurm. Other codes: 0 done, 2 a mistake of the user's, 3 not published, 4 another process
-is gone, 130 Ctrl-C. The recipes are train/recipes/*.toml.
+any of its processes, end the step, save a checkpoint and exit with code 75, so that a job script may queue it again;
+the README has one for Slurm. Other codes: 0 done, 2 a mistake of the user's, 3 not published, 4 another process is
+gone, 130 Ctrl-C. The recipes are train/recipes/*.toml.
 """
 
 import argparse
@@ -43,29 +43,28 @@ from pathlib import Path
 if not __package__:  # `accelerate launch train/` runs this file as a plain script from inside the package
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-# Before PyTorch starts its threads, which otherwise spin while they wait, and take cores from each other.
+# Before PyTorch starts its threads, which would otherwise spin while they wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
 from deblur_hub.errors import DeblurHubError
 from train.checkpoint import Checkpoints
-from train.checks import first_line
-from train.distributed import StopRequest
-from train.launch import lost_partner, make_accelerator, require_sound_launch, usable_cores
+from train.distributed import StopRequest, check_launch, is_lost_process, make_accelerator, usable_cores, world_size
 from train.loop import train
+from train.preparation import first_line
 from train.publish import Publisher
 from train.recipe import Recipe, RecipeError, known_recipes, load_recipe
 from train.run import Run, StepError
 from train.study.benchmark import benchmark, measure_one, report
-from train.study.carrying import pack
 from train.study.curves import METRICS, compare
 from train.study.estimate import dry_run
+from train.study.portable_state import pack
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR}
-GO_ON = 75  # EX_TEMPFAIL: stopped by a signal, with a checkpoint to go on from; a job script queues it again
-ABANDONED = 4  # by another process of the run
-NOT_PUBLISHED = 3  # the exit code of a run that went well, but whose model is on the disk alone
+EXIT_REQUEUE = 75  # EX_TEMPFAIL: stopped by a signal, with a checkpoint to resume from; a job script queues it again
+EXIT_LOST_PROCESS = 4  # another process of the run is gone
+EXIT_NOT_PUBLISHED = 3  # the run went well, but its model is on the disk only
 DEFAULT_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "deblur-hub" / "pictures"
 
 
@@ -79,10 +78,10 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = load_recipe(options.recipe, options.set)
         if options.benchmark:
             return show_benchmark(recipe, options)
-        # Also before its threads start: momenta that fade away make every operation on them ten times as slow.
+        # Before threads start, too: denormal momenta make every operation on them ten times as slow.
         torch.set_flush_denormal(True)
-        accelerator = make_accelerator(recipe, options.patience)
-        require_sound_launch(accelerator)
+        accelerator = make_accelerator(recipe.precision, options.patience)
+        check_launch(accelerator)
         if accelerator.device.type == "cpu":
             # accelerate launch leaves one thread to each process, however many cores there are.
             torch.set_num_threads(options.threads or max(1, usable_cores() // accelerator.num_processes))
@@ -109,9 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
             train(recipe, run, accelerator)
         accelerator.end_training()
         if run.publisher and not run.publisher.finish():
-            return NOT_PUBLISHED
+            return EXIT_NOT_PUBLISHED
     except DeblurHubError as mistake:
-        # All processes see a mistake in the recipe or the data folder, but maybe only one the picture that is broken.
+        # All processes see a mistake in the recipe or the data folder; a broken picture perhaps one only.
         if int(os.environ.get("RANK", 0)) == 0 or isinstance(mistake, StepError):
             print(f"train: {mistake}", file=sys.stderr)
         return 2
@@ -127,21 +126,21 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("train: stopped; go on with --resume", file=sys.stderr)
         return 130
-    except StopRequest as wish:
+    except StopRequest as request:
         if int(os.environ.get("RANK", 0)) == 0:
-            print(f"train: {wish}; go on with --resume", file=sys.stderr)
+            print(f"train: {request}; go on with --resume", file=sys.stderr)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        return GO_ON
+        return EXIT_REQUEUE
     except RuntimeError as reason:
-        if not lost_partner(reason):
+        if not is_lost_process(reason):
             raise
         print(
             "train: another process of this run has ended or does not answer "
             f"({first_line(reason)}); look for its message, then go on with --resume",
             file=sys.stderr,
         )
-        return ABANDONED
+        return EXIT_LOST_PROCESS
     return 0
 
 
@@ -149,75 +148,40 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="accelerate launch train/", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", help=f"one of {', '.join(known_recipes())}, or a .toml file")
-    parser.add_argument("--data", type=Path, help="folder with the pictures")
-    parser.add_argument("--output", type=Path, help="folder of this run")
-    parser.add_argument("--steps", type=positive, default=0, help="instead of the recipe's")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change one value of the recipe, such as optimizer.lr=2e-4",
-    )
-    parser.add_argument(
-        "--time-budget",
-        type=duration,
-        default=0.0,
-        metavar="TIME",
-        help="stop after 90s, 9m or 2h of training in all; the schedule stretches over it",
-    )
-    parser.add_argument(
-        "--patience",
-        type=duration,
-        default=600.0,
-        metavar="TIME",
-        help="how long processes wait for each other before they give up (10m)",
-    )
-    parser.add_argument("--resume", action="store_true", help="go on from the output folder's last checkpoint")
-    parser.add_argument(
-        "--resume-from", type=Path, metavar="STATE", help="go on from the state of another run that --keep-state wrote"
-    )
-    parser.add_argument(
-        "--keep-state",
-        type=Path,
-        metavar="STATE",
-        help="write the output folder's newest checkpoint to this one, in small files, and train nothing",
-    )
-    parser.add_argument(
-        "--init-from",
-        action="append",
-        default=[],
-        metavar="MODEL",
-        help="start from the weights of a saved model, or a safetensors file of some of them; again for other parts",
-    )
-    parser.add_argument(
-        "--perceptual-weights",
-        type=Path,
-        metavar="FILE",
-        help="the perceptual loss's network in torchvision's layout, as safetensors, instead of a download",
-    )
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for decoded pictures (%(default)s)")
-    parser.add_argument("--threads", type=positive, default=0, help="of each CPU process (all cores, shared evenly)")
-    parser.add_argument("--dry-run", action="store_true", help="print what the run would be, and do two steps of it")
-    parser.add_argument(
-        "--push-to-hub", default="", metavar="OWNER/NAME", help="publish the model at the end, tagged with its step"
-    )
-    parser.add_argument("--push-every-best", action="store_true", help="publish each best model, and not the end alone")
-    parser.add_argument("--push-private", action="store_true", help="make the repository private, if it is made")
-    parser.add_argument(
-        "--compare", nargs="+", type=Path, metavar="RUN", help="draw the runs of these folders, and train nothing"
-    )
-    parser.add_argument(
-        "--benchmark",
-        action="store_true",
-        help="measure the recipe's steps in several ways, on --data or made-up pictures",
-    )
-    parser.add_argument("--rounds", type=positive, default=3, help="of --benchmark (%(default)s)")
-    parser.add_argument(
-        "--seconds", type=float, default=10.0, help="of --benchmark: each way in each round (%(default)s)"
-    )
-    parser.add_argument("--benchmark-one", type=float, default=0.0, help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--recipe", help=f"one of {', '.join(known_recipes())}, or a .toml file")
+    add("--data", type=Path, help="folder with the pictures")
+    add("--output", type=Path, help="folder of this run")
+    add("--steps", type=positive, default=0, help="instead of the recipe's")
+    text = "change one value of the recipe, such as optimizer.lr=2e-4"
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
+    text = "stop after 90s, 9m or 2h of training in all; the schedule stretches over it"
+    add("--time-budget", type=duration, default=0.0, metavar="TIME", help=text)
+    text = "how long processes wait for each other before they give up (10m)"
+    add("--patience", type=duration, default=600.0, metavar="TIME", help=text)
+    add("--resume", action="store_true", help="go on from the output folder's last checkpoint")
+    text = "go on from the state of another run that --keep-state wrote"
+    add("--resume-from", type=Path, metavar="STATE", help=text)
+    text = "write the output folder's newest checkpoint to this folder, in small files, and train nothing"
+    add("--keep-state", type=Path, metavar="STATE", help=text)
+    text = "start from the weights of a saved model, or a safetensors file of some of them; again for other parts"
+    add("--init-from", action="append", default=[], metavar="MODEL", help=text)
+    text = "the perceptual loss's network in torchvision's layout, as safetensors, instead of a download"
+    add("--perceptual-weights", type=Path, metavar="FILE", help=text)
+    add("--cache", type=Path, default=DEFAULT_CACHE, help="folder for decoded pictures (%(default)s)")
+    add("--threads", type=positive, default=0, help="of each CPU process (all cores, shared evenly)")
+    add("--dry-run", action="store_true", help="print what the run would cost, and do two steps of it")
+    text = "publish the model at the end, tagged with its step"
+    add("--push-to-hub", default="", metavar="OWNER/NAME", help=text)
+    add("--push-every-best", action="store_true", help="publish each best model, not only the last")
+    add("--push-private", action="store_true", help="make the repository private, if it is made")
+    text = "draw the runs of these folders, and train nothing"
+    add("--compare", nargs="+", type=Path, metavar="RUN", help=text)
+    text = "measure the recipe's steps in several precisions, on --data or generated pictures"
+    add("--benchmark", action="store_true", help=text)
+    add("--rounds", type=positive, default=3, help="of --benchmark (%(default)s)")
+    add("--seconds", type=float, default=10.0, help="of --benchmark: each variant in each round (%(default)s)")
+    add("--benchmark-one", type=float, default=0.0, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     needed = ["recipe", "data", "output"]
     if options.dry_run or options.benchmark_one:
@@ -234,7 +198,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def show_benchmark(recipe: Recipe, options: argparse.Namespace) -> int:
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if world_size() > 1:
         raise RecipeError("--benchmark measures one process; start it with 'python train/ --benchmark ...'")
     command = [sys.executable, str(Path(__file__).resolve().parent), "--recipe", options.recipe]
     command += [part for change in options.set for part in ("--set", change)]
@@ -247,11 +211,11 @@ def show_benchmark(recipe: Recipe, options: argparse.Namespace) -> int:
 
 
 def show_comparison(folders: list[Path], output: Path | None) -> int:
-    """Draws the runs among the folders, passing over the rest of what a shell's `runs/*` finds."""
+    """Draws the runs among the folders, and skips whatever else a shell's `runs/*` finds."""
     runs = [folder for folder in folders if (folder / METRICS).is_file()]
     for other in folders:
         if other not in runs:
-            print(f"train: {other}: holds no {METRICS} and is passed over", file=sys.stderr)
+            print(f"train: {other}: holds no {METRICS} and is skipped", file=sys.stderr)
     if not runs:
         raise RecipeError("--compare: none of these is the folder of a run; name what --output named")
     target = (output or Path()) / "compare.png"
@@ -278,7 +242,7 @@ def positive(text: str) -> int:
 
 
 def duration(text: str) -> float:
-    """Seconds from '90s', '9m', '2h'."""
+    """Seconds in '90s', '9m' or '2h'."""
     units = {"s": 1, "m": 60, "h": 3600}
     try:
         seconds = float(text[:-1]) * units[text[-1:]]

@@ -1,4 +1,4 @@
-"""The state of a run on disk: written aside, flushed, then renamed, so that a kill at any moment leaves a whole one."""
+"""Checkpoints of a run: a kill at any moment leaves a whole one."""
 
 import contextlib
 import os
@@ -9,18 +9,20 @@ from typing import Any
 
 import torch
 
+from deblur_hub.atomic import replacing
+
 from .recipe import RecipeError
 
 SCHEMA_VERSION = 1
 
 
 class Checkpoints:
-    """The newest checkpoints of a run: `step-0001000.pt` and so on; `last.pt` is another name of the newest.
+    """The newest checkpoints of a run, `step-0001000.pt` and so on; `last.pt` is a hard link to the newest.
 
-    Where files cannot have two names, `last.pt` is missing.
+    On file systems without hard links there is no `last.pt`.
 
     Args:
-        keep: how many stay; older ones go once a new one is whole.
+        keep: how many to keep; older ones are removed once a new one is whole.
     """
 
     def __init__(self, folder: Path, *, keep: int) -> None:
@@ -28,7 +30,7 @@ class Checkpoints:
         self.last = folder / "last.pt"
 
     def paths(self) -> list[Path]:
-        """Newest first; `last.pt` at the end where it is none of the others, as earlier versions wrote it alone."""
+        """Newest first; `last.pt` is at the end if it is a file of its own, as earlier versions wrote it."""
         found = sorted(self.folder.glob("step-*.pt"), reverse=True)
         if self.last.is_file() and not any(self.last.samefile(path) for path in found):
             found.append(self.last)
@@ -38,18 +40,17 @@ class Checkpoints:
         """Writes the state at a step.
 
         Raises:
-            RecipeError: if the disk refuses; what there was before is untouched.
+            RecipeError: if the disk refuses; the folder is then as before.
         """
         path = self.folder / f"step-{step:07d}.pt"
         save_checkpoint(path, state)
-        name_again(path, self.last)
-        killed = self.folder.glob("step-*.part")
-        for old in (*self.paths()[self.keep :], *killed):
+        link(path, self.last)
+        for old in (*self.paths()[self.keep :], *self.folder.glob("*.part")):  # the latter of sessions that were killed
             if old != path:
                 old.unlink(missing_ok=True)
 
     def newest(self) -> tuple[Path, dict[str, Any]]:
-        """The newest whole checkpoint; newer ones that are broken are passed over with a sentence.
+        """The newest whole checkpoint; prints a sentence for each newer one that is broken.
 
         Raises:
             RecipeError: if there is none.
@@ -71,16 +72,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         RecipeError: if the disk refuses; what `path` held before is untouched.
     """
-    aside = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
+        with replacing(path, durable=True) as part, part.open("wb") as file:
             torch.save({"schema_version": SCHEMA_VERSION} | state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except (OSError, RuntimeError, KeyboardInterrupt) as caught:
-        aside.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as caught:
         # What stops torch's writer comes out of it as a RuntimeError about a position in the file.
         reason = caught.__context__ if isinstance(caught, RuntimeError) and caught.__context__ else caught
         if isinstance(reason, KeyboardInterrupt):
@@ -91,29 +87,29 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         ) from caught
 
 
-def name_again(path: Path, name: Path) -> None:
-    """Gives a file a second name in its folder, which another file may have had."""
-    aside = name.with_suffix(".link")
-    aside.unlink(missing_ok=True)
+def link(path: Path, name: Path) -> None:
+    """Gives a file a second name in its folder, in place of a file of that name."""
+    new = name.with_suffix(".link")
+    new.unlink(missing_ok=True)
     try:
-        os.link(path, aside)
-        aside.replace(name)
+        os.link(path, new)
+        new.replace(name)
     except OSError:  # a file system without links: the newest is found by its own name
         with contextlib.suppress(OSError):
             name.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads what `save_checkpoint` wrote, onto the CPU, and nothing that needs unpickling.
+    """Reads what `save_checkpoint` wrote, onto the CPU, without unpickling objects.
 
     Raises:
-        RecipeError: if there is none, or it is not one of ours, or its checksums do not hold.
+        RecipeError: if there is none, or it is not one of ours, or its checksums do not match.
     """
     if not path.is_file():
         raise RecipeError(f"{path}: there is no checkpoint to resume from; start without --resume")
     try:
         with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():  # torch does not look
+            if damaged := archive.testzip():  # torch does not check
                 raise ValueError(f"{damaged} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as reason:

@@ -1,4 +1,4 @@
-"""A run from the first step to the saved model: data, steps, validation, checkpoints, and what one watches."""
+"""A run from the first step to the saved model: steps, validation, checkpoints and logs."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from accelerate import Accelerator
 from tqdm import tqdm
 
@@ -15,23 +16,19 @@ from deblur_hub.config import GeneratorConfig
 from deblur_hub.generator import DeblurGenerator
 from deblur_hub.model_card import training_card
 
-from .alarms import Alarms
 from .checkpoint import Checkpoints
-from .console import Log, describe
-from .data.loading import draw
+from .console import Alarms, Log, Meter, ProgressBar, describe
+from .data.loading import next_batch
 from .data.pool import Pool
-from .distributed import Agreement, StopRequest, Warnings, by_main
+from .distributed import ProcessSync, StopRequest, StopSignals, run_on_main
 from .preparation import batches_of, prepare
 from .recipe import Recipe, RecipeError
-from .run import Length, Progress, Run, StepError
-from .sheets import SampleSheet
-from .study.carrying import unpack
+from .run import Progress, Run, RunLength, StepError
 from .study.curves import draw_run
 from .study.efficiency import bare_rate, efficiency
-from .toml_text import as_toml
+from .study.portable_state import unpack
 from .trainer import NonFiniteLossError, Trainer
-from .validation import mean_score, merit, validate
-from .watching import Meter, ProgressBar
+from .validation import SampleSheet, mean_score, selection_score, validate
 
 LOG_EVERY = 20
 
@@ -39,108 +36,100 @@ LOG_EVERY = 20
 def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
     """Trains, and returns the folder of the saved model, `<output>/model`.
 
-    The output folder holds `recipe.json`, `checkpoints/`, `best/` and `last/` (the model at the best validation
-    so far, by the recipe's `validation.select`, and at the last one), `samples/*.png`, `metrics.jsonl` and
-    `tensorboard/`.
+    The output folder holds `recipe.json`, `checkpoints/`, `best/` and `last/` (the model at the best validation so far,
+    by the recipe's `validation.select`, and at the last one), `samples/*.png`, `metrics.jsonl` and `tensorboard/`.
 
     Raises:
-        StopRequest: on every process, after SIGTERM or SIGUSR1 to any of them, once a checkpoint is kept.
-        DeblurHubError: for a data folder, recipe, checkpoint or weights that will not do, before the first step where
-            that can be known.
+        StopRequest: on every process, after SIGTERM or SIGUSR1 to any of them, once a checkpoint is saved.
+        DeblurHubError: for a data folder, recipe, checkpoint or weights that do not fit, before the first step if that
+            can be known.
     """
     main = accelerator.is_main_process
     ready = prepare(recipe, run, accelerator)
-    recipe, config, material, trainer, steps = ready.recipe, ready.config, ready.material, ready.trainer, ready.steps
+    recipe, trainer, steps, held_out = ready.recipe, ready.trainer, ready.steps, ready.training_data.held_out
     checkpoints = Checkpoints(run.output / "checkpoints", keep=recipe.keep)
     if run.publisher:
-        run.publisher.check(accelerator)
+        run_on_main(run.publisher.check, accelerator)
     progress = Progress()
-    if (run.resume_from or not run.resume) and by_main(checkpoints.paths, accelerator):
+    if (run.resume_from or not run.resume) and run_on_main(checkpoints.paths, accelerator):
         raise RecipeError(f"{run.output}: holds a run already; go on with --resume, or name another --output")
     if run.resume_from:
-        progress = resume(trainer, run.resume_from, by_main(partial(unpack, run.resume_from), accelerator), recipe)
+        state = run_on_main(partial(unpack, run.resume_from), accelerator)
+        progress = resume(trainer, run.resume_from, state, recipe)
         progress.forget_best()
     elif run.resume:
-        progress = resume(trainer, *by_main(checkpoints.newest, accelerator), recipe)
+        progress = resume(trainer, *run_on_main(checkpoints.newest, accelerator), recipe)
     log = Log(run.output, progress.step) if main else None
     if main:
         (run.output / "recipe.json").write_text(json.dumps(recipe.as_dict(), indent=2) + "\n")
-        print(describe(recipe, ready, run, accelerator))
+        print(describe(ready, run, accelerator))
 
     def measure() -> None:
         progress.measured = progress.step
-        if not material.held_out:
+        if not held_out:
             return
         sheet = SampleSheet()
-        scores = validate(trainer.evaluated, material.held_out, recipe.data.resize, accelerator, sheet=sheet)
+        scores = validate(trainer.evaluated, held_out, recipe.data.resize, accelerator, sheet=sheet)
         sheet.save(run.output / "samples" / f"step-{progress.step:07d}.png", accelerator)
         mean = mean_score(scores)
         progress.blurred = {key: mean[key] for key in ("blurred_psnr", "blurred_ssim")}
         select = recipe.validation.select
-        better = merit(select, mean) > merit(select, progress.best)
+        better = selection_score(select, mean) > selection_score(select, progress.best)
         if better:
             progress.best, progress.best_psnr, progress.best_step = mean, mean["psnr"], progress.step
         if main:
             log.write(progress.step, {f"validation/{key}": value for key, value in mean.items()})
             tqdm.write(
                 f"step {progress.step}: {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f} on {len(scores)} "
-                f"held-out pairs (blurred: {mean['blurred_psnr']:.2f} dB, {mean['blurred_ssim']:.4f})"
+                f"held-out pairs (blurry: {mean['blurred_psnr']:.2f} dB, {mean['blurred_ssim']:.4f})"
                 f"{', the best so far' if better else ''}"
             )
-            model = DeblurGenerator(config, trainer.evaluated)
-            card = training_card(
-                recipe.as_dict(),
-                mean,
-                [asdict(score) for score in scores],
-                progress.step,
-                progress.seconds,
-                recipe_text=as_toml(recipe.as_dict()),
-            )
+            card = card_of(recipe, progress, mean, [asdict(score) for score in scores])
             for name in ("last", "best") if better else ("last",):
-                model.save_pretrained(run.output / name, card=card)
+                DeblurGenerator(ready.config, trainer.evaluated).save_pretrained(run.output / name, card=card)
             if better and run.publisher:
                 run.publisher.offer(run.output / "best", progress.step)
 
-    def keep() -> None:
+    def save() -> None:
         trainer.require_finite_weights(progress.step)
         header = {"recipe": json.dumps(recipe.as_dict()), "progress": asdict(progress)}
-        by_main(lambda: checkpoints.save(progress.step, header | trainer.state()), accelerator)
+        run_on_main(lambda: checkpoints.save(progress.step, header | trainer.state()), accelerator)
 
     per_step = recipe.batches_per_step
-    length = Length(steps, run.time_budget, stretch=recipe.schedule.stretch)
+    length = RunLength(steps, run.time_budget, stretch=recipe.schedule.stretch)
     first_batch = progress.step * per_step
-    if run.resume_from and recipe.data.pool:  # the pool stayed behind
+    if run.resume_from and recipe.data.pool:  # the pool is not in the state
         progress.oldest = first_batch // recipe.data.reuse
     pool_file = run.output / f"pool-{accelerator.process_index}.bin"
     loader = batches_of(ready, accelerator, file=pool_file, first_batch=first_batch, oldest=progress.oldest)
-    agreement, alarms = Agreement(accelerator), Alarms(recipe.alarms)
+    sync, alarms = ProcessSync(accelerator), Alarms(recipe.alarms)
     before, started = progress.seconds, time.monotonic()
     meter, bare = Meter(recipe.pictures_per_step), 0.0
-    bar = ProgressBar(recipe.name, steps=0 if length.by_time else steps, share=length.share(progress), shown=main)
+    bar = ProgressBar(recipe.name, steps=0 if length.by_time else steps, fraction=length.fraction(progress), shown=main)
     # Reading a number from a GPU waits for all that it has still to do: not at every step.
-    look_every = 1 if accelerator.device.type == "cpu" else LOG_EVERY
+    check_every = 1 if accelerator.device.type == "cpu" else LOG_EVERY
 
-    with Warnings() as warnings, bar:
+    with StopSignals() as signals, bar:
 
         def asked_to_stop() -> bool:
-            progress.seconds = before + time.monotonic() - started
-            progress.seconds, stop = agreement.on(progress.seconds, bool(warnings.heard))
+            seconds = before + time.monotonic() - started
+            progress.seconds, stop = sync.share(seconds, bool(signals.received))
             return stop
 
         try:
             stop = asked_to_stop()
-            # What it was stopped before; and what was carried here, the best so far in this folder.
-            if (progress.overdue(recipe.validation.every) or (run.resume_from and progress.step)) and not stop:
+            # Validates what was stopped before its validation, and a state from another folder.
+            if (progress.validation_due(recipe.validation.every) or (run.resume_from and progress.step)) and not stop:
                 measure()
-            while not stop and length.share(progress) < 1:
+            while not stop and length.fraction(progress) < 1:
                 with meter.step():
                     with meter.waiting():
-                        batches = [draw(loader) for _ in range(per_step)]
-                    scalars = trainer.step(batches, step=progress.step, progress=length.of_schedule(progress))
+                        batches = [next_batch(loader) for _ in range(per_step)]
+                    scalars = trainer.step(batches, step=progress.step, progress=length.schedule_fraction(progress))
                 bare = bare or bare_rate(trainer, trainer.on_device(batches[-1]))
                 progress.step += 1
-                bar.show(progress.step, length.share(progress))
-                if progress.step % look_every == 0:
+                bar.show(progress.step, length.fraction(progress))
+                if progress.step % check_every == 0:
                     alarms.require_progress(trainer.skipped, progress.step)
                 if main and (progress.step % LOG_EVERY == 0 or progress.step in (1, steps)):
                     epoch = progress.step * meter.pictures / len(ready.samples)
@@ -150,30 +139,31 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
                         log.warn(progress.step, sentence)
                     bar.read(line)
                 stop = asked_to_stop()
-                if progress.overdue(recipe.validation.every) and not stop:
+                if progress.validation_due(recipe.validation.every) and not stop:
                     measure()
                     stop = asked_to_stop()
                 if progress.step % recipe.checkpoint_every == 0 and not stop:
-                    keep()
-            bar.show(progress.step, length.share(progress))
+                    save()
+            bar.show(progress.step, length.fraction(progress))
             if not stop and progress.measured != progress.step:
                 measure()
-            keep()
+            save()
             if stop:
-                log and log.close()
-                heard = warnings.heard or "a signal to another process"
-                raise StopRequest(f"stopped by {heard} at step {progress.step}")
+                if main:
+                    log.close()
+                received = signals.received or "a signal to another process"
+                raise StopRequest(f"stopped by {received} at step {progress.step}")
         except NonFiniteLossError as reason:
-            kept = by_main(checkpoints.paths, accelerator)
-            before_it = f"the checkpoint in {checkpoints.folder} is from before it: resume" if kept else "start again"
-            raise StepError(f'{reason}; {before_it} with a lower optimizer.lr, or with precision = "no"') from None
+            saved = run_on_main(checkpoints.paths, accelerator)
+            advice = f"the checkpoint in {checkpoints.folder} is from before it: resume" if saved else "start again"
+            raise StepError(f'{reason}; {advice} with a lower optimizer.lr, or with precision = "no"') from None
         bar.close()
         pool = loader if isinstance(loader, Pool) else None
         if main and bare:
             print(efficiency(meter, bare, pool.frozen_seconds if pool else 0.0))
         if pool:
             pool.remove()
-        return finish(trainer, config, recipe, progress, run, accelerator, log)
+        return finish(trainer, ready.config, recipe, progress, run, accelerator, log)
 
 
 def finish(
@@ -185,7 +175,7 @@ def finish(
     accelerator: Accelerator,
     log: Log | None,
 ) -> Path:
-    """Saves the best model, or the last where nothing was held out to choose by, as `<output>/model`."""
+    """Saves the best model, or the last if no pairs were held out, as `<output>/model`."""
     folder = run.output / "model"
     if accelerator.is_main_process:
         log.close()
@@ -195,21 +185,10 @@ def finish(
             DeblurGenerator.from_pretrained(best).save_pretrained(folder, card=(best / "README.md").read_text())
             print(
                 f"best by {recipe.validation.select}: step {progress.best_step}, {progress.best_psnr:.2f} dB on the "
-                "held-out pairs "
-                f"(blurred: {progress.blurred['blurred_psnr']:.2f} dB)"
+                f"held-out pairs (blurry: {progress.blurred['blurred_psnr']:.2f} dB)"
             )
         else:
-            DeblurGenerator(config, trainer.evaluated).save_pretrained(
-                folder,
-                card=training_card(
-                    recipe.as_dict(),
-                    {},
-                    [],
-                    progress.step,
-                    progress.seconds,
-                    recipe_text=as_toml(recipe.as_dict()),
-                ),
-            )
+            DeblurGenerator(config, trainer.evaluated).save_pretrained(folder, card=card_of(recipe, progress, {}, []))
         if run.publisher:
             run.publisher.choose(folder, progress.best_step or progress.step)
         print(f"saved {folder} after {progress.step} steps in {progress.seconds / 60:.1f} minutes")
@@ -217,8 +196,13 @@ def finish(
     return folder
 
 
+def card_of(recipe: Recipe, progress: Progress, mean: dict[str, float], scores: list[dict[str, Any]]) -> str:
+    table = recipe.as_dict()
+    return training_card(table, mean, scores, progress.step, progress.seconds, recipe_text=tomli_w.dumps(table))
+
+
 def show_curves(output: Path) -> None:
-    """Draws what the run has logged; a plot that cannot be drawn is no reason for a run to fail."""
+    """Draws what the run has logged; a plot that cannot be drawn does not fail the run."""
     try:
         print(f"drew {draw_run(output)}")
     except ImportError:
@@ -228,18 +212,18 @@ def show_curves(output: Path) -> None:
 
 
 def resume(trainer: Trainer, path: Path, state: dict[str, Any], recipe: Recipe) -> Progress:
-    """Puts a checkpoint's state in place; the recipe may differ in schedule and rates, not in the networks."""
-    former = json.loads(state["recipe"]).get("optimizer", {}).get("name", recipe.optimizer.name)
-    if former != recipe.optimizer.name and "muon" in (former, recipe.optimizer.name):
+    """Loads a checkpoint's state; the recipe may differ in schedule and rates, not in the networks."""
+    former = json.loads(state["recipe"])
+    names = (former.get("optimizer", {}).get("name", recipe.optimizer.name), recipe.optimizer.name)
+    if names[0] != names[1] and "muon" in names:
         raise RecipeError(
-            f"{path}: its optimizer was '{former}', not '{recipe.optimizer.name}'; "
-            "keep it, or start anew with --init-from"
+            f"{path}: its optimizer was '{names[0]}', not '{names[1]}'; keep it, or start anew with --init-from"
         )
     try:
         trainer.load_state(state)
     except (KeyError, RuntimeError, ValueError):
         raise RecipeError(
-            f"{path}: comes from a run of recipe '{json.loads(state['recipe'])['name']}' whose networks "
+            f"{path}: comes from a run of recipe '{former['name']}' whose networks "
             f"are not those of '{recipe.name}'; resume with the same recipe"
         ) from None
     return Progress(**state["progress"])

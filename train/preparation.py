@@ -1,4 +1,4 @@
-"""All that a run steps with, built before its first step: networks, data, losses."""
+"""Everything that a run steps with, built and checked before its first step: networks, data, losses."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -18,21 +18,20 @@ from deblur_hub.networks import PRESETS, build_network
 from deblur_hub.networks.base import Generator
 from deblur_hub.networks.refined import RefinedMaximGenerator
 
-from .checks import check, require_compiler
 from .data.cache import PictureCache
-from .data.device_pictures import Shelf
-from .data.loading import draw_from, make_pool, sample_side
-from .data.samples import Material, TrainingSet, find_material
+from .data.device_pictures import DevicePictures
+from .data.loading import load_batches, make_pool, sample_side
+from .data.samples import TrainingData, TrainingSet, find_training_data
 from .data.synthesis import Batch, made_on_device
 from .losses.perceptual import PerceptualLoss
-from .recipe import Recipe, RecipeError
+from .recipe import Adversarial, Data, Loss, Recipe, RecipeError, Schedule
 from .run import Run
-from .trainer import Trainer
+from .trainer import Trainer, make_discriminator
 
 
 @dataclass
 class Prepared:
-    """All that a run steps with, before its first step; `steps` is 0 where time alone ends it.
+    """What a run steps with; `steps` is 0 where time alone ends it.
 
     `recipe` is the one asked for, with the SHA-256 of the perceptual weights that were found.
     """
@@ -40,104 +39,94 @@ class Prepared:
     recipe: Recipe
     network: Generator
     config: GeneratorConfig
-    material: Material
+    training_data: TrainingData
     samples: TrainingSet
     trainer: Trainer
     steps: int
 
 
 def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
-    """Builds what a run needs and writes nothing but the cache; raises `DeblurHubError` for what will not do."""
-    torch.manual_seed(recipe.seed)  # of the fresh weights
+    """Builds what a run needs and writes nothing but the cache; raises `DeblurHubError` for whatever does not fit."""
+    data, schedule = recipe.data, recipe.schedule
+    torch.manual_seed(recipe.seed)  # for the initial weights
     try:
         network = build_network(recipe.generator, **recipe.network)
     except ValueError as reason:
         raise RecipeError(f"recipe '{recipe.name}': {reason}") from None
     light = isinstance(network, RefinedMaximGenerator) and "full" not in network.refiners
-    config = GeneratorConfig(*architecture(recipe), name=recipe.name, quality="fast" if light else "")
+    architecture, options = architecture_of(recipe.generator, recipe.network)
+    config = GeneratorConfig(architecture, options, name=recipe.name, quality="fast" if light else "")
     check(recipe, network, accelerator)
     if recipe.compile:
-        require_compiler(recipe, accelerator)
+        require_compiler(accelerator)
     for model in run.init_from:
-        begin_from(model, network)
+        init_from(model, network)
     if isinstance(network, RefinedMaximGenerator) and network.crisp:
         network.lead_with_crisp()
-    if recipe.schedule.freeze_restorer:
+    if schedule.freeze_restorer:
         network.unets.requires_grad_(False)
-    material = find_material(run.data, recipe.data, recipe.validation)
-    cache = PictureCache(run.cache, resize=recipe.data.resize)
-    on_device = made_on_device(recipe.data.synthesis, accelerator.device)
-    resident = recipe.data.pictures == "device"
-    data = dataclasses.replace(recipe.data, crop=sample_side(recipe.data))
-    samples = TrainingSet(material, data, seed=recipe.seed, cache=cache, on_device=on_device, resident=resident)
-    shelf = Shelf(samples.paths, cache, accelerator.device) if resident else None
+    found = find_training_data(run.data, data, recipe.validation)
+    cache = PictureCache(run.cache, resize=data.resize)
+    on_device = made_on_device(data.synthesis, accelerator.device)
+    resident = data.pictures == "device"
+    drawn = dataclasses.replace(data, crop=sample_side(data))
+    samples = TrainingSet(found, drawn, seed=recipe.seed, cache=cache, on_device=on_device, resident=resident)
+    pictures = DevicePictures(samples.paths, cache, accelerator.device) if resident else None
     perceptual = None
     if recipe.loss.perceptual.weight:
         perceptual = PerceptualLoss(recipe.loss.perceptual, run.perceptual_weights)
-        recipe = with_hash(recipe, perceptual.sha256)
-    frozen_steps = steps_of(recipe.schedule.freeze_backbone, len(samples), recipe)
-    trainer = Trainer(recipe, network, perceptual, accelerator, shelf=shelf, frozen_steps=frozen_steps)
-    steps = run.steps or recipe.schedule.steps or steps_of(recipe.schedule.epochs, len(samples), recipe)
-    if not steps and not (run.time_budget and recipe.schedule.stretch):
+        hashed = dataclasses.replace(recipe.loss.perceptual, sha256=perceptual.sha256)
+        recipe = dataclasses.replace(recipe, loss=dataclasses.replace(recipe.loss, perceptual=hashed))
+    # A discriminator takes fresh samples for each of its own steps.
+    frozen_steps, all_steps = (
+        epochs * len(samples) // recipe.pictures_per_step for epochs in (schedule.freeze_backbone, schedule.epochs)
+    )
+    trainer = Trainer(recipe, network, perceptual, accelerator, pictures=pictures, frozen_steps=frozen_steps)
+    steps = run.steps or schedule.steps or all_steps
+    if not steps and not (run.time_budget and schedule.stretch):
         raise RecipeError(f"recipe '{recipe.name}': sets neither schedule.steps nor schedule.epochs; give --steps")
-    return Prepared(recipe, network, config, material, samples, trainer, steps)
+    return Prepared(recipe, network, config, found, samples, trainer, steps)
 
 
 def batches_of(
     ready: Prepared, accelerator: Accelerator, *, file: Path | None = None, first_batch: int = 0, oldest: int = 0
 ) -> Iterator[Batch]:
-    """This process's part of the batches from one on, of a pool where the recipe has one; each for `Trainer.step`.
+    """This process's part of the batches from `first_batch` on, of a pool if the recipe has one.
 
     Args:
         file: of the pool; None keeps it in memory.
-        oldest: of the pool's generations, the first.
+        oldest: the pool's first generation.
     """
-    recipe, trainer = ready.recipe, ready.trainer
-    if not recipe.data.pool:
-        return draw_from(ready.samples, recipe, accelerator, count(first_batch))
-    return make_pool(
-        ready.samples,
-        recipe,
-        accelerator,
-        trainer.develop,
-        file=file,
-        first_batch=first_batch,
-        oldest=oldest,
-        frozen=trainer.frozen,
-    )
+    data, samples, trainer = ready.recipe.data, ready.samples, ready.trainer
+    if not data.pool:
+        return load_batches(samples, data, accelerator, count(first_batch))
+    settings = {"file": file, "first_batch": first_batch, "oldest": oldest, "frozen": trainer.frozen}
+    return make_pool(samples, data, accelerator, trainer.apply_blur, **settings)
 
 
 def few_batches_of(ready: Prepared, accelerator: Accelerator) -> Iterator[Batch]:
-    """The same, to measure steps with: a pool is then as small as can be, as to fill it takes longer than they do."""
+    """Batches for measuring steps: the pool is as small as possible, as filling it takes longer than they do."""
     data = ready.recipe.data
     recipe = dataclasses.replace(ready.recipe, data=dataclasses.replace(data, pool=data.batch_size if data.pool else 0))
     return batches_of(dataclasses.replace(ready, recipe=recipe), accelerator)
 
 
-def steps_of(epochs: int, samples: int, recipe: Recipe) -> int:
-    """The generator's steps in so many passes over the data; a critic takes fresh samples at each of its own steps."""
-    return epochs * samples // recipe.pictures_per_step
+def architecture_of(generator: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The architecture and all options of a generator, presets resolved, without dropout."""
+    name, preset = PRESETS.get(generator, (generator, {}))
+    return name, {key: value for key, value in (preset | options).items() if key != "dropout"}
 
 
-def architecture(recipe: Recipe) -> tuple[str, dict[str, Any]]:
-    """The architecture and all options of a recipe's generator, presets resolved; dropout is of training alone."""
-    name, options = PRESETS.get(recipe.generator, (recipe.generator, {}))
-    return name, {key: value for key, value in (options | recipe.network).items() if key != "dropout"}
+# Initial weights -----------------------------------------------------------------------------------------------------
 
 
-def with_hash(recipe: Recipe, sha256: str) -> Recipe:
-    """The recipe with the SHA-256 of the perceptual weights that are used, for the run's records."""
-    perceptual = dataclasses.replace(recipe.loss.perceptual, sha256=sha256)
-    return dataclasses.replace(recipe, loss=dataclasses.replace(recipe.loss, perceptual=perceptual))
-
-
-def begin_from(model: str, network: Generator) -> None:
-    """Takes the weights of a saved model over: of a network of the same shapes, or of a part of this one.
+def init_from(model: str, network: Generator) -> None:
+    """Loads a saved model's weights: of a network of the same shapes, or of a part of this one.
 
     A safetensors file by itself holds any of the network's tensors by their names.
     """
     if model.endswith(".safetensors"):
-        take_part(Path(model), network)
+        init_part(Path(model), network)
         return
     other = DeblurGenerator.from_pretrained(model).network
     if isinstance(network, RefinedMaximGenerator):
@@ -155,12 +144,12 @@ def begin_from(model: str, network: Generator) -> None:
     if differing:
         raise RecipeError(
             f"--init-from {model}: is another network than the recipe's ({len(differing)} tensors "
-            f"differ, such as '{min(differing)}'); take its recipe or leave --init-from away"
+            f"differ, such as '{min(differing)}'); take its recipe or omit --init-from"
         )
     network.load_state_dict(weights)
 
 
-def take_part(file: Path, network: Generator) -> None:
+def init_part(file: Path, network: Generator) -> None:
     try:
         weights = {key: tensor.float() for key, tensor in load_file(file).items()}
     except (OSError, SafetensorError) as reason:
@@ -177,3 +166,150 @@ def take_part(file: Path, network: Generator) -> None:
     network.load_state_dict(wanted | weights)
     if isinstance(network, RefinedMaximGenerator) and any(key.startswith("crisp.") for key in weights):
         network.crisp_begun = True
+
+
+# Checks --------------------------------------------------------------------------------------------------------------
+
+
+def check(recipe: Recipe, network: torch.nn.Module, accelerator: Accelerator) -> None:
+    """Raises `RecipeError` for what would fail later: sections by themselves, then those that must fit each other."""
+    data, optimizer = recipe.data, recipe.optimizer
+    try:
+        for key, value in (
+            ("validation.every", recipe.validation.every),
+            ("checkpoint_every", recipe.checkpoint_every),
+            ("keep", recipe.keep),
+            ("optimizer.accumulate", optimizer.accumulate),
+            ("alarms.most_skipped", recipe.alarms.most_skipped),
+            ("alarms.patience", recipe.alarms.patience),
+            ("data.batch_size", data.batch_size),
+            ("data.candidates", data.candidates),
+            ("loss.adversarial.critic_steps", recipe.loss.adversarial.critic_steps),
+        ):
+            refuse(not value, f"{key} must be at least 1")
+        check_frozen_parts(recipe.schedule, recipe.generator, network)
+        check_data(data)
+        check_schedule(recipe.schedule)
+        check_losses(recipe.loss)
+        processes = accelerator.num_processes
+        part = data.batch_size // processes
+        refuse(
+            data.batch_size % processes,
+            f"data.batch_size {data.batch_size} is the total over all processes and does not divide by {processes}; "
+            "set a multiple of it",
+        )
+        refuse(
+            data.crop % network.size_multiple or not data.crop,
+            f"data.crop {data.crop} must be a multiple of {network.size_multiple} for this generator",
+        )
+        refuse(
+            len(optimizer.betas) != 2 or not max(optimizer.betas) < 1,
+            f"optimizer.betas must be two numbers below 1, not {list(optimizer.betas)}",
+        )
+        refuse(
+            part % optimizer.accumulate,
+            f"optimizer.accumulate {optimizer.accumulate} does not divide the {part} samples of each process; "
+            "set a divisor of it",
+        )
+        if recipe.loss.adversarial.weight:
+            check_discriminator(recipe.loss.adversarial, data.crop, part // optimizer.accumulate)
+    except RecipeError as reason:
+        raise RecipeError(f"recipe '{recipe.name}': {reason}") from None
+
+
+def refuse(wrong: object, sentence: str) -> None:
+    if wrong:
+        raise RecipeError(sentence)
+
+
+def check_frozen_parts(schedule: Schedule, generator: str, network: torch.nn.Module) -> None:
+    refuse(
+        schedule.freeze_backbone and not hasattr(network, "backbone"),
+        f"schedule.freeze_backbone freezes the classifier inside a generator, and '{generator}' has none; "
+        "set it to 0, or take a generator such as deblurgan-v2-mobilenet",
+    )
+    refuse(
+        schedule.freeze_restorer and not isinstance(network, RefinedMaximGenerator),
+        f"schedule.freeze_restorer trains a refiner only, and '{generator}' has none; "
+        "set it to false, or take a generator such as maxim-light",
+    )
+
+
+def check_data(data: Data) -> None:
+    frames, blur = data.frames, data.blur
+    refuse(
+        data.pictures == "device" and data.synthesis == "loader",
+        "data.pictures 'device' leaves the loader no pictures to blur; set data.synthesis to 'auto', or data.pictures "
+        "to 'disk'",
+    )
+    refuse(len(data.resize) not in (0, 2), "data.resize must be [width, height], or [] for none")
+    refuse(
+        data.resize and min(data.resize) < data.crop,
+        f"data.crop {data.crop} is larger than data.resize {list(data.resize)}; set a smaller crop",
+    )
+    refuse(
+        data.mix.frames and (not frames.gammas or not all(frames.gammas) or frames.least | 1 > frames.most),
+        f"data.frames needs an odd number from least {frames.least} to most {frames.most}, and gammas above 0, not "
+        f"{list(frames.gammas)}",
+    )
+    refuse(
+        blur.shortest > blur.longest,
+        f"data.blur.shortest {blur.shortest:g} exceeds data.blur.longest {blur.longest:g}; set it lower",
+    )
+    if data.pool:
+        refuse(
+            data.pool < data.batch_size,
+            f"data.pool {data.pool} is smaller than a batch of {data.batch_size}; set it larger, or to 0 for none",
+        )
+        refuse(
+            data.pool_side and data.pool_side < data.crop,
+            f"data.pool_side {data.pool_side} is smaller than data.crop {data.crop}; set it larger, or to 0 for two "
+            "crops",
+        )
+        refuse(not data.reuse, "data.reuse must be at least 1")
+
+
+def check_schedule(schedule: Schedule) -> None:
+    milestones = schedule.milestones
+    refuse(
+        any(not 0 < milestone < 1 for milestone in milestones) or list(milestones) != sorted(milestones),
+        f"schedule.milestones must be rising shares of the run, between 0 and 1, not {list(milestones)}",
+    )
+    refuse(schedule.shape == "step" and not milestones, "schedule.shape 'step' needs schedule.milestones; set them")
+    refuse(schedule.ema >= 1, f"schedule.ema must be below 1, not {schedule.ema:g}")
+
+
+def check_losses(loss: Loss) -> None:
+    pixel = loss.pixel != "none" and loss.pixel_weight
+    refuse(
+        not (pixel or loss.frequency_weight or loss.perceptual.weight or loss.adversarial.weight),
+        "has no loss; set one of loss.pixel, loss.frequency_weight, loss.perceptual.weight and loss.adversarial.weight",
+    )
+
+
+def check_discriminator(options: Adversarial, crop: int, batch_size: int) -> None:
+    """Raises `RecipeError` if a discriminator's options do not fit it, or the crops are too small for it."""
+    with torch.device("meta"):
+        discriminator = make_discriminator(options, crop)
+        try:
+            discriminator.score(torch.empty(batch_size, 3, crop, crop))
+        except (RuntimeError, ValueError):
+            raise RecipeError(
+                f"data.crop {crop} is too small for the critic '{options.critic}'; take larger crops or another critic"
+            ) from None
+
+
+def require_compiler(accelerator: Accelerator) -> None:
+    """Compiles a small function, as nothing else shows what is missing."""
+    try:
+        torch.compile(lambda value: torch.sin(value) + 1)(torch.ones(8, device=accelerator.device))
+    except Exception as reason:
+        needed = "a C++ compiler such as g++" if accelerator.device.type == "cpu" else "Triton and a C compiler"
+        raise RecipeError(
+            f"compile = true, but nothing can be compiled here ({first_line(reason)}); install {needed}, or set "
+            "compile=false"
+        ) from None
+
+
+def first_line(reason: Exception) -> str:
+    return next((line.strip().rstrip(".") for line in str(reason).splitlines() if line.strip()), type(reason).__name__)

@@ -1,4 +1,4 @@
-"""A run's way to the hub: at each best model in the background, at the end, and never at the cost of the run."""
+"""Publishes a run's models: each best one in the background, the last at the end, without ever failing the run."""
 
 import shutil
 import sys
@@ -6,8 +6,6 @@ import tempfile
 import threading
 from pathlib import Path
 
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from deblur_hub.errors import DeblurHubError
@@ -19,12 +17,12 @@ from .recipe import RecipeError
 class Publisher:
     """Publishes models of a run as `repo`, each tagged with its step; lives on the main process.
 
-    What goes wrong becomes a sentence that tells how to publish later; the run goes on.
+    Errors become a sentence that says how to publish later; the run goes on.
 
     Args:
         private: makes the repository private where it is created.
-        every_best: publishes each best model as soon as it is measured. The run does not wait: uploads happen aside,
-            one at a time, and of models that become the best meanwhile the newest alone is uploaded.
+        every_best: publishes each best model as soon as it is measured. Uploads happen in a thread, one at a time; if
+            several models become the best meanwhile, only the newest is uploaded.
     """
 
     def __init__(self, repo: str, *, private: bool = False, every_best: bool = False) -> None:
@@ -33,25 +31,19 @@ class Publisher:
         self.lock, self.thread = threading.Lock(), None
         self.waiting: tuple[Path, int, Path] | None = None  # the copy, its step, and the folder that it is of
 
-    def check(self, accelerator: Accelerator) -> None:
-        """Raises `RecipeError` on every process if the main one could not publish."""
-        answer = [""]
-        if accelerator.is_main_process:
-            from huggingface_hub.utils import disable_progress_bars
+    def check(self) -> None:
+        """Raises `RecipeError` if this process could not publish."""
+        from huggingface_hub.utils import disable_progress_bars
 
-            disable_progress_bars()  # the run has its own
-            try:
-                if doubt := require_access(self.repo):
-                    print(f"train: --push-to-hub {doubt}", file=sys.stderr)
-            except DeblurHubError as reason:
-                answer = [f"--push-to-hub {reason}, or leave --push-to-hub away"]
-        if accelerator.num_processes > 1:
-            broadcast_object_list(answer)
-        if answer[0]:
-            raise RecipeError(answer[0])
+        disable_progress_bars()  # the run has its own
+        try:
+            if warning := require_access(self.repo):
+                print(f"train: --push-to-hub {warning}", file=sys.stderr)
+        except DeblurHubError as reason:
+            raise RecipeError(f"--push-to-hub {reason}, or omit --push-to-hub") from None
 
     def offer(self, folder: Path, step: int) -> None:
-        """Takes a copy of the best model so far, and uploads it aside if every best is wanted."""
+        """Uploads a copy of the best model so far in the background, if every best one is to be published."""
         if not self.every_best:
             return
         try:
@@ -80,11 +72,11 @@ class Publisher:
             shutil.rmtree(copy, ignore_errors=True)
 
     def choose(self, folder: Path, step: int) -> None:
-        """Says which model the run ends with."""
+        """Sets the model to publish at the end."""
         self.chosen = (folder, step)
 
     def finish(self) -> bool:
-        """Waits for what is being uploaded, then publishes the chosen model; whether that went well."""
+        """Waits for uploads, then publishes the chosen model; returns whether that went well."""
         if thread := self.thread:
             thread.join()
         if self.chosen is None:
@@ -95,7 +87,7 @@ class Publisher:
     def upload(self, source: Path, step: int, folder: Path) -> bool:
         try:
             address = publish(source, self.repo, private=self.private or None, tag=f"step-{step}")
-        except Exception as reason:  # whatever it is, the model is on the disk and the run matters more
+        except Exception as reason:  # the model is on the disk, and the run matters more
             known = isinstance(reason, DeblurHubError)
             self.tell(folder, step, str(reason) if known else f"{self.repo}: {type(reason).__name__}: {reason}")
             return False

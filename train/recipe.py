@@ -28,7 +28,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Frames:
-    """Blurred pictures as averages of consecutive high-speed frames."""
+    """Blurry pictures as averages of consecutive high-speed frames."""
 
     least: int = 7
     most: int = 13
@@ -39,7 +39,7 @@ class Frames:
 class Blur:
     """Synthetic blur of sharp photographs; shares are of those pictures, in [0, 1], lengths in pixels.
 
-    What each does is told in `deblur_hub.blur`, how it is drawn in `train.synthesis`.
+    `deblur_hub.blur` says what each does, `train.data.synthesis` how it is drawn.
     """
 
     shortest: float = 2.0
@@ -76,7 +76,7 @@ class Data:
     sharp_folder: str = "sharp"
     synthesis: Literal["auto", "loader", "device"] = "auto"  # where blur is made; auto: on a GPU, else in the loader
     pictures: Literal["disk", "device"] = "disk"  # where decoded ones are kept; the device's memory saves loading time
-    pool: int = 0  # samples that are kept and used again, see `train.pool`; 0 makes every sample anew
+    pool: int = 0  # samples that are kept and used again, see `train.data.pool`; 0 makes every sample anew
     reuse: int = 16  # of the pool: how often a sample is used, on average
     pool_side: int = 0  # of the pool: pixels of a sample, of which every use cuts another crop; 0 for 2 crops
     sets: dict[str, Any] = field(default_factory=dict)  # weights of paired sets, by name or folder; none: all alike
@@ -131,7 +131,7 @@ class Perceptual:
 
 @dataclass(frozen=True)
 class Adversarial:
-    """`options` are those of the critic's class in `critics`, of which `layers` is one under its old name as well."""
+    """`options` are those of the critic's class in `losses.discriminators`; `layers` is an old key of one."""
 
     weight: float = 0.0
     loss: Literal["wgan-gp", "ragan-ls", "bce", "wasserstein"] = "wgan-gp"
@@ -148,7 +148,7 @@ class Adversarial:
 class Loss:
     """Of generators with outputs at several scales, pixel and frequency losses take all, the others the finest.
 
-    `grid_weight` is that of `losses.grid_loss`.
+    `grid_weight` is that of `losses.pixels.grid_loss`.
     """
 
     pixel: Literal["l1", "mse", "charbonnier", "psnr", "none"] = "l1"
@@ -161,7 +161,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Validation:
-    """`select` says which score chooses the best model; see `validation.merit`."""
+    """`select` says which score chooses the best model; see `validation.selection_score`."""
 
     every: int = 1000
     select: Literal["psnr", "psnr+ssim", "l1"] = "psnr"
@@ -171,7 +171,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Alarms:
-    """When a run speaks up or stops; see `train.alarms`. A least value of 0 switches its alarm off."""
+    """When a run warns or stops; see `console.Alarms`. A least value of 0 switches its alarm off."""
 
     most_skipped: int = 10  # steps in a row with an update that was not finite, after which the run stops
     patience: int = 5  # lines of the log in a row that the alarms below wait for
@@ -192,7 +192,7 @@ class Recipe:
     checkpoint_every: int = 500
     keep: int = 3  # checkpoints
     compile: bool = False
-    channels_last: bool = True  # how pictures and weights lie in memory
+    channels_last: bool = True  # memory format of pictures and weights
     data: Data = field(default_factory=Data)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
@@ -205,7 +205,7 @@ class Recipe:
 
     @property
     def batches_per_step(self) -> int:
-        """How many batches a step takes: one for each critic update, the last of which the generator learns from."""
+        """Batches in a step: one for each critic update; the generator learns from the last."""
         return self.loss.adversarial.critic_steps if self.loss.adversarial.weight else 1
 
     @property

@@ -9,7 +9,7 @@ from .publish import Publisher
 
 
 class StepError(DeblurHubError):
-    """What stops a run, perhaps on one process alone: a broken picture, losses that are not finite, missing others."""
+    """An error that stops a run, perhaps on one process alone: a broken picture, a loss of NaN, a lost process."""
 
 
 @dataclass
@@ -18,10 +18,10 @@ class Run:
 
     Args:
         steps: of the generator; 0 takes the recipe's.
-        time_budget: seconds of training, validation included, in all sessions together; the schedule then stretches
-            over it instead of over the steps, unless the recipe says otherwise. 0 for none.
-        init_from: models whose weights the generator starts from, or its parts.
-        resume_from: a folder with the state of another run, which this one goes on from.
+        time_budget: seconds of training, validation included, over all sessions; the schedule then stretches over it
+            instead of over the steps, unless the recipe says otherwise. 0 for none.
+        init_from: models whose weights the generator, or a part of it, starts from.
+        resume_from: a folder with the state of another run to resume.
     """
 
     data: Path
@@ -38,7 +38,7 @@ class Run:
 
 @dataclass
 class Progress:
-    """How far a run has come; kept in its checkpoints."""
+    """How far a run has come; saved in its checkpoints."""
 
     step: int = 0
     seconds: float = 0.0
@@ -47,23 +47,22 @@ class Progress:
     measured: int = -1  # the step of the last validation
     best: dict[str, float] = field(default_factory=dict)  # mean scores at `best_step`
     blurred: dict[str, float] = field(default_factory=dict)
-    oldest: int = 0  # the first generation of the pool of samples, if there is one
+    oldest: int = 0  # the first generation of the sample pool, if there is one
 
     def __post_init__(self) -> None:
-        if not self.best and self.best_psnr > float("-inf"):  # of a checkpoint from when PSNR alone could choose
+        if not self.best and self.best_psnr > float("-inf"):  # a checkpoint from when PSNR alone could choose
             self.best = {"psnr": self.best_psnr}
 
     def forget_best(self) -> None:
-        """Of a run whose best model is in another folder."""
+        """Forgets the best model, which is in another run's folder."""
         self.best_psnr, self.best_step, self.best, self.measured = float("-inf"), 0, {}, -1
 
-    def overdue(self, every: int) -> bool:
-        """Whether a validation is due at this step, and was not yet."""
+    def validation_due(self, every: int) -> bool:
         return self.step > 0 and self.step % every == 0 and self.measured != self.step
 
 
 @dataclass(frozen=True)
-class Length:
+class RunLength:
     """When a run ends, by its steps or its time, and how far its schedule is by then.
 
     Args:
@@ -79,13 +78,9 @@ class Length:
     def by_time(self) -> bool:
         return bool(self.budget and self.stretch)
 
-    @property
-    def most_steps(self) -> int:
-        return 2**40 if self.by_time else self.steps
+    def fraction(self, progress: Progress) -> float:
+        """The part of the run that is done; 1 and more at its end."""
+        return max(self.schedule_fraction(progress), progress.seconds / self.budget if self.budget else 0.0)
 
-    def share(self, progress: Progress) -> float:
-        """Of the run that is done; 1 and more at its end."""
-        return max(self.of_schedule(progress), progress.seconds / self.budget if self.budget else 0.0)
-
-    def of_schedule(self, progress: Progress) -> float:
+    def schedule_fraction(self, progress: Progress) -> float:
         return progress.seconds / self.budget if self.by_time else progress.step / self.steps

@@ -1,4 +1,4 @@
-"""One step of training: the generator, its critic, their optimizers and the moving average, and their state."""
+"""One step of training: the generator, its discriminator, their optimizers and the moving average, and their state."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -12,37 +12,35 @@ from torch import Tensor, nn
 from deblur_hub.errors import ModelError
 from deblur_hub.restoration.restore import restore
 
-from .data import device_pictures as resident
-from .data.device_pictures import Shelf
+from .data.device_pictures import DevicePictures
 from .data.pool import Frozen
-from .data.synthesis import Batch, develop
+from .data.synthesis import Batch, apply_blur
 from .losses.adversarial import adversarial_loss
-from .losses.discriminators import Critic, build_critic
+from .losses.discriminators import Discriminator, build_discriminator
 from .losses.perceptual import PerceptualLoss
 from .losses.pixels import at_every_scale, frequency_loss, grid_loss, pixel_loss
-from .optim.dropout import draw_by_sample
-from .optim.schedule import WeightAverage, rate_factor
-from .optim.step import Descent
-from .recipe import Recipe, RecipeError
+from .optim.dropout import use_sample_dropout
+from .optim.schedule import WeightAverage, lr_multiplier
+from .optim.step import OptimizerStep
+from .recipe import Adversarial, Recipe, RecipeError
 
-LEAST_BLUR = 1e-4  # mean difference of blurred and sharp values below which there was nothing to restore
+LEAST_BLUR = 1e-4  # mean difference of blurry and sharp values below which there was nothing to restore
 Log = dict[str, Tensor]
 
 
 class NonFiniteLossError(Exception):
-    """Losses again and again, or weights, that are not a number or infinite; the message names the step."""
+    """Losses that are not finite again and again, or weights that are not; the message names the step."""
 
 
 class Trainer:
-    """Holds what changes during a run.
+    """Everything that changes from step to step.
 
     Args:
         network: the generator, (N, 3, crop, crop) in [-1, 1] to the same, or in training to a list of outputs, coarse
-            to fine. Pixel and frequency losses are taken of every output and summed; those of grid, features and
-            critic, and the critic's own, of the finest alone. Batch normalisation takes its statistics over each
-            process's part of the batch.
+            to fine. Pixel and frequency losses are summed over all outputs; the others, and the discriminator, see
+            the finest only. Batch normalisation takes its statistics over each process's part of the batch.
         perceptual: the perceptual loss if the recipe has one.
-        shelf: the training pictures, if they are kept on the device.
+        pictures: the training pictures, if they are kept on the device.
         frozen_steps: how many steps at the start leave the network's `backbone` as it is.
     """
 
@@ -53,149 +51,143 @@ class Trainer:
         perceptual: PerceptualLoss | None,
         accelerator: Accelerator,
         *,
-        shelf: Shelf | None = None,
+        pictures: DevicePictures | None = None,
         frozen_steps: int = 0,
     ) -> None:
-        self.shelf = shelf
-        self.recipe, self.accelerator = recipe, accelerator
+        self.recipe, self.accelerator, self.pictures = recipe, accelerator, pictures
         self.frozen_steps, self.backbone = frozen_steps, getattr(network, "backbone", None)
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         network = network.to(memory_format=self.layout)
-        self.averaging = WeightAverage(network, recipe.schedule.ema)
-        self.dropout = draw_by_sample(network)
+        self.average = WeightAverage(network, recipe.schedule.ema)
+        self.dropout = use_sample_dropout(network)
         if recipe.compile:
             network.compile()  # in place: the names of its weights stay as they are
-        self.descent = Descent(network, recipe.optimizer, recipe.optimizer.lr, accelerator)
-        self.generator = self.descent.network
-        self.critic = None
-        if recipe.loss.adversarial.weight:
-            self.adversarial = adversarial_loss(recipe.loss.adversarial)
-            critic = make_critic(recipe).to(memory_format=self.layout)
-            if recipe.compile and recipe.loss.adversarial.loss != "wgan-gp":
-                critic.compile()  # compiled networks have no second derivative, which a gradient penalty takes
-            self.critic_descent = Descent(critic, recipe.optimizer, recipe.loss.adversarial.lr, accelerator)
-            self.critic = self.critic_descent.network
+        self.generator_step = OptimizerStep(network, recipe.optimizer, recipe.optimizer.lr, accelerator)
+        self.generator = self.generator_step.network
+        self.discriminator, options = None, recipe.loss.adversarial
+        if options.weight:
+            self.adversarial = adversarial_loss(options)
+            discriminator = make_discriminator(options, recipe.data.crop).to(memory_format=self.layout)
+            if recipe.compile and options.loss != "wgan-gp":
+                discriminator.compile()  # compiled networks lack the second derivative of a gradient penalty
+            self.discriminator_step = OptimizerStep(discriminator, recipe.optimizer, options.lr, accelerator)
+            self.discriminator = self.discriminator_step.network
         self.perceptual = perceptual.to(accelerator.device) if perceptual else None
-        self.averaging.network.to(accelerator.device)
+        self.average.module.to(accelerator.device)
         # Steps with an update that was not finite and not made: in all, in a row by now, in a row at most.
         self.skipped = torch.zeros(3, device=accelerator.device)
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network to measure and to keep, in evaluation mode: the moving average of the weights."""
-        return self.averaging.network
+        """The network to validate and save, in evaluation mode: the moving average of the weights."""
+        return self.average.module
 
-    def step(self, batches: list[Batch], *, step: int, progress: float) -> dict[str, Tensor]:
-        """Updates all networks once; none of whose gradients are not finite.
+    def step(self, batches: list[Batch], *, step: int, progress: float) -> Log:
+        """Updates all networks once, except where gradients are not finite.
 
         Args:
-            batches: `Recipe.batches_per_step` of (blurred, sharp), each (N, 3, crop, crop) in [-1, 1], or what the
-                loader left to `develop`. What a frozen part of the generator makes of blurred may stand behind them,
-                and is given to the generator as well.
+            batches: `Recipe.batches_per_step` of (blurry, sharp), each (N, 3, crop, crop) in [-1, 1], or what the
+                loader left to `apply_blur`; perhaps followed by the output of a frozen part, which the generator gets
+                as well.
             step: its number, which seeds whatever is random in it.
-            progress: the share of the run that is done, for the learning rate.
+            progress: the part of the run that is done, for the learning rate.
 
         Returns:
             Scalars for the log, still on the device, for which nothing here waits.
         """
         seed = (self.recipe.seed * 1_000_003 + step) * 1009
         torch.manual_seed(seed + self.accelerator.process_index)
-        chance = torch.Generator().manual_seed(seed)
-        factor = rate_factor(self.recipe.schedule, progress, step)
+        generator = torch.Generator().manual_seed(seed)
+        factor = lr_multiplier(self.recipe.schedule, progress, step)
         log = {"lr": torch.tensor(self.recipe.optimizer.lr * factor)}
         batches = [self.on_device(batch) for batch in batches]
         self.generator.train()
         before = [statistic.clone() for statistic in self.statistics()]
-        spoilt = []
-        if self.critic:
+        non_finite = []
+        if self.discriminator:
             for number, batch in enumerate(batches):
-                log |= self.update_critic(batch, chance, (seed, number), factor, spoilt)
-        log |= self.update_generator(batches[-1], (seed, len(batches)), step, factor, spoilt)
+                update, bad = self.update_discriminator(batch, generator, (seed, number), factor)
+                log, non_finite = log | update, [*non_finite, bad]
+        update, bad = self.update_generator(batches[-1], (seed, len(batches)), step, factor)
         self.share_statistics(before)
-        self.averaging.update(self.accelerator.unwrap_model(self.generator), step)
-        return log | self.count_skipped(torch.stack(spoilt).any())
+        self.average.update(self.accelerator.unwrap_model(self.generator), step)
+        return log | update | self.count_skipped(torch.stack([*non_finite, bad]).any())
 
     def on_device(self, batch: Batch) -> tuple[Tensor, ...]:
-        """A batch where and as the networks take it."""
+        """A batch on the device, in the memory format of the networks."""
         device = self.accelerator.device
         return tuple(
-            picture.to(device, memory_format=self.layout, non_blocking=True) for picture in self.develop(batch)
+            picture.to(device, memory_format=self.layout, non_blocking=True) for picture in self.apply_blur(batch)
         )
 
-    def develop(self, batch: Batch) -> Sequence[Tensor]:
-        """[blurred, sharp] of what the loader drew, and what stands behind them."""
-        return resident.develop(batch, self.shelf) if self.shelf else develop(batch, self.accelerator.device)
+    def apply_blur(self, batch: Batch) -> Sequence[Tensor]:
+        """[blurry, sharp] of a loader's batch, and the frozen part's output if there is one."""
+        return self.pictures.crops(batch) if self.pictures else apply_blur(batch, self.accelerator.device)
 
     @property
     def frozen(self) -> Frozen | None:
-        """What a frozen part of the generator makes of blurred pictures, to be kept beside them; None if none is."""
+        """The frozen part of the generator, whose output is kept beside blurry pictures; None if there is none."""
         if not self.recipe.schedule.freeze_restorer:
             return None
         network = self.accelerator.unwrap_model(self.generator)
-        half = {"bf16": "bfloat16", "fp16": "float16"}.get(self.accelerator.mixed_precision, "float32")
+        precision = {"bf16": "bfloat16", "fp16": "float16"}.get(self.accelerator.mixed_precision, "float32")
 
         def frozen(blurred: Tensor, number: int) -> Tensor:
             step = network.unrefined[number % len(network.unrefined)]
-            return restore(network, blurred, precision=half, quality=step)
+            return restore(network, blurred, precision=precision, quality=step)
 
         return frozen
 
-    def update_critic(
-        self,
-        batch: Sequence[Tensor],
-        chance: torch.Generator,
-        seed: tuple[int, int],
-        factor: float,
-        spoilt: list[Tensor],
-    ) -> Log:
+    def update_discriminator(
+        self, batch: Sequence[Tensor], generator: torch.Generator, seed: tuple[int, int], factor: float
+    ) -> tuple[Log, Tensor]:
+        """Updates the discriminator; returns scalars, and whether the update was skipped."""
         blurred, sharp, *kept = batch
         # Drawn for the whole batch, of which each process takes its part: the same with one process or several.
-        share = torch.rand(len(sharp) * self.accelerator.num_processes, generator=chance)
+        share = torch.rand(len(sharp) * self.accelerator.num_processes, generator=generator)
         share = share[self.accelerator.process_index * len(sharp) :][: len(sharp)]
         logs = []
-        self.critic_descent.begin()
-        for part in self.parts(self.critic_descent, seed, sharp, share, blurred, *kept):
+        self.discriminator_step.zero_grad()
+        for part in self.parts(self.discriminator_step, seed, sharp, share, blurred, *kept):
             with part as (sharp_part, share_part, *given):
                 with torch.no_grad():
                     restored = outputs_of(self.generator, *given)[-1]
-                loss, log = self.adversarial.of_critic(self.critic, restored, sharp_part, share=share_part)
-                self.critic_descent.add(loss / self.recipe.optimizer.accumulate)
+                loss, log = self.adversarial.discriminator_loss(
+                    self.discriminator, restored, sharp_part, share=share_part
+                )
+                self.discriminator_step.backward(loss / self.recipe.optimizer.accumulate)
             logs.append({"loss/critic": loss.detach()} | {f"critic/{key}": value for key, value in log.items()})
-        norm, bad = self.critic_descent.end(self.recipe.loss.adversarial.lr * factor)
-        spoilt.append(bad)
-        return mean_log(logs) | {"gradient/critic": norm}
+        norm, bad = self.discriminator_step.apply(self.recipe.loss.adversarial.lr * factor)
+        return mean_log(logs) | {"gradient/critic": norm}, bad
 
     def update_generator(
-        self,
-        batch: Sequence[Tensor],
-        seed: tuple[int, int],
-        step: int,
-        factor: float,
-        spoilt: list[Tensor],
-    ) -> Log:
+        self, batch: Sequence[Tensor], seed: tuple[int, int], step: int, factor: float
+    ) -> tuple[Log, Tensor]:
+        """Updates the generator; returns scalars, and whether the update was skipped."""
         logs = []
-        self.descent.begin()
-        critic = self.accelerator.unwrap_model(self.critic).requires_grad_(False) if self.critic else None
-        for part in self.parts(self.descent, seed, *batch):
+        self.generator_step.zero_grad()
+        discriminator = None
+        if self.discriminator:
+            discriminator = self.accelerator.unwrap_model(self.discriminator).requires_grad_(False)
+        for part in self.parts(self.generator_step, seed, *batch):
             with part as (blurred_part, sharp_part, *kept):
                 outputs = outputs_of(self.generator, blurred_part, *kept)
-                terms, slope = self.terms(outputs, sharp_part, critic)
+                terms, slope = self.terms(outputs, sharp_part, discriminator)
                 loss = sum(terms.values())
-                self.descent.add(loss / self.recipe.optimizer.accumulate)
+                self.generator_step.backward(loss / self.recipe.optimizer.accumulate)
             log = {"loss/generator": loss} | {f"loss/{key}": value for key, value in terms.items()}
             logs.append({key: value.detach() for key, value in log.items()} | slope)
             logs[-1]["generator/change"] = change(outputs[-1].detach(), blurred_part, sharp_part)
-        if critic:
-            critic.requires_grad_(True)
+        if discriminator:
+            discriminator.requires_grad_(True)
         if self.backbone is not None and step < self.frozen_steps:
-            # Dropped, rather than never computed: data-parallel wrappers wait for the gradients that they began with.
+            # Computed and dropped: data-parallel wrappers wait for the same gradients in each step.
             self.backbone.zero_grad(set_to_none=True)
-        norm, bad = self.descent.end(self.recipe.optimizer.lr * factor)
-        spoilt.append(bad)
-        return mean_log(logs) | {"gradient/generator": norm}
+        norm, bad = self.generator_step.apply(self.recipe.optimizer.lr * factor)
+        return mean_log(logs) | {"gradient/generator": norm}, bad
 
-    def terms(self, outputs: list[Tensor], sharp: Tensor, critic: nn.Module | None) -> tuple[Log, Log]:
-        """The terms of the generator's loss; and for the log what comes with the backward pass alone."""
+    def terms(self, outputs: list[Tensor], sharp: Tensor, discriminator: nn.Module | None) -> tuple[Log, Log]:
+        """The terms of the generator's loss, and scalars for the log that the backward pass fills in."""
         options = self.recipe.loss
         restored, terms, slope = outputs[-1], {}, {}
         if options.pixel != "none":
@@ -208,20 +200,21 @@ class Trainer:
         if self.perceptual:
             with self.accelerator.autocast():
                 terms["perceptual"] = options.perceptual.weight * self.perceptual(restored, sharp)
-        if critic:
-            judged = restored.view_as(restored)  # so that the gradient that comes from the critic can be told apart
+        if discriminator:
+            scored = restored.view_as(restored)  # whose gradient comes from the discriminator alone
             unit = options.adversarial.weight / self.recipe.optimizer.accumulate
 
             def measure(gradient: Tensor) -> None:
                 size = len(gradient) * gradient.flatten(1).norm(dim=1).mean() / unit
-                slope["critic/slope"] = size / self.scale()
+                slope["critic/slope"] = size / self.loss_scale()
 
-            judged.register_hook(measure)
-            terms["adversarial"] = options.adversarial.weight * self.adversarial.of_generator(critic, judged, sharp)
+            scored.register_hook(measure)
+            loss = self.adversarial.generator_loss(discriminator, scored, sharp)
+            terms["adversarial"] = options.adversarial.weight * loss
         return terms, slope
 
     def parts(
-        self, descent: Descent, seed: tuple[int, int], *batch: Tensor
+        self, optimizer_step: OptimizerStep, seed: tuple[int, int], *batch: Tensor
     ) -> list[AbstractContextManager[tuple[Tensor, ...]]]:
         """A batch in `optimizer.accumulate` parts, each to be entered for its forward and backward passes."""
         count = self.recipe.optimizer.accumulate
@@ -232,24 +225,24 @@ class Trainer:
         @contextmanager
         def entered(number: int) -> Iterator[tuple[Tensor, ...]]:
             self.dropout.seed, self.dropout.first = seed, first + number * size
-            with descent.part(last=number == count - 1):
+            with optimizer_step.accumulate(last=number == count - 1):
                 yield chunks[number]
 
         return [entered(number) for number in range(count)]
 
-    def scale(self) -> Tensor | float:
-        """What fp16 multiplies losses by; read without waiting for the device."""
+    def loss_scale(self) -> Tensor | float:
+        """The factor of losses in fp16; read without waiting for the device."""
         scaler = self.accelerator.scaler
         return scaler.scale(torch.ones((), device=self.accelerator.device)) if scaler else 1.0
 
-    def count_skipped(self, spoilt: Tensor) -> Log:
+    def count_skipped(self, non_finite: Tensor) -> Log:
         total, row, longest = self.skipped.unbind()
-        row = (row + 1) * spoilt
-        self.skipped = torch.stack([total + spoilt, row, torch.maximum(longest, row)])
+        row = (row + 1) * non_finite
+        self.skipped = torch.stack([total + non_finite, row, torch.maximum(longest, row)])
         return {"skipped": self.skipped[0]}
 
     def statistics(self) -> list[Tensor]:
-        """What batch normalisation remembers of the pictures it saw."""
+        """Running means and variances of batch normalisation."""
         return [
             statistic
             for module in self.generator.modules()
@@ -258,20 +251,17 @@ class Trainer:
         ]
 
     def share_statistics(self, before: list[Tensor]) -> None:
-        """Brings statistics to their mean over the processes, each of which saw its part of the batches.
-
-        What is not finite then becomes again what it was before the step.
-        """
-        remembered = self.statistics()
-        if self.accelerator.num_processes > 1 and remembered:
-            shared = self.accelerator.reduce(torch.cat(remembered), reduction="mean")
-            for statistic, value in zip(remembered, shared.split([len(own) for own in remembered]), strict=True):
+        """Averages running statistics over the processes; what is not finite is as before the step."""
+        statistics = self.statistics()
+        if self.accelerator.num_processes > 1 and statistics:
+            shared = self.accelerator.reduce(torch.cat(statistics), reduction="mean")
+            for statistic, value in zip(statistics, shared.split([len(own) for own in statistics]), strict=True):
                 statistic.copy_(value)
-        for statistic, old in zip(remembered, before, strict=True):
+        for statistic, old in zip(statistics, before, strict=True):
             statistic.copy_(torch.where(torch.isfinite(statistic), statistic, old))
 
     def require_finite_weights(self, step: int) -> None:
-        """Raises `NonFiniteLossError` if a gradient has spoilt the weights, though its loss was finite."""
+        """Raises `NonFiniteLossError` if the weights are not finite, which finite losses do not rule out."""
         if not all(torch.isfinite(tensor).all() for tensor in self.generator.state_dict().values()):
             raise NonFiniteLossError(f"the generator's weights are not finite after step {step}")
 
@@ -280,16 +270,16 @@ class Trainer:
         unwrap = self.accelerator.unwrap_model
         state = {
             "generator": unwrap(self.generator).state_dict(),
-            "optimizer": self.descent.state(),
-            "average": self.averaging.network.state_dict(),
+            "optimizer": self.generator_step.state(),
+            "average": self.average.module.state_dict(),
             "skipped": self.skipped[0],
         }
         if self.accelerator.scaler:
             state["scaler"] = self.accelerator.scaler.state_dict()
-        if self.critic:
+        if self.discriminator:
             state |= {
-                "critic": unwrap(self.critic).state_dict(),
-                "critic_optimizer": self.critic_descent.state(),
+                "critic": unwrap(self.discriminator).state_dict(),
+                "critic_optimizer": self.discriminator_step.state(),
                 "adversarial": self.adversarial.state(),
             }
         return state
@@ -297,49 +287,48 @@ class Trainer:
     def load_state(self, state: dict[str, Any]) -> None:
         unwrap = self.accelerator.unwrap_model
         unwrap(self.generator).load_state_dict(state["generator"])
-        self.descent.load_state(state["optimizer"])
-        self.averaging.network.load_state_dict(state["average"])
+        self.generator_step.load_state(state["optimizer"])
+        self.average.module.load_state_dict(state["average"])
         self.skipped[0] = state.get("skipped", 0.0)
         if self.accelerator.scaler and "scaler" in state:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        if self.critic:
-            unwrap(self.critic).load_state_dict(state["critic"])
-            self.critic_descent.load_state(state["critic_optimizer"])
+        if self.discriminator:
+            unwrap(self.discriminator).load_state_dict(state["critic"])
+            self.discriminator_step.load_state(state["critic_optimizer"])
             self.adversarial.load_state(state.get("adversarial", {}))
 
 
-def make_critic(recipe: Recipe) -> Critic:
-    """The recipe's critic with fresh weights.
+def make_discriminator(options: Adversarial, crop: int) -> Discriminator:
+    """A recipe's discriminator with fresh weights.
 
     Raises:
         RecipeError: if its options do not fit it, or it does not fit the crops or the loss.
     """
-    adversarial = recipe.loss.adversarial
-    options = ({"layers": adversarial.layers} if adversarial.layers else {}) | adversarial.options
+    own = ({"layers": options.layers} if options.layers else {}) | options.options
     try:
-        critic = build_critic(adversarial.critic, crop=recipe.data.crop, **options)
+        discriminator = build_discriminator(options.critic, crop=crop, **own)
     except (ModelError, ValueError) as reason:
-        raise RecipeError(f"recipe '{recipe.name}': loss.adversarial: {reason}") from None
-    if adversarial.loss == "wgan-gp" and critic.sees_batch:
+        raise RecipeError(f"loss.adversarial: {reason}") from None
+    if options.loss == "wgan-gp" and discriminator.sees_batch:
         raise RecipeError(
-            f"recipe '{recipe.name}': loss.adversarial.loss 'wgan-gp' takes the gradient of each picture's score, "
-            "which batch normalisation mixes with the others; take a critic with norm 'instance', or another loss"
+            "loss.adversarial.loss 'wgan-gp' takes the gradient of each picture's score, which batch normalisation "
+            "mixes with the others; take a critic with norm 'instance', or another loss"
         )
-    return critic
+    return discriminator
 
 
 def outputs_of(generator: nn.Module, *given: Tensor) -> list[Tensor]:
-    """What a generator makes of a picture in float32, coarse to fine; most make one output alone."""
+    """A generator's outputs in float32, coarse to fine; most have one output only."""
     outputs = generator(*given)
     return [output.float() for output in ([outputs] if isinstance(outputs, Tensor) else outputs)]
 
 
 def mean_log(logs: list[Log]) -> Log:
-    """Of the parts of a batch."""
+    """The mean over the parts of a batch."""
     return {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}
 
 
 def change(restored: Tensor, blurred: Tensor, sharp: Tensor) -> Tensor:
-    """How far a generator went, as a share of how far it should; not a number where nothing was to do."""
+    """How far a generator changed its input, as a fraction of how far it should; NaN where nothing was to do."""
     wanted = (sharp - blurred).abs().mean()
     return torch.where(wanted > LEAST_BLUR, (restored - blurred).abs().mean() / wanted, torch.nan)

@@ -1,11 +1,13 @@
-"""Scores on held-out pairs at full size, restored just as a user's photo would be; and a sheet of samples to see."""
+"""Validation: scores on held-out pairs, restored at full size as a user's photo would be, and a sheet of samples."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from deblur_hub.datasets import Pair
@@ -15,12 +17,15 @@ from deblur_hub.restoration.restore import restore
 
 from .data.cache import decode
 from .data.sources import as_values
-from .sheets import SampleSheet
+
+SHEET_ROWS, SHEET_SIDE = 4, 360
+LABEL, TEXT = 20, 13  # height of a row's label and of its letters, in pixels
+PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
 @dataclass(frozen=True)
 class Score:
-    """Of one picture, restored and as it came: in decibels, SSIM, and the mean absolute error of values in [0, 1]."""
+    """One picture's scores, restored and blurry: in decibels, SSIM, and the mean absolute error of values in [0, 1]."""
 
     name: str
     psnr: float
@@ -31,30 +36,59 @@ class Score:
     blurred_l1: float
 
 
+@dataclass
+class SampleSheet:
+    """Rows of blurry | restored | sharp under labels: the centres of the first held-out pairs, at 1:1.
+
+    Each process adds the pictures that it restored for its scores.
+    """
+
+    rows: list[tuple[int, list[str], np.ndarray]] = field(default_factory=list)
+
+    def add(self, number: int, labels: list[str], pictures: list[Tensor]) -> None:
+        """Adds a pair if it is one of the first.
+
+        Args:
+            number: the pair's place among the held-out pairs.
+            labels: of the three columns.
+            pictures: blurry, restored and sharp, each (1, 3, H, W) in [0, 1] at 8 bits.
+        """
+        if number < SHEET_ROWS:
+            row = [centre(picture[0]).mul(255).round().byte().permute(1, 2, 0).cpu().numpy() for picture in pictures]
+            self.rows.append((number, labels, np.concatenate(row, axis=1)))
+
+    def save(self, path: Path, accelerator: Accelerator) -> None:
+        """Writes the PNG on the main process, with the rows of all; every process must call it."""
+        rows = sorted(gather_object(self.rows), key=lambda row: row[0])
+        if not accelerator.is_main_process or not rows:
+            return
+        width = max(row.shape[1] for _, _, row in rows)
+        sheet = Image.new("RGB", (width, sum(LABEL + row.shape[0] for _, _, row in rows)), PAPER)
+        draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT), 0
+        for _, labels, row in rows:
+            for column, label in enumerate(labels):
+                left = column * row.shape[1] // len(labels)
+                draw.text((left + 4, top + LABEL // 2), label, fill=INK, font=font, anchor="lm")
+            sheet.paste(Image.fromarray(row), (0, top + LABEL))
+            top += LABEL + row.shape[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+
+
 def validate(
-    network: nn.Module,
-    pairs: list[Pair],
-    resize: tuple[int, ...],
-    accelerator: Accelerator,
-    *,
-    sheet: SampleSheet | None = None,
+    network: nn.Module, pairs: list[Pair], resize: tuple[int, ...], accelerator: Accelerator, *, sheet: SampleSheet
 ) -> list[Score]:
-    """Scores of all pairs, in their order, on every process; each restores its part, and shows it to `sheet`."""
+    """Scores of all pairs in their order, on every process; each process restores its part and adds it to `sheet`."""
     rows = []
     for number in range(accelerator.process_index, len(pairs), accelerator.num_processes):
-        blurred, sharp = load(pairs[number], resize)
+        blurred, sharp = load_pair(pairs[number], resize)
         restored = restore(network, blurred, precision="float32")
         restored, blurred, sharp = to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
         values = [float(metric(picture, sharp)) for picture in (restored, blurred) for metric in (psnr, ssim, l1)]
         rows.append((number, score := Score(pairs[number].name, *values)))
-        if sheet:
-            labels = [f"blurred {score.blurred_psnr:.2f} dB", f"restored {score.psnr:.2f} dB", f"sharp  {score.name}"]
-            sheet.add(number, labels, [blurred, restored, sharp])
+        labels = [f"blurry {score.blurred_psnr:.2f} dB", f"restored {score.psnr:.2f} dB", f"sharp  {score.name}"]
+        sheet.add(number, labels, [blurred, restored, sharp])
     return [score for _, score in sorted(gather_object(rows), key=lambda row: row[0])]
-
-
-def l1(restored: Tensor, sharp: Tensor) -> Tensor:
-    return (restored - sharp).abs().mean()
 
 
 def mean_score(scores: list[Score]) -> dict[str, float]:
@@ -62,25 +96,34 @@ def mean_score(scores: list[Score]) -> dict[str, float]:
     return {key: float(np.mean([getattr(score, key) for score in scores])) for key in keys}
 
 
-def merit(select: str, mean: dict[str, float]) -> float:
-    """What the best model has most of, by the mean scores of a validation; -inf where they lack what it takes.
+def selection_score(select: str, mean: dict[str, float]) -> float:
+    """The number by which the best model is chosen, larger is better; -inf if a score that it needs is missing.
 
     Args:
-        select: "psnr"; "l1", of which less is better; "psnr+ssim", the PSNR plus the SSIM in decibels,
-            -10 log10(1 - SSIM), as video encoders print it: to halve the mean square error weighs as much as to halve
-            what the SSIM lacks to 1. It asks nothing about earlier validations, as a sum of ranks would, so that the
-            choice between two models stays what it was.
+        select: "psnr"; "l1", negated; or "psnr+ssim", the PSNR plus the SSIM in decibels, -10 log10(1 - SSIM), so that
+            halving the mean square error weighs as much as halving the distance of the SSIM from 1.
+        mean: scores of one validation, as from `mean_score`.
     """
     wanted = select.split("+")
     if not mean.keys() >= set(wanted):
         return float("-inf")
-    goodness = {
+    larger_is_better = {
         "psnr": lambda psnr: psnr,
         "ssim": lambda ssim: -10 * math.log10(max(1e-9, 1 - ssim)),
         "l1": lambda l1: -l1,
     }
-    return sum(goodness[key](mean[key]) for key in wanted)
+    return sum(larger_is_better[key](mean[key]) for key in wanted)
 
 
-def load(pair: Pair, resize: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def l1(restored: Tensor, sharp: Tensor) -> Tensor:
+    return (restored - sharp).abs().mean()
+
+
+def load_pair(pair: Pair, resize: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """(blurry, sharp), each (1, 3, H, W) float32 in [-1, 1]."""
     return tuple(as_values(decode(path, resize))[None] for path in (pair.blurred, pair.sharp))
+
+
+def centre(picture: Tensor) -> Tensor:
+    top, left = (max(0, (side - SHEET_SIDE) // 2) for side in picture.shape[-2:])
+    return picture[:, top : top + SHEET_SIDE, left : left + SHEET_SIDE]

@@ -104,7 +104,7 @@ def test_rows_by_themselves_leave_the_tables_until_all_are_there(run, tmp_path, 
     before = (tmp_path / "README.md").read_text()
     assert run("--row", "pixel", "--row", "dead") == 0
     said = capsys.readouterr().out
-    assert "pixel: " in said and " dB (blurred: " in said and "to come: bce\n" in said
+    assert "pixel: " in said and " dB (blurry: " in said and "to come: bce\n" in said
     assert (tmp_path / "README.md").read_text() == before and not (tmp_path / "ablation-losses.png").exists()
     assert run("--row", "bce") == 0
     assert "BCE and L1" in (tmp_path / "README.md").read_text() and (tmp_path / "ablation-losses.png").exists()
@@ -176,8 +176,8 @@ def test_the_time_of_a_step_leaves_validations_out():
         for place, speed in enumerate(speeds)
     ]
     recipe = load_recipe("deblurgan-corrected", ["data.batch_size=4", "loss.adversarial.critic_steps=5"])
-    assert ablation.seconds_per_step(Scalars("", tuple(lines)), recipe) == 1.0
-    assert math.isnan(ablation.seconds_per_step(Scalars("", tuple(lines[:1])), recipe))
+    assert ablation.seconds_per_step(Scalars("", tuple(lines)), recipe.pictures_per_step) == 1.0
+    assert math.isnan(ablation.seconds_per_step(Scalars("", tuple(lines[:1])), recipe.pictures_per_step))
 
 
 def test_a_row_is_known_by_all_that_its_numbers_depend_on(plan, tmp_path, generator):

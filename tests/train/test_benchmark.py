@@ -8,15 +8,24 @@ from accelerate import Accelerator
 from deblur_hub import cli
 from tests.train.tiny_runs import ROOT, TINY
 from train.__main__ import main
-from train.data.samples import find_material
+from train.data.samples import find_training_data
 from train.preparation import prepare
 from train.recipe import RecipeError, load_recipe
 from train.run import Run
 from train.study import benchmark as benchmarking
-from train.study.benchmark import PLAIN, WAYS, Measurement, benchmark, make_up, measure_step, plain_product, report
+from train.study.benchmark import (
+    PLAIN,
+    VARIANTS,
+    Measurement,
+    benchmark,
+    generate_data,
+    measure_step,
+    plain_product,
+    report,
+)
 
 HEADINGS = [
-    "way",
+    "variant",
     "steps/s",
     "pictures/s",
     "waiting for data",
@@ -34,7 +43,7 @@ def rows_of(printed: str) -> list[list[str]]:
 
 @pytest.mark.slow
 def test_all_ways_are_measured_against_plain_float32(capfd, monkeypatch):
-    monkeypatch.setattr(benchmarking, "WAYS", dict(list(WAYS.items())[:2]))  # compiling takes a minute
+    monkeypatch.setattr(benchmarking, "VARIANTS", dict(list(VARIANTS.items())[:2]))  # compiling takes a minute
     sets = [part for change in TINY for part in ("--set", change)]
     line = ["--recipe", "compact", "--benchmark", "--rounds", "1", "--seconds", "0.1", "--threads", "1", *sets]
     assert main(line) == 0
@@ -51,14 +60,14 @@ def test_all_ways_are_measured_against_plain_float32(capfd, monkeypatch):
 
 @pytest.mark.slow
 def test_a_compiled_way_runs(tmp_path):
-    way = "float32, channels-last, compiled"
+    variant = "float32, channels-last, compiled"
     command = [sys.executable, str(ROOT / "train"), "--recipe", "compact"]
     command += [part for change in TINY for part in ("--set", change)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmarking, "WAYS", {PLAIN: WAYS[PLAIN], way: WAYS[way]})
+        patch.setattr(benchmarking, "VARIANTS", {PLAIN: VARIANTS[PLAIN], variant: VARIANTS[variant]})
         recipe = load_recipe("compact", list(TINY))
         plain, compiled = benchmark(recipe, command, data=None, rounds=1, seconds=0.1)
-    assert compiled.way == way and compiled.ratio == pytest.approx(compiled.steps / plain.steps)
+    assert compiled.variant == variant and compiled.ratio == pytest.approx(compiled.steps / plain.steps)
     assert compiled.multiply_adds / plain.multiply_adds == pytest.approx(compiled.steps / plain.steps)
 
 
@@ -66,7 +75,7 @@ def test_a_steps_multiply_adds_are_those_of_forward_and_backward(tmp_path):
     # Muon multiplies matrices of its own.
     recipe = load_recipe("compact", [*TINY, "loss.frequency_weight=0.0", "optimizer.name=adamw"])
     accelerator = Accelerator()
-    data = make_up(tmp_path / "data", recipe)
+    data = generate_data(tmp_path / "data", recipe.data)
     ready = prepare(recipe, Run(data, tmp_path / "run", tmp_path / "cache"), accelerator)
     measured = measure_step(ready, accelerator, seconds=0.0)
     forward = ready.network.describe((32, 32)).multiply_adds * recipe.data.batch_size
@@ -78,17 +87,17 @@ def test_a_steps_multiply_adds_are_those_of_forward_and_backward(tmp_path):
 
 def test_made_up_pictures_suit_every_kind_that_the_recipe_draws_from(tmp_path):
     recipe = load_recipe("compact", list(TINY))
-    material = find_material(make_up(tmp_path, recipe), recipe.data, recipe.validation)
+    material = find_training_data(generate_data(tmp_path, recipe.data), recipe.data, recipe.validation)
     assert material.pairs and material.frames and material.sharp
     alone = load_recipe("compact", [*TINY, "data.mix.pairs=0", "data.mix.frames=0"])
-    material = find_material(make_up(tmp_path / "sharp alone", alone), alone.data, alone.validation)
+    material = find_training_data(generate_data(tmp_path / "sharp alone", alone.data), alone.data, alone.validation)
     assert not material.pairs and not material.frames and material.sharp
 
 
 def test_ratios_are_medians_of_the_ratios_of_each_round(monkeypatch, tmp_path):
-    """The machine is three times as slow in the second round, and the way twice as fast in all."""
+    """The machine is three times as slow in the second round, and the variant twice as fast in all."""
     seconds = iter([1.0, 0.5, 3.0, 1.5, 1.0, 0.5])
-    monkeypatch.setattr(benchmarking, "WAYS", {PLAIN: (), "other": ()})
+    monkeypatch.setattr(benchmarking, "VARIANTS", {PLAIN: (), "other": ()})
 
     class Done:
         returncode = 0

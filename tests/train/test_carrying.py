@@ -9,7 +9,7 @@ from tests.train.tiny_runs import last_of, tensors_of
 from train.__main__ import main
 from train.checkpoint import Checkpoints
 from train.recipe import RecipeError
-from train.study.carrying import CONTENTS, MOST_BYTES, pack, unpack
+from train.study.portable_state import CONTENTS, MOST_BYTES, pack, unpack
 
 
 def some_state():
@@ -71,10 +71,10 @@ def test_what_is_no_whole_state_is_refused_in_a_sentence(tmp_path):
     content = bytearray(first.read_bytes())
     content[-5] ^= 1
     first.write_bytes(content)
-    with pytest.raises(RecipeError, match=r"state-1\.safetensors: is damaged; copy it again"):
+    with pytest.raises(RecipeError, match=r"state\.safetensors: is damaged; copy it again"):
         unpack(tmp_path / "state")
     first.unlink()
-    with pytest.raises(RecipeError, match=r"state-1\.safetensors: cannot be read \(No such file"):
+    with pytest.raises(RecipeError, match=r"state\.safetensors: cannot be read \(No such file"):
         unpack(tmp_path / "state")
     contents = json.loads((tmp_path / "state" / CONTENTS).read_text())
     (tmp_path / "state" / CONTENTS).write_text(json.dumps(contents | {"schema_version": 9}))

@@ -18,25 +18,25 @@ from train.losses.adversarial import (
     adversarial_loss,
 )
 from train.losses.discriminators import (
-    CRITICS,
-    BatchPatchCritic,
-    DoubleScaleCritic,
-    KerasCritic,
-    PatchCritic,
-    build_critic,
+    DISCRIMINATORS,
+    BatchPatchDiscriminator,
+    DoubleScaleDiscriminator,
+    KerasDiscriminator,
+    PatchDiscriminator,
+    build_discriminator,
 )
 from train.losses.pixels import cross_entropy, relativistic_least_squares, wasserstein
 from train.recipe import Adversarial
 
 TINY_CRITICS = {
-    "patchgan": lambda: PatchCritic(width=4),
-    "patchgan, batch": lambda: PatchCritic(width=4, norm="batch"),
-    "patchgan, none": lambda: PatchCritic(width=4, norm="none"),
-    "double-scale": lambda: DoubleScaleCritic(width=4),
-    "keras": lambda: KerasCritic(side=32, width=4),
-    "keras, linear": lambda: KerasCritic(side=32, width=4, head="linear"),
-    "bce-patchgan": lambda: BatchPatchCritic(width=4),
-    "bce-patchgan, sigmoid": lambda: BatchPatchCritic(width=4, head="sigmoid"),
+    "patchgan": lambda: PatchDiscriminator(width=4),
+    "patchgan, batch": lambda: PatchDiscriminator(width=4, norm="batch"),
+    "patchgan, none": lambda: PatchDiscriminator(width=4, norm="none"),
+    "double-scale": lambda: DoubleScaleDiscriminator(width=4),
+    "keras": lambda: KerasDiscriminator(side=32, width=4),
+    "keras, linear": lambda: KerasDiscriminator(side=32, width=4, head="linear"),
+    "bce-patchgan": lambda: BatchPatchDiscriminator(width=4),
+    "bce-patchgan, sigmoid": lambda: BatchPatchDiscriminator(width=4, head="sigmoid"),
 }
 
 
@@ -66,8 +66,8 @@ def score_maps(critic, batch, **options):
 )
 def test_a_critic_has_the_published_size_and_its_scores_a_known_shape(name, options, published, maps):
     with torch.device("meta"):
-        critic = build_critic(name, crop=256, **options)
-        scores = critic.judge(torch.empty(2, 3, 256, 256))
+        critic = build_discriminator(name, crop=256, **options)
+        scores = critic.score(torch.empty(2, 3, 256, 256))
     assert sum(weight.numel() for weight in critic.parameters()) == pytest.approx(published, rel=0.002)
     shapes = [tuple(part.shape) for part in (scores if isinstance(scores, list) else [scores])]
     assert shapes == [(2, 1, side, side) for side in maps]
@@ -80,13 +80,13 @@ def test_the_parameters_of_the_patch_critics_are_those_of_the_authors_layers():
 
     for layers in (3, 5):
         with torch.device("meta"):
-            critic = PatchCritic(layers=layers)
+            critic = PatchDiscriminator(layers=layers)
         assert sum(weight.numel() for weight in critic.parameters()) == counted(layers)
 
 
 def test_recipes_know_every_critic_and_every_loss_by_name():
     hints = typing.get_type_hints(Adversarial)
-    assert set(typing.get_args(hints["critic"])) == set(CRITICS)
+    assert set(typing.get_args(hints["critic"])) == set(DISCRIMINATORS)
     kinds = {name: type(adversarial_loss(Adversarial(loss=name))) for name in typing.get_args(hints["loss"])}
     assert kinds == {
         "wgan-gp": PenalisedWasserstein,
@@ -131,7 +131,7 @@ def test_a_critic_computes_in_float32_under_autocast_and_remembers_nothing(make)
 
 def test_the_keras_critic_pads_as_keras_does():
     """TensorFlow's "same": at stride 2 one row on each side, at stride 1 one before and two behind."""
-    critic = KerasCritic(side=32, width=4, head="linear")
+    critic = KerasDiscriminator(side=32, width=4, head="linear")
     features = pictures(6)
     layers = [module for module in critic.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
     for layer in layers[:-3]:
@@ -149,22 +149,22 @@ def test_the_keras_critic_pads_as_keras_does():
     assert torch.allclose(critic(pictures(6)).flatten(1), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [KerasCritic, BatchPatchCritic])
+@pytest.mark.parametrize("kind", [KerasDiscriminator, BatchPatchDiscriminator])
 def test_a_sigmoid_head_is_the_sigmoid_of_the_linear_one(kind):
-    options = {"side": 32} if kind is KerasCritic else {}
+    options = {"side": 32} if kind is KerasDiscriminator else {}
     published, mended = kind(width=4, head="sigmoid", **options), kind(width=4, head="linear", **options)
     mended.load_state_dict(published.state_dict())
     assert torch.allclose(published(pictures()), mended(pictures()).sigmoid(), atol=1e-6)
 
 
 def test_the_keras_critic_takes_the_crops_size_and_no_other():
-    assert build_critic("keras", crop=64, width=4).side == 64
+    assert build_discriminator("keras", crop=64, width=4).side == 64
     with pytest.raises(ValueError, match="side 32 is not the crops' 64"):
-        build_critic("keras", crop=64, side=32)
+        build_discriminator("keras", crop=64, side=32)
     with pytest.raises(ValueError, match="side 40 is not a multiple of 16"):
-        build_critic("keras", crop=40)
+        build_discriminator("keras", crop=40)
     with pytest.raises(ValueError, match="pictures of 32x32, not 48x32"):
-        KerasCritic(side=32, width=4)(torch.zeros(1, 3, 48, 32))
+        KerasDiscriminator(side=32, width=4)(torch.zeros(1, 3, 48, 32))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_the_keras_critic_takes_the_crops_size_and_no_other():
 )
 def test_a_wrong_option_of_a_critic_is_named(name, options, sentence):
     with pytest.raises(ModelError, match=sentence):
-        build_critic(name, crop=256, **options)
+        build_discriminator(name, crop=256, **options)
 
 
 # --- the losses --------------------------------------------------------------------------------------------------
@@ -221,17 +221,17 @@ class Means(nn.Module):
 )
 def test_a_critic_at_two_scales_has_the_mean_of_their_losses(loss, of_critic, of_generator):
     restored, sharp = torch.full((2, 3, 8, 8), 0.25), torch.full((2, 3, 8, 8), 0.75)
-    critics, log = loss.of_critic(Means(), restored, sharp, share=torch.rand(2))
+    critics, log = loss.discriminator_loss(Means(), restored, sharp, share=torch.rand(2))
     assert critics.item() == pytest.approx((of_critic(0.25, 0.75) + of_critic(0.5, 1.5)) / 2)
     assert log["restored"].item() == pytest.approx(1.5 * 0.25)
     assert log["sharp"].item() == pytest.approx(1.5 * 0.75)
-    generators = loss.of_generator(Means(), restored, sharp)
+    generators = loss.generator_loss(Means(), restored, sharp)
     assert generators.item() == pytest.approx((of_generator(0.25, 0.75) + of_generator(0.5, 1.5)) / 2)
 
 
 def test_the_gradient_penalty_is_taken_of_each_scale():
     restored, sharp = torch.full((2, 3, 8, 8), 0.25), torch.full((2, 3, 8, 8), 0.75)
-    loss, log = PenalisedWasserstein(10.0).of_critic(Means(), restored, sharp, share=torch.rand(2))
+    loss, log = PenalisedWasserstein(10.0).discriminator_loss(Means(), restored, sharp, share=torch.rand(2))
     norms = [scale / math.sqrt(3 * 8 * 8) for scale in (1, 2)]  # each of 192 values has 1/192 of the mean
     penalty = sum((norm - 1) ** 2 for norm in norms) / 2
     assert log["penalty"].item() == pytest.approx(penalty)
@@ -249,26 +249,26 @@ def test_gradients_reach_every_weight_of_the_critic_and_every_pixel_of_the_gener
     critic, restored, sharp = make(), pictures(1).requires_grad_(), pictures(2)
     if critic.sees_batch and isinstance(loss, PenalisedWasserstein):
         pytest.skip("refused by the recipe: a gradient of one picture's score is none of its own")
-    loss.of_critic(critic, restored.detach(), sharp, share=torch.rand(2))[0].backward()
+    loss.discriminator_loss(critic, restored.detach(), sharp, share=torch.rand(2))[0].backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in critic.parameters())
     assert all(weight.grad.abs().sum() > 0 for weight in critic.parameters() if weight.ndim > 1)
-    loss.of_generator(critic, restored, sharp).backward()
+    loss.generator_loss(critic, restored, sharp).backward()
     assert restored.grad.abs().sum(dim=1).count_nonzero() == restored.grad.shape[0] * 32 * 32
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 def test_a_critic_that_follows_its_loss_learns_to_tell_and_a_picture_that_follows_its_own_to_deceive(loss):
     torch.manual_seed(0)
-    critic = PatchCritic(layers=2, width=8)
+    critic = PatchDiscriminator(layers=2, width=8)
     sharp = torch.sign(pictures(2))
     restored = F.avg_pool2d(sharp, 5, stride=1, padding=2)
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.5, 0.999))
     for _ in range(30):
         optimizer.zero_grad()
-        loss.of_critic(critic, restored, sharp, share=torch.rand(2))[0].backward()
+        loss.discriminator_loss(critic, restored, sharp, share=torch.rand(2))[0].backward()
         optimizer.step()
     before = critic(restored).mean().item()
     assert critic(sharp).mean().item() > before
     restored.requires_grad_()
-    (slope,) = torch.autograd.grad(loss.of_generator(critic, restored, sharp), restored)
+    (slope,) = torch.autograd.grad(loss.generator_loss(critic, restored, sharp), restored)
     assert critic(restored - 0.02 * slope / slope.abs().mean()).mean().item() > before

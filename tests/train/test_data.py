@@ -15,7 +15,7 @@ from deblur_hub.errors import DatasetError
 from tests.train.tiny_runs import arguments, make_frames, make_pairs, photograph, save, spawn
 from train.__main__ import main
 from train.data.cache import PictureCache
-from train.data.samples import Material, PositionSampler, TrainingSet, find_material
+from train.data.samples import PositionSampler, TrainingData, TrainingSet, find_training_data
 from train.data.sources import SharpSource, augment
 from train.recipe import Blur, Data, Frames, Mix, RecipeError, Validation
 
@@ -34,7 +34,7 @@ DATA = Data(
 def samples(pictures, tmp_path):
     def make(seed=0, data=DATA, root=pictures, scenes=("held",)):
         return TrainingSet(
-            find_material(root, data, Validation(scenes=scenes)),
+            find_training_data(root, data, Validation(scenes=scenes)),
             data,
             seed=seed,
             cache=PictureCache(tmp_path / "cache", resize=data.resize),
@@ -197,7 +197,7 @@ def test_held_out_scenes_never_appear_in_training(pictures, tmp_path):
     make_frames(tmp_path / "240fps" / "kept", 5, seed=30)
     save(photograph(1), tmp_path / "sharp" / "seen" / "1.png")
     save(photograph(2), tmp_path / "sharp" / "kept" / "2.png")
-    material = find_material(tmp_path, DATA, Validation(scenes=("kept",)))
+    material = find_training_data(tmp_path, DATA, Validation(scenes=("kept",)))
     assert [pair.name for pair in material.held_out] == ["gopro/kept/000.png", "gopro/kept/001.png"]
     frames = [path for run in material.frames for path in run]
     trained = [*(pair.sharp for pair in material.pairs), *frames, *material.sharp]
@@ -208,14 +208,14 @@ def test_held_out_scenes_never_appear_in_training(pictures, tmp_path):
 @pytest.mark.parametrize(("count", "asked", "kept"), [(30, 8, 3), (30, 2, 2), (4, 8, 1), (1, 8, 0), (30, 0, 0)])
 def test_where_no_scene_is_named_a_tenth_of_the_pairs_at_most_is_held_out(tmp_path, count, asked, kept):
     make_pairs(tmp_path, count, seed=0, size=(12, 12))
-    material = find_material(tmp_path, DATA, Validation(pairs=asked))
+    material = find_training_data(tmp_path, DATA, Validation(pairs=asked))
     assert len(material.held_out) == kept
     assert len(material.pairs) == count - kept
     assert not set(material.pairs) & set(material.held_out)
 
 
 def test_sharp_halves_of_pairs_are_no_sharp_photographs(pictures):
-    material = find_material(pictures, DATA, Validation(scenes=("held",)))
+    material = find_training_data(pictures, DATA, Validation(scenes=("held",)))
     assert [path.parent for path in material.sharp] == [pictures / "sharp"] * 3
     assert (len(material.pairs), len(material.held_out), [len(run) for run in material.frames]) == (5, 3, [9])
 
@@ -340,7 +340,7 @@ def test_a_picture_that_changed_or_is_wanted_in_another_size_is_decoded_anew(tmp
 
 def test_an_empty_material_is_refused():
     with pytest.raises(DatasetError, match="none of the kinds of pictures"):
-        TrainingSet(Material([], [], [], []), DATA, seed=0, cache=None)
+        TrainingSet(TrainingData([], [], [], []), DATA, seed=0, cache=None)
 
 
 def test_sets_are_mixed_by_their_weights(samples, tmp_path):
@@ -367,23 +367,23 @@ def test_the_test_part_of_a_set_is_not_trained_on_unless_it_is_all_there_is(tmp_
         make_pairs(tmp_path / part, count, seed=0)
     save(photograph(5), tmp_path / "test" / "sharp" / "x.png")
     make_frames(tmp_path / "val" / "240fps", 5, seed=1)
-    material = find_material(tmp_path, DATA, Validation(pairs=1))
+    material = find_training_data(tmp_path, DATA, Validation(pairs=1))
     assert {pair.scene for pair in (*material.pairs, *material.held_out)} == {"train/GOPR0001_11_00"}
     assert (material.sharp, material.frames) == ([], [])
     assert "3 pairs of 'test' are not trained on" in material.notes
-    asked = find_material(tmp_path, DATA, Validation(scenes=("test",)))
+    asked = find_training_data(tmp_path, DATA, Validation(scenes=("test",)))
     assert (len(asked.pairs), {pair.split for pair in asked.held_out}) == (4, {"test"})
-    assert len(find_material(tmp_path / "test", DATA, Validation(pairs=0)).pairs) == 3
+    assert len(find_training_data(tmp_path / "test", DATA, Validation(pairs=0)).pairs) == 3
 
 
 def test_a_folder_of_photographs_is_enough(tmp_path):
     paths = [save(photograph(number), tmp_path / "album" / f"{number}.png") for number in range(2)]
-    assert find_material(tmp_path / "album", DATA, Validation()).sharp == paths
+    assert find_training_data(tmp_path / "album", DATA, Validation()).sharp == paths
     with pytest.raises(DatasetError, match="nothing to train on"):
-        find_material(tmp_path, DATA, Validation())  # whose pictures may be of any kind
+        find_training_data(tmp_path, DATA, Validation())  # whose pictures may be of any kind
     for number in range(2):
         save(photograph(number), tmp_path / "sharp" / "deeper" / f"{number}.png")
-    assert len(find_material(tmp_path / "sharp", DATA, Validation()).sharp) == 2
+    assert len(find_training_data(tmp_path / "sharp", DATA, Validation()).sharp) == 2
 
 
 def test_what_a_set_lacks_is_said_when_a_run_starts(start, tmp_path, capfd):
@@ -409,7 +409,7 @@ def test_folders_of_pairs_may_have_other_names(start, tmp_path):
 READER = """
 import sys
 from pathlib import Path
-from train.cache import PictureCache
+from train.data.cache import PictureCache
 cache = PictureCache(Path(sys.argv[1]))
 total = 0
 for path in sorted(Path(sys.argv[2]).glob("*.png")):

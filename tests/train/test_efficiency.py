@@ -11,10 +11,10 @@ from deblur_hub.networks import build_network
 from tests.train.tiny_runs import BATCH_NORM, TINY, TINY_GAN, arguments, last_of, same_state
 from train import loop
 from train.__main__ import main
+from train.console import Meter
 from train.recipe import load_recipe
 from train.study.efficiency import PASSES, bare_rate, efficiency
 from train.trainer import Trainer
-from train.watching import Meter
 
 
 def made(recipe, changes):
@@ -61,7 +61,7 @@ def test_the_bare_rate_is_that_of_passes_and_of_nothing_else(monkeypatch):
         return forward(*given)
 
     monkeypatch.setattr(trainer.generator, "forward", slow)
-    monkeypatch.setattr(trainer.descent.optimizer, "step", lambda: time.sleep(5))
+    monkeypatch.setattr(trainer.generator_step.optimizer, "step", lambda: time.sleep(5))
     assert bare_rate(trainer, batch) == pytest.approx(4 / 0.05, rel=0.5)
     assert passed == [4] * PASSES
 

@@ -155,12 +155,12 @@ def test_every_critic_trains_against_one_scale_and_against_several(preset, adver
     options = {"width": 4} | adversarial.get("options", {})
     table = {"weight": 0.01, "critic_steps": 2, "lr": 1e-3} | adversarial | {"options": options}
     trainer = made(preset, precision, adversarial=table)
-    before = {key: weight.clone() for key, weight in trainer.critic.named_parameters() if weight.ndim > 1}
+    before = {key: weight.clone() for key, weight in trainer.discriminator.named_parameters() if weight.ndim > 1}
     logs = train(trainer, range(3))
     assert {"loss/adversarial", "loss/critic", "loss/pixel"} <= logs[-1].keys()
-    after = dict(trainer.critic.named_parameters())
+    after = dict(trainer.discriminator.named_parameters())
     assert [key for key in before if torch.equal(before[key], after[key])] == []
-    assert all(weight.requires_grad for weight in trainer.critic.parameters())
+    assert all(weight.requires_grad for weight in trainer.discriminator.parameters())
     assert logs[-1]["loss/critic"] < logs[0]["loss/critic"]
 
 
@@ -194,7 +194,7 @@ def test_pixel_and_frequency_losses_take_all_scales_and_the_others_the_finest():
 
     table["loss"]["perceptual"] = {"weight": 3.0}
     trainer = Trainer(recipe_from_table(table, "any"), TwoScales(), Finest(), Accelerator(cpu=True))
-    trainer.critic.register_forward_pre_hook(lambda _, pictures: seen.append(pictures[0]))
+    trainer.discriminator.register_forward_pre_hook(lambda _, pictures: seen.append(pictures[0]))
     sharp = torch.rand(2, 3, 16, 16) * 0.2
     log = trainer.step([(sharp, sharp)], step=0, progress=0.0)
     assert log["loss/pixel"].item() == pytest.approx(2 * (0.25 + 0.5))

@@ -22,8 +22,8 @@ from deblur_hub import DeblurGenerator
 from deblur_hub.networks import build_network
 from tests.train.tiny_runs import ROOT, environment, photograph
 from train.checkpoint import load_checkpoint
-from train.checks import check
 from train.losses.backbones import BACKBONES, torchvision_network
+from train.preparation import check
 from train.recipe import RECIPES, RecipeError, known_recipes, load_recipe
 
 ALL = [

@@ -26,10 +26,10 @@ from tests.train.tiny_runs import BATCH_NORM, HELD_OUT, ROOT, last_of, photograp
 from train import loop, trainer, validation
 from train.data import loading
 from train.data.cache import PictureCache
-from train.data.samples import PositionSampler, TrainingSet, find_material
-from train.losses.discriminators import PatchCritic
+from train.data.samples import PositionSampler, TrainingSet, find_training_data
+from train.losses.discriminators import PatchDiscriminator
 from train.recipe import Validation, load_recipe
-from train.sheets import LABEL, SHEET_SIDE, SampleSheet
+from train.validation import LABEL, SHEET_SIDE, SampleSheet
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(start, tmp_path):
@@ -52,17 +52,17 @@ def test_loader_workers_change_nothing(start, tmp_path):
 )
 def test_a_loader_worker_tells_of_all_but_the_main_process_hanging_up(capfd, reason, told):
     """Which it does when Ctrl-C meets it between two halves of a batch: too rare to be waited for."""
-    loading.pass_over_hang_ups(type(reason), reason, None)
+    loading.ignore_disconnects(type(reason), reason, None)
     assert bool(capfd.readouterr().err) == told
 
 
 UNTIL_ENDED = """
 import functools, multiprocessing, sys
 from torch.utils.data import DataLoader
-from train.loading import leave_interrupts_to_main, the_end
+from train.data.loading import ignore_stop_signals, main_exiting
 
 if __name__ == "__main__":
-    prepare = functools.partial(leave_interrupts_to_main, ended=the_end())
+    prepare = functools.partial(ignore_stop_signals, ended=main_exiting())
     drawn = iter(DataLoader(range(1000), num_workers=2, worker_init_fn=prepare))
     next(drawn)
     print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
@@ -275,7 +275,7 @@ def test_the_published_critic_of_the_keras_port_saturates_and_is_told_of(start, 
                "loss.perceptual.weight=0.0", "alarms.patience=3")  # fmt: skip
     code, words = start("deblurgan", *changes, steps=30)
     assert code == 0
-    assert words.count("the critic is saturated: what it says of a picture does not change with the picture") == 1
+    assert words.count("the critic is saturated: its score of a picture does not change with the picture") == 1
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     (told,) = [line for line in lines if "alarm" in line]
     before = [line["critic/slope"] for line in lines if "critic/slope" in line and line["step"] <= told["step"]]
@@ -387,7 +387,7 @@ def test_init_from_refuses_another_architecture(start, tmp_path):
     )
     assert code == 2
     assert "model: is another network than the recipe's (" in words
-    assert words.endswith("take its recipe or leave --init-from away")
+    assert words.endswith("take its recipe or omit --init-from")
     assert not (tmp_path / "second").exists()
 
 
@@ -452,7 +452,7 @@ def test_under_bf16_the_critic_still_computes_in_float32_and_the_generator_does_
 
         monkeypatch.setattr(kind, "forward", forward)
 
-    watch(PatchCritic)
+    watch(PatchDiscriminator)
     watch(ResnetGenerator)
     monkeypatch.setattr(loop, "validate", lambda *_: pytest.fail("not in this test"))
     code, words = start(
@@ -464,7 +464,7 @@ def test_under_bf16_the_critic_still_computes_in_float32_and_the_generator_does_
         options=["--perceptual-weights", str(vgg19)],
     )
     assert (code, words) == (0, "")
-    assert seen[PatchCritic] == {torch.float32}
+    assert seen[PatchDiscriminator] == {torch.float32}
     assert torch.bfloat16 in seen[ResnetGenerator]
 
 
@@ -526,7 +526,7 @@ def test_several_processes_read_each_picture_of_an_epoch_once_together(pictures,
     recipe = load_recipe(
         "compact", ["data.mix.frames=0.0", "data.mix.sharp=0.0", "data.crop=32", "data.epoch_length=0"]
     )
-    material = find_material(pictures, recipe.data, Validation(scenes=("held",)))
+    material = find_training_data(pictures, recipe.data, Validation(scenes=("held",)))
     samples = TrainingSet(material, recipe.data, seed=0, cache=PictureCache(tmp_path / "cache"))
     assert len(samples) == len(material.pairs) == 5
     read = [

@@ -11,7 +11,7 @@ from torch import nn
 from deblur_hub.metrics import psnr
 from train.losses.adversarial import PenalisedWasserstein
 from train.losses.pixels import at_every_scale, frequency_loss, grid_loss, pixel_loss, relativistic_least_squares
-from train.optim.schedule import WeightAverage, rate_factor
+from train.optim.schedule import WeightAverage, lr_multiplier
 from train.recipe import Schedule
 
 
@@ -87,7 +87,7 @@ def test_the_frequency_loss_of_a_shifted_point_is_that_of_a_turned_phase():
     assert frequency_loss(here, there).item() == pytest.approx(wanted, rel=1e-5)
 
 
-class LinearCritic(nn.Module):
+class LinearDiscriminator(nn.Module):
     """D(x) = <w, x>, whose gradient is w everywhere."""
 
     def __init__(self, weight):
@@ -101,9 +101,9 @@ class LinearCritic(nn.Module):
 @pytest.mark.parametrize("norm", [0.5, 1.0, 3.0])
 def test_the_penalty_of_a_linear_critic_is_known_from_its_norm(norm):
     weight = pictures(1, (1, 3, 32, 32))
-    critic = LinearCritic(weight / weight.norm() * norm)
+    critic = LinearDiscriminator(weight / weight.norm() * norm)
     restored, sharp = pictures(2), pictures(3)
-    loss, log = PenalisedWasserstein(10.0).of_critic(critic, restored, sharp, share=torch.tensor([0.2, 0.9]))
+    loss, log = PenalisedWasserstein(10.0).discriminator_loss(critic, restored, sharp, share=torch.tensor([0.2, 0.9]))
     scores = [(picture * critic.weight).sum(dim=(1, 2, 3)).mean().item() for picture in (restored, sharp)]
     assert log["penalty"].item() == pytest.approx((norm - 1) ** 2, abs=1e-5)
     assert log["wasserstein"].item() == pytest.approx(scores[1] - scores[0], abs=1e-4)
@@ -123,7 +123,7 @@ def test_the_penalty_is_taken_between_the_pictures():
     restored, sharp = pictures(2), pictures(3)
     share = torch.tensor([0.25, 1.0])
     mix = torch.stack([0.25 * sharp[0] + 0.75 * restored[0], sharp[1]])
-    _, log = PenalisedWasserstein(1.0).of_critic(Square(), restored, sharp, share=share)
+    _, log = PenalisedWasserstein(1.0).discriminator_loss(Square(), restored, sharp, share=share)
     assert log["penalty"].item() == pytest.approx(((mix.flatten(1).norm(dim=1) - 1) ** 2).mean().item(), rel=1e-5)
 
 
@@ -170,24 +170,24 @@ def test_scales_of_a_size_that_does_not_divide_are_taken_rounded_up():
 
 def test_the_cosine_falls_from_one_to_the_final_rate():
     schedule = Schedule(shape="cosine", final=0.1)
-    assert rate_factor(schedule, 0.0, 9) == 1
-    assert rate_factor(schedule, 0.5, 9) == pytest.approx(0.55)
-    assert rate_factor(schedule, 1 / 3, 9) == pytest.approx(0.1 + 0.9 * 0.75)
-    assert rate_factor(schedule, 1.0, 9) == pytest.approx(0.1)
-    assert rate_factor(schedule, 1.5, 9) == pytest.approx(0.1)
+    assert lr_multiplier(schedule, 0.0, 9) == 1
+    assert lr_multiplier(schedule, 0.5, 9) == pytest.approx(0.55)
+    assert lr_multiplier(schedule, 1 / 3, 9) == pytest.approx(0.1 + 0.9 * 0.75)
+    assert lr_multiplier(schedule, 1.0, 9) == pytest.approx(0.1)
+    assert lr_multiplier(schedule, 1.5, 9) == pytest.approx(0.1)
 
 
 def test_flat_then_linear_holds_and_falls():
     schedule = Schedule(shape="flat-linear", flat=0.5, final=0.0)
-    assert [rate_factor(schedule, share, 0) for share in (0.0, 0.25, 0.5)] == [1, 1, 1]
-    assert rate_factor(schedule, 0.75, 0) == pytest.approx(0.5)
-    assert rate_factor(schedule, 1.0, 0) == 0
+    assert [lr_multiplier(schedule, share, 0) for share in (0.0, 0.25, 0.5)] == [1, 1, 1]
+    assert lr_multiplier(schedule, 0.75, 0) == pytest.approx(0.5)
+    assert lr_multiplier(schedule, 1.0, 0) == 0
 
 
 def test_the_warm_up_is_linear_and_multiplies():
     schedule = Schedule(shape="cosine", warmup=4)
-    assert [rate_factor(schedule, 0.0, step) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
-    assert rate_factor(schedule, 0.5, 1) == pytest.approx(0.25)
+    assert [lr_multiplier(schedule, 0.0, step) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert lr_multiplier(schedule, 0.5, 1) == pytest.approx(0.25)
 
 
 def test_the_moving_average_follows_its_closed_form():
@@ -200,7 +200,7 @@ def test_the_moving_average_follows_its_closed_form():
         average.update(network, step)
         decay = min(0.5, (1 + step) / (10 + step))
         wanted = decay * wanted + (1 - decay) * value
-        assert average.network.weight.item() == pytest.approx(wanted, rel=1e-6)
+        assert average.module.weight.item() == pytest.approx(wanted, rel=1e-6)
     assert decay == 0.5
     assert network.weight.item() == 10
 
@@ -211,6 +211,6 @@ def test_a_moving_average_without_decay_is_the_network_itself():
     network(torch.randn(5, 3))
     network[0].weight.data.mul_(1 / 3)
     average.update(network, 1000)
-    for mine, theirs in zip(average.network.state_dict().values(), network.state_dict().values(), strict=True):
+    for mine, theirs in zip(average.module.state_dict().values(), network.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs)
-    assert not average.network.training
+    assert not average.module.training

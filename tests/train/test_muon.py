@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from train.optim.muon import LIKE_ADAM, Muon, orthogonalised
+from train.optim.muon import ADAM_RMS, Muon, orthogonalised
 
 
 def of_singular_values(values, rows, columns, seed=0):
@@ -44,9 +44,9 @@ def test_the_first_step_of_filters_is_their_orthogonalised_gradient_as_long_as_a
     before = network.weight.detach().clone()
     stepped(network, lr=0.1)
     change = (before - network.weight.detach()) / 0.1
-    expected = orthogonalised(network.weight.grad.flatten(1)[None])[0] * LIKE_ADAM * 72**0.5
+    expected = orthogonalised(network.weight.grad.flatten(1)[None])[0] * ADAM_RMS * 72**0.5
     assert torch.allclose(change.flatten(1), expected, atol=1e-5)
-    assert change.square().mean().sqrt().item() == pytest.approx(LIKE_ADAM, rel=0.15)
+    assert change.square().mean().sqrt().item() == pytest.approx(ADAM_RMS, rel=0.15)
 
 
 def test_vectors_take_the_steps_of_adamw():
@@ -69,7 +69,7 @@ def test_momentum_looks_ahead():
     for gradient in gradients:
         momentum = 0.9 * momentum + 0.1 * gradient
         aim = 0.1 * gradient + 0.9 * momentum
-        expected -= 0.1 * LIKE_ADAM * 6**0.5 * orthogonalised(aim[None])[0]
+        expected -= 0.1 * ADAM_RMS * 6**0.5 * orthogonalised(aim[None])[0]
     stepped(network, 2)
     assert torch.allclose(network.weight, expected, atol=1e-5)
 

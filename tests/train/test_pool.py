@@ -179,7 +179,7 @@ def test_a_refiner_learns_and_the_rest_stays_as_it_is(pictures, tmp_path, capfd)
         (("data.pool=3",), "data.pool 3 is smaller than a batch of 4; set it larger, or to 0 for none"),
         ((*POOLED, "data.pool_side=30"), "data.pool_side 30 is smaller than data.crop 32; set it larger"),
         ((*POOLED, "data.reuse=0"), "data.reuse must be at least 1"),
-        (("schedule.freeze_restorer=true",), "schedule.freeze_restorer leaves a refiner alone to learn, and 'compact'"),
+        (("schedule.freeze_restorer=true",), "schedule.freeze_restorer trains a refiner only, and 'compact'"),
     ],
 )
 def test_a_pool_that_does_not_fit_is_refused(start, changes, sentence):

@@ -28,12 +28,12 @@ def flat(*values):
 
 def test_the_pool_holds_the_scores_of_the_last_pictures_and_compares_with_their_means():
     loss, share = PooledLeastSquares(3), torch.zeros(2)
-    first, _ = loss.of_critic(Brightness(), flat(0.0, 0.2), flat(1.0, 0.6), share=share)
+    first, _ = loss.discriminator_loss(Brightness(), flat(0.0, 0.2), flat(1.0, 0.6), share=share)
     # By hand: means 0.1 and 0.8, of the doubled scores 0.2 and 1.6.
     once = ((1 - 0.1 - 1) ** 2 + (0.6 - 0.1 - 1) ** 2) / 2 + ((0 - 0.8 + 1) ** 2 + (0.2 - 0.8 + 1) ** 2) / 2
     twice = ((2 - 0.2 - 1) ** 2 + (1.2 - 0.2 - 1) ** 2) / 2 + ((0 - 1.6 + 1) ** 2 + (0.4 - 1.6 + 1) ** 2) / 2
     assert first.item() == pytest.approx((once + twice) / 2, rel=1e-5)
-    second, log = loss.of_critic(Brightness(), flat(-0.4, 0.4), flat(0.0, 0.5), share=share)
+    second, log = loss.discriminator_loss(Brightness(), flat(-0.4, 0.4), flat(0.0, 0.5), share=share)
     # The last three of each: restored 0.2, -0.4, 0.4; sharp 0.6, 0.0, 0.5.
     fake, real = 0.2 / 3, 1.1 / 3
     once = ((0 - fake - 1) ** 2 + (0.5 - fake - 1) ** 2) / 2 + ((-0.4 - real + 1) ** 2 + (0.4 - real + 1) ** 2) / 2
@@ -45,10 +45,10 @@ def test_the_pool_holds_the_scores_of_the_last_pictures_and_compares_with_their_
 
 def test_the_generator_is_compared_with_the_pool_and_adds_nothing_to_it():
     loss = PooledLeastSquares(8)
-    loss.of_critic(Brightness(), flat(0.0, 0.2), flat(1.0, 0.6), share=torch.zeros(2))
+    loss.discriminator_loss(Brightness(), flat(0.0, 0.2), flat(1.0, 0.6), share=torch.zeros(2))
     before = {key: scores.clone() for key, scores in loss.state().items()}
     restored = flat(0.3).requires_grad_()
-    value = loss.of_generator(Brightness(), restored, flat(0.9))
+    value = loss.generator_loss(Brightness(), restored, flat(0.9))
     once = (0.3 - 0.8 - 1) ** 2 + (0.9 - 0.1 + 1) ** 2
     twice = (0.6 - 1.6 - 1) ** 2 + (1.8 - 0.2 + 1) ** 2
     assert value.item() == pytest.approx((once + twice) / 2, rel=1e-5)
@@ -61,17 +61,19 @@ def test_the_generator_is_compared_with_the_pool_and_adds_nothing_to_it():
 def test_a_pool_of_the_batch_itself_has_the_values_of_the_loss_without_a_pool():
     restored, sharp = flat(0.1, -0.3), flat(0.5, 0.2)
     pooled, plain = PooledLeastSquares(2), RelativisticLeastSquares()
-    one, other = (loss.of_critic(Brightness(), restored, sharp, share=torch.zeros(2))[0] for loss in (pooled, plain))
+    one, other = (
+        loss.discriminator_loss(Brightness(), restored, sharp, share=torch.zeros(2))[0] for loss in (pooled, plain)
+    )
     assert one.item() == pytest.approx(other.item(), rel=1e-5)
-    one, other = (loss.of_generator(Brightness(), restored, sharp) for loss in (pooled, plain))
+    one, other = (loss.generator_loss(Brightness(), restored, sharp) for loss in (pooled, plain))
     assert one.item() == pytest.approx(other.item(), rel=1e-5)
 
 
 def test_scores_that_are_not_finite_do_not_spoil_the_pool():
     loss, share = PooledLeastSquares(4), torch.zeros(1)
     for value in (float("nan"), float("inf")):
-        loss.of_critic(Brightness(), flat(value), flat(0.0), share=share)
-    after, _ = loss.of_critic(Brightness(), flat(0.2), flat(0.6), share=share)
+        loss.discriminator_loss(Brightness(), flat(value), flat(0.0), share=share)
+    after, _ = loss.discriminator_loss(Brightness(), flat(0.2), flat(0.6), share=share)
     assert torch.isfinite(after)
     means = torch.stack(loss.means())
     assert means[0].tolist() == pytest.approx([0.2, 0.2])  # of 0.2; of 0, 0 and 0.6

@@ -31,7 +31,7 @@ from tests.train.tiny_runs import (
     tensors_of,
 )
 from train.checkpoint import load_checkpoint
-from train.sheets import LABEL
+from train.validation import LABEL
 
 pytestmark = pytest.mark.slow
 
@@ -528,7 +528,7 @@ def test_a_process_whose_partner_never_comes_gives_up_with_a_sentence(pictures, 
     ("launch", "sentence"),
     [
         (["--cpu", "--num_processes", "2"], "accelerate launch was asked for several processes and started one, as it"),
-        (["--cpu", "--dynamo_backend", "inductor"], "whether networks are compiled is the recipe's; leave --dynamo_"),
+        (["--cpu", "--dynamo_backend", "inductor"], "the recipe says whether networks are compiled; omit --dynamo_"),
     ],
 )
 def test_options_of_accelerate_that_would_be_lost_are_refused(pictures, tmp_path, launch, sentence):

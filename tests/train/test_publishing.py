@@ -174,7 +174,7 @@ def test_what_cannot_be_published_is_a_sentence_before_the_first_step(hub, train
     done = train(repo, address=hub.address, token=token)
     assert done.returncode == 2
     (told,) = sentences(done)
-    assert told.startswith(f"train: --push-to-hub {reason}") and told.endswith("or leave --push-to-hub away")
+    assert told.startswith(f"train: --push-to-hub {reason}") and told.endswith("or omit --push-to-hub")
     assert not (tmp_path / "run").exists()
 
 

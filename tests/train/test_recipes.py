@@ -5,7 +5,7 @@ import torch
 
 from deblur_hub.networks import build_network
 from train.recipe import RecipeError, known_recipes, load_recipe
-from train.trainer import make_critic
+from train.trainer import make_discriminator
 
 
 @pytest.mark.parametrize("name", known_recipes())
@@ -158,7 +158,7 @@ def test_a_critic_that_does_not_fit_is_one_sentence_before_the_first_step(start,
 )
 def test_a_patch_critics_layers_are_a_key_of_their_own_or_one_of_its_options(options, layers):
     recipe = load_recipe("compact", [f"loss.adversarial.{option}" for option in options])
-    critic = make_critic(recipe)
+    critic = make_discriminator(recipe.loss.adversarial, recipe.data.crop)
     assert sum(isinstance(module, torch.nn.Conv2d) for module in critic.modules()) == layers + 2
 
 

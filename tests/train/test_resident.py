@@ -11,24 +11,24 @@ from tests.train.test_synthesis import DATA
 from tests.train.tiny_runs import last_of, photograph, save, tensors_of
 from train.data import device_pictures as resident
 from train.data.cache import PictureCache
-from train.data.device_pictures import Shelf, Window
-from train.data.samples import PositionSampler, TrainingSet, find_material
+from train.data.device_pictures import DevicePictures, Window
+from train.data.samples import PositionSampler, TrainingSet, find_training_data
 from train.data.sources import turned
-from train.data.synthesis import collate, develop
+from train.data.synthesis import apply_blur, collate
 from train.recipe import Mix, RecipeError, Validation
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def shelf(tmp_path) -> Shelf:
+def on_device(tmp_path) -> DevicePictures:
     paths = [save(photograph(number, (40 + number, 50)), tmp_path / f"{number}.png") for number in range(3)]
-    return Shelf(paths, PictureCache(tmp_path / "cache"), CPU)
+    return DevicePictures(paths, PictureCache(tmp_path / "cache"), CPU)
 
 
-def test_a_window_is_what_the_picture_has_there_in_each_of_the_eight_symmetries(shelf):
+def test_a_window_is_what_the_picture_has_there_in_each_of_the_eight_symmetries(on_device):
     windows = [Window(3, 5 + turns, 16, flip, turns) for flip in (False, True) for turns in range(4)]
-    found = shelf.windows(torch.tensor([2] * 8), torch.tensor([window.numbers() for window in windows]), 16)
+    found = on_device.windows(torch.tensor([2] * 8), torch.tensor([window.numbers() for window in windows]), 16)
     picture = torch.from_numpy(photograph(2, (42, 50))).permute(2, 0, 1)
     for square, window in zip(found, windows, strict=True):
         wanted = picture[:, window.top : window.top + 16, window.left : window.left + 16]
@@ -36,9 +36,9 @@ def test_a_window_is_what_the_picture_has_there_in_each_of_the_eight_symmetries(
     assert len({square.numpy().tobytes() for square in found}) == 8
 
 
-def test_a_smaller_window_lies_in_the_middle_with_the_picture_around_it(shelf):
+def test_a_smaller_window_lies_in_the_middle_with_the_picture_around_it(on_device):
     small, corner = Window(10, 20, 8, False, 1), Window(0, 33, 8, True, 0)
-    found = shelf.windows(torch.tensor([0, 1]), torch.tensor([small.numbers(), corner.numbers()]), 12)
+    found = on_device.windows(torch.tensor([0, 1]), torch.tensor([small.numbers(), corner.numbers()]), 12)
     first, second = (torch.from_numpy(photograph(n, (40 + n, 50))).permute(2, 0, 1) for n in (0, 1))
     assert torch.equal(found[0], turned(first[:, 8:20, 18:30], False, 1))
     assert torch.equal(found[1][:, 2:10, 2:10], second[:, :8, 33:].flip(-1))
@@ -47,10 +47,12 @@ def test_a_smaller_window_lies_in_the_middle_with_the_picture_around_it(shelf):
 
 def drawn(root, cache, mix, **where):
     data = dataclasses.replace(DATA, mix=mix)
-    samples = TrainingSet(find_material(root, data, Validation(scenes=("held",))), data, seed=0, cache=cache, **where)
+    samples = TrainingSet(
+        find_training_data(root, data, Validation(scenes=("held",))), data, seed=0, cache=cache, **where
+    )
     sampler = PositionSampler(range(12), batch_size=4, rank=0, world=1)
-    put_together = (lambda batch: resident.collate(batch, data.crop)) if samples.numbers else collate
-    return samples, list(DataLoader(samples, batch_sampler=sampler, collate_fn=put_together))
+    collated = (lambda batch: resident.collate(batch, data.crop)) if samples.numbers else collate
+    return samples, list(DataLoader(samples, batch_sampler=sampler, collate_fn=collated))
 
 
 @pytest.mark.parametrize(
@@ -61,10 +63,10 @@ def test_samples_are_those_that_the_loader_makes_from_the_disk(pictures, tmp_pat
     cache = PictureCache(tmp_path / "cache")
     _, from_disk = drawn(pictures, cache, mix, on_device=True)
     samples, placed = drawn(pictures, cache, mix, resident=True)
-    shelf = Shelf(samples.paths, cache, CPU)
+    kept = DevicePictures(samples.paths, cache, CPU)
     for here, there in zip(from_disk, placed, strict=True):
         assert sum(tensor.numel() for tensor in there.values()) < here_size(here) / 4
-        (blurred, sharp), (other_blurred, other_sharp) = develop(here, "cpu"), resident.develop(there, shelf)
+        (blurred, sharp), (other_blurred, other_sharp) = apply_blur(here, "cpu"), kept.crops(there)
         assert torch.equal(sharp, other_sharp)
         apart = (blurred - other_blurred).abs() * 127.5
         assert apart.max() <= most and (apart > 0.5).float().mean() < 0.002

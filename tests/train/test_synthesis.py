@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 from deblur_hub import blur
 from tests.train.tiny_runs import photograph, save
 from train.data.cache import PictureCache
-from train.data.samples import PositionSampler, TrainingSet, find_material
+from train.data.samples import PositionSampler, TrainingSet, find_training_data
 from train.data.sources import SharpSource
-from train.data.synthesis import Undeveloped, check_blur, collate, develop, draw_exposure, made_on_device
+from train.data.synthesis import PendingBlur, apply_blur, check_blur, collate, draw_exposure, made_on_device
 from train.recipe import Blur, Data, Frames, Mix, RecipeError, Validation
 
 NOTHING = Blur(none=1.0, noise=0.0)
@@ -134,7 +134,7 @@ DATA = Data(
 
 def batches(root, cache, *, on_device, workers=0):
     samples = TrainingSet(
-        find_material(root, DATA, Validation(scenes=("held",))), DATA, seed=0, cache=cache, on_device=on_device
+        find_training_data(root, DATA, Validation(scenes=("held",))), DATA, seed=0, cache=cache, on_device=on_device
     )
     sampler = PositionSampler(range(16), batch_size=4, rank=0, world=1)
     return list(DataLoader(samples, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
@@ -148,7 +148,7 @@ def test_the_loader_and_the_device_make_the_same_pictures(pictures, tmp_path):
     assert sum(isinstance(batch, dict) for batch in left_open) > 8
     apart = []
     for here, there in zip(in_loader, left_open, strict=True):
-        there = develop(there, "cpu")
+        there = apply_blur(there, "cpu")
         assert torch.equal(here[1], there[1])  # sharp ones, in their order
         assert [picture.dtype for picture in there] == [torch.float32] * 2
         apart.append((here[0] - there[0]).abs() * 127.5)
@@ -160,7 +160,7 @@ def test_the_loader_and_the_device_make_the_same_pictures(pictures, tmp_path):
 def test_batches_that_wait_for_the_device_are_equal_with_0_and_2_workers(pictures, tmp_path):
     cache = PictureCache(tmp_path / "cache")
     for alone, two in zip(*(batches(pictures, cache, on_device=True, workers=count) for count in (0, 2)), strict=True):
-        one, other = develop(alone, "cpu"), develop(two, "cpu")
+        one, other = apply_blur(alone, "cpu"), apply_blur(two, "cpu")
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 
@@ -169,7 +169,7 @@ def test_a_window_that_waits_is_8_bits_and_no_larger_than_its_blur_needs(tmp_pat
         [save(photograph(0, (100, 90)), tmp_path / "a.png")], NOTHING, 32, PictureCache(tmp_path / "c")
     )
     sample = source.draw(0, 32, np.random.default_rng(0))
-    assert isinstance(sample, Undeveloped)
+    assert isinstance(sample, PendingBlur)
     assert (sample.window.dtype, sample.window.shape) == (torch.uint8, (3, 32, 32))
 
 
@@ -194,5 +194,5 @@ def test_a_run_trains_with_blur_made_on_the_device(start, tmp_path):
 def test_a_gpu_makes_the_pictures_that_a_cpu_makes(pictures, tmp_path):
     cache = PictureCache(tmp_path / "cache")
     for batch in batches(pictures, cache, on_device=True):
-        for here, there in zip(develop(batch, "cpu"), develop(batch, "cuda"), strict=True):
+        for here, there in zip(apply_blur(batch, "cpu"), apply_blur(batch, "cuda"), strict=True):
             assert ((here - there.cpu()).abs() > 1.5 / 127.5).float().mean() < 0.01

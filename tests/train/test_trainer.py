@@ -15,11 +15,11 @@ from deblur_hub.networks import build_network
 from deblur_hub.networks.base import Generator
 from tests.train.tiny_runs import tensors_of
 from train import trainer
-from train.alarms import Alarms
-from train.checks import check, require_compiler
-from train.losses.discriminators import build_critic
-from train.optim.dropout import SampleDropout, draw_by_sample
-from train.optim.step import Descent
+from train.console import Alarms
+from train.losses.discriminators import build_discriminator
+from train.optim.dropout import SampleDropout, use_sample_dropout
+from train.optim.step import OptimizerStep
+from train.preparation import check, require_compiler
 from train.recipe import Alarms as AlarmOptions
 from train.recipe import RecipeError, load_recipe
 from train.trainer import NonFiniteLossError, Trainer
@@ -87,7 +87,7 @@ def test_parts_that_do_not_divide_the_batch_are_refused():
 
 def test_dropout_is_drawn_for_each_place_in_the_batch_and_keeps_the_mean():
     network = nn.Sequential(nn.Dropout(0.25), nn.Dropout(0.25), nn.Dropout2d(0.5), nn.Dropout(0.0))
-    chance = draw_by_sample(network)
+    chance = use_sample_dropout(network)
     assert [type(module) for module in network] == [SampleDropout] * 4
     chance.seed = (1, 2)
     ones = torch.ones(4, 8, 30, 30)
@@ -106,7 +106,7 @@ def test_dropout_is_drawn_for_each_place_in_the_batch_and_keeps_the_mean():
 
 def test_dropout_keeps_the_names_of_all_weights():
     plain, dropping = (build_network("deblurgan", width=8, blocks=2, dropout=p) for p in (0.0, 0.5))
-    draw_by_sample(dropping)
+    use_sample_dropout(dropping)
     assert any(isinstance(module, SampleDropout) for module in dropping.modules())
     assert (
         build_network("deblurgan", width=8, blocks=2, dropout=0.5).state_dict().keys() == dropping.state_dict().keys()
@@ -184,7 +184,7 @@ def test_losses_scaled_for_fp16_make_the_same_updates_and_skip_the_same(monkeypa
     monkeypatch.setattr(Accelerator, "__init__", scaling)
     monkeypatch.setattr(Accelerator, "prepare_model", lambda self, model, **_: model)  # without fp16's autocast
     scaled = make("deblurgan", *options)
-    assert scaled.descent.optimizer.scaler is scaled.accelerator.scaler is not None
+    assert scaled.generator_step.optimizer.scaler is scaled.accelerator.scaler is not None
     for one, other in zip(steps(plain, 2), steps(scaled, 2), strict=True):
         assert {key: value.item() for key, value in one.items()} == {key: value.item() for key, value in other.items()}
     assert all(torch.equal(value, moments(scaled)[key]) for key, value in moments(plain).items())
@@ -201,8 +201,8 @@ def test_channels_last_changes_no_gradient(samples):
     """PyTorch's instance normalisation on CPUs has a wrong one for a single sample whose gradient comes so."""
     torch.manual_seed(0)
     picture = torch.rand(samples, 3, 32, 32, dtype=torch.float64) * 2 - 1
-    for network in (build_network("deblurgan", width=8, blocks=1), build_critic("patchgan", crop=32, width=8)):
-        run = network.double() if isinstance(network, Generator) else network.double().judge
+    for network in (build_network("deblurgan", width=8, blocks=1), build_discriminator("patchgan", crop=32, width=8)):
+        run = network.double() if isinstance(network, Generator) else network.double().score
         gradients = []
         for layout in (torch.contiguous_format, torch.channels_last):
             network.to(memory_format=layout).zero_grad()
@@ -224,6 +224,7 @@ def test_a_step_reads_nothing_back_from_the_device(monkeypatch, optimizer):
     changes = ("optimizer.clip=1.0", "optimizer.accumulate=2", "schedule.ema=0.9", f"optimizer.name={optimizer}")
     run = make("deblurgan", *changes)
     steps(run, 2)  # what is made once
+    monkeypatch.setattr(run.average, "update", lambda *_: None)  # AveragedModel reads its count, which stays on the CPU
 
     def caught(*_):
         raise AssertionError("a number was read from the device")
@@ -238,8 +239,8 @@ def test_the_rate_betas_and_decay_at_resume_are_the_recipes_and_the_moments_the_
     steps(run)
     other = make("deblurgan", "optimizer.betas=[0.8,0.95]", "optimizer.weight_decay=0.25", "optimizer.lr=1.0")
     other.load_state(copy.deepcopy(run.state()))
-    for descent in (other.descent, other.critic_descent):
-        (group,) = descent.optimizer.param_groups
+    for optimizer_step in (other.generator_step, other.discriminator_step):
+        (group,) = optimizer_step.optimizer.param_groups
         assert (group["betas"], group["weight_decay"], group["fused"]) == ((0.8, 0.95), 0.25, True)
     assert all(torch.equal(value, moments(run)[key]) for key, value in moments(other).items())
 
@@ -262,7 +263,7 @@ def test_an_update_is_that_of_the_optimizer_by_itself():
     weights = torch.randn(5, 3, 4, 4)
     network, plain = (nn.Conv2d(3, 5, 4).to(memory_format=torch.channels_last) for _ in range(2))
     recipe = load_recipe("compact", ["optimizer.clip=0.5", "optimizer.name=adamw"])
-    descent = Descent(network, recipe.optimizer, 1.0, Accelerator())
+    optimizer_step = OptimizerStep(network, recipe.optimizer, 1.0, Accelerator())
     own = torch.optim.AdamW(plain.parameters(), lr=1e-2, betas=recipe.optimizer.betas, weight_decay=1e-4)
     for each in (network, plain):
         with torch.no_grad():
@@ -270,15 +271,15 @@ def test_an_update_is_that_of_the_optimizer_by_itself():
             each.bias.zero_()
     for number in range(3):
         picture = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(number))
-        descent.begin()
-        with descent.part(last=True):
-            descent.add(F.mse_loss(descent.network(picture), torch.ones(2, 5, 5, 5)))
-        norm, spoilt = descent.end(1e-2)
+        optimizer_step.zero_grad()
+        with optimizer_step.accumulate(last=True):
+            optimizer_step.backward(F.mse_loss(optimizer_step.network(picture), torch.ones(2, 5, 5, 5)))
+        norm, non_finite = optimizer_step.apply(1e-2)
         own.zero_grad()
         F.mse_loss(plain(picture), torch.ones(2, 5, 5, 5)).backward()
         wanted = nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
         own.step()
-        assert norm.item() == pytest.approx(wanted.item(), rel=1e-5) and not spoilt
+        assert norm.item() == pytest.approx(wanted.item(), rel=1e-5) and not non_finite
         assert torch.allclose(network.weight, plain.weight, atol=1e-6)
 
 
@@ -315,17 +316,17 @@ class Linear(nn.Module):
         super().__init__()
         self.slope = nn.Parameter(torch.tensor(slope))
 
-    def judge(self, pictures):
+    def score(self, pictures):
         return (pictures * self.slope).sum(dim=(1, 2, 3), keepdim=True)
 
     def forward(self, pictures, batches=1):
-        return self.judge(pictures.float())
+        return self.score(pictures.float())
 
 
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("weight", [1.0, 0.01])
 def test_the_slope_of_a_critic_is_the_norm_of_its_gradient_by_each_picture(monkeypatch, parts, weight):
-    monkeypatch.setattr(trainer, "make_critic", lambda recipe: Linear(0.25))
+    monkeypatch.setattr(trainer, "make_discriminator", lambda *_: Linear(0.25))
     run = make("deblurgan", f"loss.adversarial.weight={weight}", "loss.adversarial.loss=wasserstein",
                "loss.adversarial.lr=0.0", f"optimizer.accumulate={parts}")  # fmt: skip
     assert steps(run)[0]["critic/slope"].item() == pytest.approx(0.25 * math.sqrt(3 * 32 * 32), rel=1e-4)
@@ -333,10 +334,10 @@ def test_the_slope_of_a_critic_is_the_norm_of_its_gradient_by_each_picture(monke
 
 def test_a_critic_with_a_saturated_sigmoid_has_no_slope(monkeypatch):
     class Saturated(Linear):
-        def judge(self, pictures):
-            return torch.sigmoid(super().judge(pictures) + 100)
+        def score(self, pictures):
+            return torch.sigmoid(super().score(pictures) + 100)
 
-    monkeypatch.setattr(trainer, "make_critic", lambda recipe: Saturated(0.25))
+    monkeypatch.setattr(trainer, "make_discriminator", lambda *_: Saturated(0.25))
     run = make("deblurgan", "loss.adversarial.loss=wasserstein")
     log = steps(run)[0]
     assert log["critic/slope"] == 0 and log["critic/restored"] == 1
@@ -351,7 +352,7 @@ def test_a_saturated_critic_is_told_of_once_after_a_row_of_lines():
     options = AlarmOptions(patience=3)
     assert listen(Alarms(options), [saturated, saturated, sound] * 4) == []
     (sentence,) = listen(Alarms(options), [saturated] * 9)
-    assert sentence.startswith("step 1003: the critic is saturated: what it says of a picture does not change")
+    assert sentence.startswith("step 1003: the critic is saturated: its score of a picture does not change")
     assert listen(Alarms(AlarmOptions(patience=3, least_slope=0.0)), [saturated] * 9) == []
 
 
@@ -384,8 +385,8 @@ def test_a_recipe_that_compiles_where_there_is_no_compiler_is_refused(monkeypatc
 
     monkeypatch.setattr(torch, "compile", missing)
     with pytest.raises(RecipeError) as caught:
-        require_compiler(load_recipe("compact"), Accelerator())
+        require_compiler(Accelerator())
     assert str(caught.value) == (
-        "recipe 'compact': compile = true, but nothing can be compiled here (InvalidCxxCompiler: No working C++ "
+        "compile = true, but nothing can be compiled here (InvalidCxxCompiler: No working C++ "
         "compiler found); install a C++ compiler such as g++, or set compile=false"
     )

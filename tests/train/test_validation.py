@@ -8,27 +8,27 @@ import pytest
 from PIL import Image
 
 from train.run import Progress
-from train.validation import merit
+from train.validation import selection_score
 
 
 def test_the_merit_of_each_choice_by_hand():
     mean = {"psnr": 25.0, "ssim": 0.9, "l1": 0.04}
-    assert merit("psnr", mean) == 25
-    assert merit("l1", mean) == -0.04
-    assert merit("psnr+ssim", mean) == pytest.approx(25 + 10)  # 1 - 0.9 is 10 dB below 1
-    assert merit("psnr+ssim", mean | {"ssim": 0.99}) == pytest.approx(25 + 20)
-    assert merit("psnr+ssim", mean | {"ssim": 0.95}) == pytest.approx(35 + 10 * math.log10(2))
-    assert math.isfinite(merit("psnr+ssim", mean | {"ssim": 1.0}))
-    assert merit("psnr", {}) == merit("l1", {"psnr": 30.0}) == -math.inf
-    assert not merit("psnr", mean | {"psnr": math.nan}) > merit("psnr", {})
+    assert selection_score("psnr", mean) == 25
+    assert selection_score("l1", mean) == -0.04
+    assert selection_score("psnr+ssim", mean) == pytest.approx(25 + 10)  # 1 - 0.9 is 10 dB below 1
+    assert selection_score("psnr+ssim", mean | {"ssim": 0.99}) == pytest.approx(25 + 20)
+    assert selection_score("psnr+ssim", mean | {"ssim": 0.95}) == pytest.approx(35 + 10 * math.log10(2))
+    assert math.isfinite(selection_score("psnr+ssim", mean | {"ssim": 1.0}))
+    assert selection_score("psnr", {}) == selection_score("l1", {"psnr": 30.0}) == -math.inf
+    assert not selection_score("psnr", mean | {"psnr": math.nan}) > selection_score("psnr", {})
 
 
 def test_a_loss_in_one_score_is_made_up_for_by_the_other():
     """0.4 dB less and an SSIM of 0.92 instead of 0.9: in decibels 0.97 more."""
     one, other = {"psnr": 25.0, "ssim": 0.9, "l1": 0.04}, {"psnr": 24.6, "ssim": 0.92, "l1": 0.05}
-    assert merit("psnr", one) > merit("psnr", other)
-    assert merit("psnr+ssim", other) > merit("psnr+ssim", one)
-    assert merit("l1", one) > merit("l1", other)
+    assert selection_score("psnr", one) > selection_score("psnr", other)
+    assert selection_score("psnr+ssim", other) > selection_score("psnr+ssim", one)
+    assert selection_score("l1", one) > selection_score("l1", other)
 
 
 def test_a_checkpoint_from_before_there_was_a_choice_keeps_its_best():

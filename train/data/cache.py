@@ -1,7 +1,6 @@
-"""Decoded pictures on the disk: each is decoded once for all workers, runs and processes."""
+"""A cache on disk of decoded pictures, so that each is decoded once for all workers, runs and processes."""
 
 import hashlib
-import secrets
 import shutil
 import warnings
 from pathlib import Path
@@ -9,16 +8,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from deblur_hub.atomic import replacing
 from deblur_hub.errors import DatasetError
 
-DISK_RESERVE = 2 * 2**30  # bytes that the cache leaves to checkpoints and others
+DISK_RESERVE = 2 * 2**30  # bytes that the cache leaves free for checkpoints and others
 
 
 class PictureCache:
-    """Decoded pictures as memory-mapped arrays in a folder: each is decoded once for all workers, runs, processes.
+    """Decoded pictures in a folder, each a memory-mapped `.npy` file.
 
-    Each is a `.npy` file that is put in place whole, so that any number of processes may build the cache at once, and
-    a kill leaves none that is cut short. Where the disk has no room to spare, pictures are decoded again each time.
+    Files appear whole, so any number of processes may fill the cache at once. If the disk is nearly full, pictures are
+    decoded again each time.
     """
 
     def __init__(self, folder: Path, *, resize: tuple[int, ...] = ()) -> None:
@@ -35,7 +35,6 @@ class PictureCache:
         key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{self.resize}"
         cached = self.folder / f"{hashlib.sha1(key.encode()).hexdigest()}.npy"
         if not cached.exists():
-            aside = cached.with_suffix(f".{secrets.token_hex(8)}.part")
             picture = decode(path, self.resize)
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -46,18 +45,13 @@ class PictureCache:
                         stacklevel=2,
                     )
                     return picture
-                with aside.open("wb") as file:
+                with replacing(cached) as part, part.open("wb") as file:
                     np.save(file, picture)
-                aside.replace(cached)
             except OSError as reason:
                 raise DatasetError(
-                    f"{cached}: the cache of decoded pictures cannot be written "
-                    f"({reason.strerror or reason}); free some space or name another folder with "
-                    "--cache"
+                    f"{cached}: the cache of decoded pictures cannot be written ({reason.strerror or reason}); "
+                    "free some space or name another folder with --cache"
                 ) from reason
-            finally:
-                if self.folder.is_dir():
-                    aside.unlink(missing_ok=True)
         return np.load(cached, mmap_mode="r")
 
 

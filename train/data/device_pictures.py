@@ -1,7 +1,7 @@
-"""Pictures kept on the training device: the loader draws places and exposures alone, which weigh next to nothing.
+"""Pictures kept in the memory of the training device, which cuts and blurs the crops itself.
 
-A GPU learns from thousands of crops a second, more than workers can cut out, blur and hand over. Here they only say
-which pictures, where in them, and under which exposure; `develop` does the rest where the pictures are.
+A GPU learns from thousands of crops a second, more than workers can cut out, blur and transfer. Here workers only draw
+a `CropSpec` for each sample: which pictures, where in them, and under which exposure.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from deblur_hub.datasets import picture_size
 from ..recipe import RecipeError
 from .cache import PictureCache
 
-ROOM = 0.5  # of a device's free memory, for pictures: the rest is the networks'
+MEMORY_SHARE = 0.5  # of a device's free memory, for pictures: the rest is for the networks
 
 # Row and column of a picture behind row i and column j of the same turned by 0 to 3 quarters, as in `torch.rot90`:
 # factors of i and of j, and whether they count from the far side.
@@ -46,11 +46,11 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A sample: pictures of a `Shelf` by their numbers, a window of them, and what becomes of it.
+class CropSpec:
+    """A sample: pictures of `DevicePictures` by number, a window of them, and how to blur it.
 
-    A pair has two pictures, blurred and sharp; an average of frames has them all, the middle one being sharp, and the
-    camera's gamma; a sharp photograph has an exposure.
+    A pair has two pictures, blurry and sharp. An average of frames has all of them, the middle one sharp, and the
+    camera's gamma. A sharp photograph has an exposure.
     """
 
     pictures: tuple[int, ...]
@@ -58,24 +58,12 @@ class Placed:
     gamma: float = 0.0
     exposure: Exposure | None = None
 
-    @classmethod
-    def pair(cls, pictures: tuple[int, int], window: Window) -> "Placed":
-        return cls(pictures, window)
-
-    @classmethod
-    def frames(cls, pictures: Sequence[int], gamma: float, window: Window) -> "Placed":
-        return cls(tuple(pictures), window, gamma=gamma)
-
-    @classmethod
-    def photograph(cls, picture: int, window: Window, exposure: Exposure) -> "Placed":
-        return cls((picture,), window, exposure=exposure)
-
     @property
     def kind(self) -> str:
         return "photographs" if self.exposure else "frames" if self.gamma else "pairs"
 
 
-class Shelf:
+class DevicePictures:
     """Decoded pictures in the memory of a device, in one tensor.
 
     Args:
@@ -93,26 +81,22 @@ class Shelf:
         self.pixels = torch.empty(pixels, 3, dtype=torch.uint8, device=device)
         self.widths, self.heights = torch.tensor(sizes, device=device).unbind(dim=1)
         self.starts = (self.widths * self.heights).cumsum(0) - self.widths * self.heights
-        starts = self.starts.tolist()
-        with ThreadPoolExecutor() as decoders:  # which spend their time in libraries that let others run
-            for start, picture in zip(starts, decoders.map(cache, paths), strict=True):
+        with ThreadPoolExecutor() as decoders:  # decoding releases the interpreter's lock
+            for start, picture in zip(self.starts.tolist(), decoders.map(cache, paths), strict=True):
                 flat = torch.tensor(picture).view(-1, 3)
                 self.pixels[start : start + len(flat)] = flat.to(device)
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixels.device
 
     def windows(self, pictures: Tensor, windows: Tensor, side: int) -> Tensor:
         """(N, 3, side, side) uint8: windows (N, 5) as in `Window.numbers`, of pictures (N,).
 
-        A window that is smaller comes with what is around it in the picture, which beyond its border repeats.
+        A smaller window is extended by what is around it in the picture, whose border is repeated.
         """
-        top, left, own, flip, turns = (part[:, None, None] for part in windows.to(self.device).unbind(dim=1))
-        pictures = pictures.to(self.device)
+        device = self.pixels.device
+        top, left, own, flip, turns = (part[:, None, None] for part in windows.to(device).unbind(dim=1))
+        pictures = pictures.to(device)
         width, height, start = (part[pictures][:, None, None] for part in (self.widths, self.heights, self.starts))
-        rows, columns = (table.to(self.device)[turns[:, 0, 0]][:, :, None, None] for table in (ROWS, COLUMNS))
-        down = torch.arange(side, device=self.device)[:, None]
+        rows, columns = (table.to(device)[turns[:, 0, 0]][:, :, None, None] for table in (ROWS, COLUMNS))
+        down = torch.arange(side, device=device)[:, None]
         right = down.T
         row = rows[:, 0] * down + rows[:, 1] * right + rows[:, 2] * (side - 1)
         column = columns[:, 0] * down + columns[:, 1] * right + columns[:, 2] * (side - 1)
@@ -121,20 +105,48 @@ class Shelf:
         column = (left + column - (side - own) // 2).clamp_(min=0).minimum(width - 1)
         return self.pixels[start + row * width + column].permute(0, 3, 1, 2)
 
+    def crops(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """[blurry, sharp], each (N, 3, crop, crop) float32 in [-1, 1], of a table that `collate` made."""
+        crop, done = int(batch["crop"]), []
+        if len(batch["pairs"]):
+            windows = batch["pairs_windows"]
+            done.append([as_values(self.windows(one, windows, crop)) for one in batch["pairs"].unbind(1)])
+        if len(batch["frames"]):
+            done.append(self.averages(batch["frames"], batch["frames_windows"], batch["gammas"], crop))
+        if len(batch["photographs"]):
+            side = int(batch["photographs_windows"][:, 2].max())
+            windows = self.windows(batch["photographs"][:, 0], batch["photographs_windows"], side)
+            exposure = Exposure(**{field.name: batch[field.name] for field in fields(Exposure)})
+            done.append([picture * 2 - 1 for picture in expose(windows, exposure, crop)])
+        order = batch["order"].to(self.pixels.device, non_blocking=True)
+        return [torch.cat(parts)[order] for parts in zip(*done, strict=True)]
+
+    def averages(self, frames: Tensor, windows: Tensor, gammas: Tensor, crop: int) -> list[Tensor]:
+        """Averages of frames (N, T), -1 where there is none, and their middle ones; see `blur.average_frames`."""
+        counts = (frames >= 0).sum(dim=1)
+        total = torch.zeros(len(frames), 3, crop, crop, device=self.pixels.device)
+        for moment in frames.unbind(dim=1):
+            share = (moment >= 0) / counts
+            values = self.windows(moment.clamp(min=0), windows, crop).float() / 255
+            total += to_linear(values, gammas) * share.to(total.device)[:, None, None, None]
+        blurred = (to_display(total, gammas) * 255 + 0.5).floor()  # to 8 bits like a file
+        middle = frames.gather(1, counts[:, None] // 2)[:, 0]
+        return [blurred / 127.5 - 1, as_values(self.windows(middle, windows, crop))]
+
 
 def require_memory(wanted: int, device: torch.device) -> None:
     if device.type != "cuda":
         return
     free = torch.cuda.mem_get_info(device)[0]
-    if wanted > ROOM * free:
+    if wanted > MEMORY_SHARE * free:
         raise RecipeError(
             f"the pictures take {wanted / 2**30:.1f} GiB, too much of the {free / 2**30:.1f} GiB that are free on "
             f'{device}; set data.pictures = "disk"'
         )
 
 
-def collate(samples: Sequence[Placed], crop: int) -> dict[str, Tensor]:
-    """A batch of samples as a table of small tensors, for `develop`."""
+def collate(samples: Sequence[CropSpec], crop: int) -> dict[str, Tensor]:
+    """A batch of samples as a table of small tensors, for `DevicePictures.crops`."""
     order, table = [], {}
     for kind in ("pairs", "frames", "photographs"):
         places = [place for place, sample in enumerate(samples) if sample.kind == kind]
@@ -148,41 +160,10 @@ def collate(samples: Sequence[Placed], crop: int) -> dict[str, Tensor]:
     table["gammas"] = torch.tensor([sample.gamma for sample in samples if sample.kind == "frames"])
     table["order"] = torch.tensor(order).argsort()
     table["crop"] = torch.tensor(crop)
-    exposures = [sample.exposure for sample in samples if sample.exposure]
-    if exposures:
-        together = stack(exposures)
-        table |= {field.name: getattr(together, field.name) for field in fields(Exposure)}
+    if exposures := [sample.exposure for sample in samples if sample.exposure]:
+        stacked = stack(exposures)
+        table |= {field.name: getattr(stacked, field.name) for field in fields(Exposure)}
     return table
-
-
-def develop(batch: dict[str, Tensor], shelf: Shelf) -> list[Tensor]:
-    """[blurred, sharp], each (N, 3, crop, crop) float32 in [-1, 1], of what `collate` made."""
-    crop = int(batch["crop"])
-    done = []
-    if len(batch["pairs"]):
-        done.append([as_values(shelf.windows(one, batch["pairs_windows"], crop)) for one in batch["pairs"].unbind(1)])
-    if len(batch["frames"]):
-        done.append(average(batch["frames"], batch["frames_windows"], batch["gammas"], crop, shelf))
-    if len(batch["photographs"]):
-        side = int(batch["photographs_windows"][:, 2].max())
-        windows = shelf.windows(batch["photographs"][:, 0], batch["photographs_windows"], side)
-        exposure = Exposure(**{field.name: batch[field.name] for field in fields(Exposure)})
-        done.append([picture * 2 - 1 for picture in expose(windows, exposure, crop)])
-    order = batch["order"].to(shelf.device, non_blocking=True)
-    return [torch.cat(parts)[order] for parts in zip(*done, strict=True)]
-
-
-def average(frames: Tensor, windows: Tensor, gammas: Tensor, crop: int, shelf: Shelf) -> list[Tensor]:
-    """Averages of frames (N, T), -1 where there is none, and their middle ones; see `blur.average_frames`."""
-    counts = (frames >= 0).sum(dim=1)
-    total = torch.zeros(len(frames), 3, crop, crop, device=shelf.device)
-    for moment in frames.unbind(dim=1):
-        share = (moment >= 0) / counts
-        values = shelf.windows(moment.clamp(min=0), windows, crop).float() / 255
-        total += to_linear(values, gammas) * share.to(shelf.device)[:, None, None, None]
-    blurred = (to_display(total, gammas) * 255 + 0.5).floor()  # to 8 bits like a file
-    middle = frames.gather(1, counts[:, None] // 2)[:, 0]
-    return [blurred / 127.5 - 1, as_values(shelf.windows(middle, windows, crop))]
 
 
 def as_values(picture: Tensor) -> Tensor:

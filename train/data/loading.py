@@ -1,4 +1,4 @@
-"""Batches of training samples, loaded in this process or by workers beside it."""
+"""Batches of training samples, loaded in this process or by worker processes."""
 
 import atexit
 import functools
@@ -16,66 +16,58 @@ from torch.utils.data import DataLoader
 
 from deblur_hub.errors import DatasetError
 
-from ..distributed import WARNINGS
-from ..recipe import Data, Recipe
+from ..distributed import STOP_SIGNALS
+from ..recipe import Data
 from ..run import StepError
-from . import device_pictures as resident
+from . import device_pictures
 from .pool import Frozen, Pictures, Pool
 from .samples import PositionSampler, TrainingSet
 from .synthesis import Batch, collate
 
 
-def draw_from(
-    samples: TrainingSet, recipe: Recipe, accelerator: Accelerator, numbers: Iterable[int]
-) -> Iterator[Batch]:
+def load_batches(samples: TrainingSet, data: Data, accelerator: Accelerator, numbers: Iterable[int]) -> Iterator[Batch]:
     """This process's part of the batches of these numbers, in their order; each is for `Trainer.step`."""
-    sampler = PositionSampler(
-        numbers,
-        batch_size=recipe.data.batch_size,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
+    rank, world = accelerator.process_index, accelerator.num_processes
     return iter(
         DataLoader(
             samples,
-            batch_sampler=sampler,
-            num_workers=recipe.data.workers,
+            batch_sampler=PositionSampler(numbers, batch_size=data.batch_size, rank=rank, world=world),
+            num_workers=data.workers,
             pin_memory=accelerator.device.type == "cuda",
-            worker_init_fn=functools.partial(leave_interrupts_to_main, ended=the_end()),
-            collate_fn=functools.partial(resident.collate, crop=samples.size) if samples.numbers else collate,
+            worker_init_fn=functools.partial(ignore_stop_signals, ended=main_exiting()),
+            collate_fn=functools.partial(device_pictures.collate, crop=samples.size) if samples.numbers else collate,
         )
     )
 
 
 def sample_side(data: Data) -> int:
-    """Of what the loader draws: a crop, or a pool's sample."""
+    """Pixels of what the loader draws: a crop, or a pool's sample."""
     return (data.pool_side or 2 * data.crop) if data.pool else data.crop
 
 
 def make_pool(
     samples: TrainingSet,
-    recipe: Recipe,
+    data: Data,
     accelerator: Accelerator,
-    develop: Callable[[Batch], Pictures],
+    apply_blur: Callable[[Batch], Pictures],
     *,
     file: Path | None,
     first_batch: int = 0,
     oldest: int = 0,
     frozen: Frozen | None = None,
 ) -> Pool:
-    """The recipe's pool, on the device where the pictures are there, too.
+    """The recipe's pool, on the device if the pictures are there, too.
 
     Args:
-        develop: makes pictures of what the loader drew.
+        apply_blur: makes pictures of what the loader drew.
     """
-    data = recipe.data
     part = data.batch_size // accelerator.num_processes
     first = accelerator.process_index * part
 
     def generations(numbers: Iterator[int]) -> Iterator[Pictures]:
-        loader = draw_from(samples, recipe, accelerator, numbers)
+        loader = load_batches(samples, data, accelerator, numbers)
         while True:
-            yield develop(draw(loader))
+            yield apply_blur(next_batch(loader))
 
     return Pool(
         generations,
@@ -86,48 +78,48 @@ def make_pool(
         crop=data.crop,
         depth=data.pool // data.batch_size,
         reuse=data.reuse,
-        seed=recipe.seed,
+        seed=samples.seed,
         first_batch=first_batch,
         oldest=oldest,
         frozen=frozen,
     )
 
 
-def draw(loader: Iterator[Batch]) -> Batch:
+def next_batch(loader: Iterator[Batch]) -> Batch:
     """The next batch.
 
     Raises:
-        StepError: with the sentence of a `DatasetError`, which arrives from a worker wrapped in its traceback.
+        StepError: with the sentence of a `DatasetError`, which a worker sends wrapped in its traceback.
     """
     try:
         return next(loader)
     except DatasetError as reason:
-        # Torch's way of raising it here leaves it in a circle with the loader, which would outlive the run.
+        # Torch's way of raising it here leaves it in a cycle with the loader, which would outlive the run.
         reason.with_traceback(None)
         raise StepError(str(reason).rpartition("DatasetError: ")[2].strip()) from None
 
 
 @functools.cache
-def the_end() -> Event:
-    """Set once this process is about to end, and by then waits for its workers."""
+def main_exiting() -> Event:
+    """An event that is set once this process is about to exit and waits for its workers."""
     ended = multiprocessing.Event()
     atexit.register(ended.set)  # after multiprocessing's own, and so called before it
     return ended
 
 
-def leave_interrupts_to_main(_worker: int, *, ended: Event) -> None:
-    """Signals reach every process of a terminal or a job: workers end with the main one, which may still need them."""
+def ignore_stop_signals(_worker: int, *, ended: Event) -> None:
+    """Makes a worker outlive signals, which reach every process of a job, until the main process exits."""
 
     def end_with_main(_number: int, _frame: FrameType | None) -> None:
         if ended.is_set():
             os._exit(0)
 
-    for number in (signal.SIGINT, *WARNINGS):
+    for number in (signal.SIGINT, *STOP_SIGNALS):
         signal.signal(number, end_with_main)
-    sys.excepthook = pass_over_hang_ups
+    sys.excepthook = ignore_disconnects
 
 
-def pass_over_hang_ups(kind: type[BaseException], reason: BaseException, trace: TracebackType | None) -> None:
-    """A worker's thread that hands over batches may find the main process gone in mid-transfer, which is no news."""
+def ignore_disconnects(kind: type[BaseException], reason: BaseException, trace: TracebackType | None) -> None:
+    """Prints no traceback if the main process exits while a worker sends it a batch."""
     if not issubclass(kind, ConnectionError | EOFError):
         sys.__excepthook__(kind, reason, trace)

@@ -1,12 +1,12 @@
 """A pool of samples: made once, kept in a memory-mapped file, and used several times before newer ones replace them.
 
-To decode, average and blur takes a CPU longer than a small network takes to learn from the result; and what a frozen
-part of a network makes of a sample takes longer still. So samples are made larger than the crops, and every use cuts
-another crop, turned, mirrored, and with its colours in another order. What the frozen part gives lies beside them.
+To decode, average and blur takes a CPU longer than a small network takes to learn from the result, and the output of a
+frozen part of a network takes longer still. So samples are made larger than the crops, and every use cuts another crop,
+turned, mirrored, and with its colours in another order. The frozen part's output is kept with each sample.
 
-Samples come in generations of one for each place in a process's part of the batch, and a place draws from its own
-samples alone: so a run is the same with one process or several. Which generations a batch may draw from, which it
-draws and what it cuts are functions of the seed and the batch's number: so it is the same resumed or not, too.
+A generation has one sample for each place in a process's part of the batch, and a place draws from its own samples
+only, so a run is the same with one process or several. Which generations a batch may draw from, which it draws and what
+it cuts are functions of the seed and the batch's number, so it is the same resumed or not.
 """
 
 import itertools
@@ -26,25 +26,25 @@ from .cache import DISK_RESERVE
 from .sources import draw_symmetry, turned
 
 COLOUR_ORDERS = list(itertools.permutations(range(3)))
-BEGINNING = 8  # the first batch waits for so small a part of the pool
-DRAWS = 5  # in the seed, beside those of `data`: what is drawn here
+FIRST_PART = 8  # the first batch waits for this part of the pool: one eighth
+STREAM = 5  # of random numbers: a part of the seed, as 1 to 3 are in `samples`
 
-Pictures = tuple[Tensor, ...]  # blurred, sharp, and what the frozen part makes of blurred, if there is one
-Frozen = Callable[[Tensor, int], Tensor]  # (N, 3, H, W) float32 in [-1, 1], of a generation, to the same
+Pictures = tuple[Tensor, ...]  # blurry, sharp, and the frozen part's output for the blurry ones, if there is one
+Frozen = Callable[[Tensor, int], Tensor]  # (N, 3, H, W) float32 in [-1, 1], and their generation, to the same
 
 
 class Pool:
     """Batches of crops, one after another.
 
     Args:
-        generations: called with the numbers of generations, gives their samples: (blurred, sharp), each
-            (N, 3, side, side) float32 in [-1, 1] of 8 bits.
+        generations: maps numbers of generations to their samples: (blurry, sharp), each (N, 3, side, side) float32
+            in [-1, 1] of 8 bits.
         file: where they are kept; None keeps them in the memory of `device`.
-        places: of the whole batch, those that are this process's.
+        places: this process's places in the whole batch.
         depth: generations that a batch draws from.
         reuse: how often a sample is used, on average.
-        oldest: the first generation that there is: of a pool that begins at a batch, the batch's number // reuse.
-        frozen: what the frozen part of the network makes of a generation's blurred pictures.
+        oldest: the first generation; of a pool that begins at a batch, the batch's number // reuse.
+        frozen: the frozen part of the network.
 
     Raises:
         RecipeError: if the disk has no room for the file.
@@ -72,25 +72,29 @@ class Pool:
         shape = (depth, len(places), 3, side, side)
         kinds = [torch.uint8, torch.uint8] + ([torch.float16] if frozen else [])
         self.file = file
-        self.numbers, self.tensors = mapped(file, shape, kinds) if file else held(shape, kinds, device)
+        if file:
+            self.numbers, self.tensors = map_file(file, shape, kinds)
+        else:
+            self.numbers = torch.zeros(depth, 2, dtype=torch.int64)
+            self.tensors = [torch.empty(shape, dtype=kind, device=device) for kind in kinds]
         span = self.span(first_batch)
         self.made = span.stop
         missing = [number for number in span if not self.holds(number)]
         self.samples = generations(itertools.chain(missing, itertools.count(span.stop)))
         for number in missing:
             self.put(number, next(self.samples))
-        self.frozen_seconds = 0.0  # of steps alone
+        self.frozen_seconds = 0.0  # from here on, without filling the pool
 
     def __iter__(self) -> "Pool":
         return self
 
     def span(self, batch: int) -> range:
         """The generations that a batch draws from."""
-        newest = beginning(self.depth) + batch // self.reuse
+        newest = max(1, self.depth // FIRST_PART) + batch // self.reuse
         return range(max(self.oldest, newest - self.depth), newest)
 
     def __next__(self) -> Pictures:
-        """(blurred, sharp) and what is kept beside them, each (N, 3, crop, crop) float32 in [-1, 1]."""
+        """(blurry, sharp) and the frozen output, if any, each (N, 3, crop, crop) float32 in [-1, 1]."""
         span = self.span(self.batch)
         while self.made < span.stop:
             self.put(self.made, next(self.samples))
@@ -101,7 +105,7 @@ class Pool:
 
     def cut(self, place: int, span: range) -> Pictures:
         """A crop of one of a place's samples, turned, mirrored and with its colours in any order."""
-        rng = np.random.default_rng([self.seed, DRAWS, self.batch, self.places[place]])
+        rng = np.random.default_rng([self.seed, STREAM, self.batch, self.places[place]])
         slot = int(rng.integers(span.start, span.stop)) % self.depth
         top, left = rng.integers(self.side - self.crop + 1, size=2)
         window = slice(top, top + self.crop), slice(left, left + self.crop)
@@ -110,7 +114,7 @@ class Pool:
         return tuple(turned(as_values(tensor[slot, place][:, *window][order]), flip, turns) for tensor in self.tensors)
 
     def put(self, number: int, pictures: Pictures) -> None:
-        """Keeps a generation's samples in place of the oldest; its number last, so that a kill leaves no half of it."""
+        """Keeps a generation's samples in place of the oldest, and writes its number last, in case of a kill."""
         slot = number % self.depth
         self.numbers[slot] = 0
         blurred, sharp = pictures[:2]
@@ -128,22 +132,17 @@ class Pool:
         return int(self.numbers[slot, 0]) == number + 1 and int(self.numbers[slot, 1]) == self.checksum(slot)
 
     def checksum(self, slot: int) -> int:
-        """Of what a file holds; nothing else lives on from run to run."""
+        """Of a slot in a file; a pool in memory does not outlive its process."""
         if self.file is None:
             return 0
         return zlib.crc32(b"".join(tensor[slot].numpy().tobytes() for tensor in self.tensors))
 
     def remove(self) -> None:
-        """Removes the file, if there is one; the pool is of no use then."""
+        """Removes the file, if there is one; ends the use of the pool."""
         self.tensors, self.numbers = [], torch.empty(0)
         if self.file:
             with suppress(OSError):
                 self.file.unlink()
-
-
-def beginning(depth: int) -> int:
-    """Generations that the first batch waits for."""
-    return max(1, depth // BEGINNING)
 
 
 def as_bytes(values: Tensor) -> Tensor:
@@ -155,13 +154,8 @@ def as_values(kept: Tensor) -> Tensor:
     return kept.float() if kept.is_floating_point() else kept.float().div_(127.5).sub_(1)
 
 
-def held(shape: tuple[int, ...], kinds: list[torch.dtype], device: torch.device) -> tuple[Tensor, list[Tensor]]:
-    numbers = torch.zeros(shape[0], 2, dtype=torch.int64)
-    return numbers, [torch.empty(shape, dtype=kind, device=device) for kind in kinds]
-
-
-def mapped(file: Path, shape: tuple[int, ...], kinds: list[torch.dtype]) -> tuple[Tensor, list[Tensor]]:
-    """The numbers and checksums of what a file holds, and its tensors; one of another shape is begun anew."""
+def map_file(file: Path, shape: tuple[int, ...], kinds: list[torch.dtype]) -> tuple[Tensor, list[Tensor]]:
+    """A file's generation numbers with checksums, and its tensors; a file of another size is replaced."""
     count = int(np.prod(shape))
     sizes = [16 * shape[0]] + [count * kind.itemsize for kind in kinds]
     try:
@@ -174,16 +168,13 @@ def mapped(file: Path, shape: tuple[int, ...], kinds: list[torch.dtype]) -> tupl
                     f"{file}: the pool takes {sum(sizes) / 2**30:.1f} GiB, for which the disk has no room to spare; "
                     "free some space, name another --output, or set a smaller data.pool"
                 )
-            with file.open("wb") as made:
-                made.truncate(sum(sizes))
+            with file.open("wb") as new:
+                new.truncate(sum(sizes))
         memory = np.memmap(file, dtype=np.uint8, mode="r+")
     except OSError as reason:
         raise RecipeError(
             f"{file}: the pool cannot be written ({reason.strerror}); free some space or name another --output"
         ) from reason
-    parts, start = [], 0
-    for size in sizes:
-        parts.append(torch.from_numpy(memory[start : start + size]))
-        start += size
-    numbers = parts[0].view(torch.int64).view(shape[0], 2)
-    return numbers, [part.view(kind).view(shape) for part, kind in zip(parts[1:], kinds, strict=True)]
+    numbers, *parts = torch.from_numpy(memory).split(sizes)
+    tensors = [part.view(kind).view(shape) for part, kind in zip(parts, kinds, strict=True)]
+    return numbers.view(torch.int64).view(shape[0], 2), tensors

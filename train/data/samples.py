@@ -1,4 +1,4 @@
-"""Training samples: every one a pure function of (seed, position), whatever the workers, processes or resumes."""
+"""Training samples: each a pure function of (seed, position), whatever the workers, processes or resumes."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -15,18 +15,18 @@ from deblur_hub.errors import DatasetError
 
 from ..recipe import Data, RecipeError, Validation
 from .cache import PictureCache
-from .device_pictures import Placed
+from .device_pictures import CropSpec
 from .sources import Crop, FrameSource, PairSource, SharpSource
-from .synthesis import Undeveloped
+from .synthesis import PendingBlur
 
-ALL_FRAMES = "GOPRO_Large_all"  # as the frames that GoPro was averaged from unpack: <this>/train/<scene>/000001.png
+ALL_FRAMES = "GOPRO_Large_all"  # the frames that GoPro was averaged from: <this>/train/<scene>/000001.png
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """What a data folder holds: pairs to train on, pairs held out, runs of high-speed frames, sharp photographs.
 
-    `notes` are sentences about it that a user should read.
+    `notes` are sentences for the user.
     """
 
     pairs: list[Pair]
@@ -36,34 +36,32 @@ class Material:
     notes: tuple[str, ...] = ()
 
 
-def find_material(root: Path, data: Data, validation: Validation) -> Material:
+def find_training_data(root: Path, data: Data, validation: Validation) -> TrainingData:
     """Sorts what lies below `root`: see `train/__main__.py` for the layouts.
 
-    What the layout, or a folder of the name, gives as test or validation part is not trained on, unless it is the root
-    itself. It is held out only where `validation.scenes` names it, for whoever chooses a model by the test set has no
-    test set.
+    Test and validation parts, by the layout or a folder's name, are not trained on, unless one is the root itself. They
+    are held out only if `validation.scenes` names them: a test set that chooses the model is no test set.
 
     Raises:
         DatasetError: if a pair is broken, or there is nothing to train on.
     """
     pairs = find_pairs(root, blur=data.blur_folder, sharp=data.sharp_folder)
-    scenes, kept_apart = set(validation.scenes), {"test", "val"} - {root.name}
+    scenes, splits = set(validation.scenes), {"test", "val"} - {root.name}
     held_out = [pair for pair in pairs if scenes & set(Path(pair.scene).parts)]
-    kept_back = set(held_out)
-    apart = [pair for pair in pairs if pair not in kept_back and pair.split in kept_apart]
-    kept_back |= set(apart)
-    trained = [pair for pair in pairs if pair not in kept_back]
+    rest = [pair for pair in pairs if pair not in set(held_out)]
+    apart = [pair for pair in rest if pair.split in splits]
+    trained = [pair for pair in rest if pair.split not in splits]
     if not held_out and len(trained) > 1 and validation.pairs:
         # Evenly spread, and never more than a tenth, so that a small set keeps something to train on.
         count = min(validation.pairs, max(1, len(trained) // 10))
         held_out = [trained[i * len(trained) // count] for i in range(count)]
         trained = [pair for pair in trained if pair not in set(held_out)]
     partners = {path for pair in pairs for path in (pair.blurred, pair.sharp)}
-    frames, sharp = find_singles(root, partners, data, leave=scenes | kept_apart)
+    frames, sharp = find_singles(root, partners, data, omit=scenes | splits)
     notes = count_notes(pairs)
     if apart:
-        splits = " and ".join(repr(split) for split in sorted({pair.split for pair in apart}))
-        notes.append(f"{len(apart)} pairs of {splits} are not trained on")
+        names = " and ".join(repr(split) for split in sorted({pair.split for pair in apart}))
+        notes.append(f"{len(apart)} pairs of {names} are not trained on")
     if not (trained or frames or sharp):
         left = f" ({notes[-1]}; give that folder itself if you must)" if apart else ""
         raise DatasetError(
@@ -71,17 +69,15 @@ def find_material(root: Path, data: Data, validation: Validation) -> Material:
             f"partners of one name, a folder of frames whose name ends in 'fps', or photographs in "
             f"'{data.sharp_folder}' or in itself"
         )
-    return Material(trained, held_out, frames, sharp, tuple(notes))
+    return TrainingData(trained, held_out, frames, sharp, tuple(notes))
 
 
-def find_singles(
-    root: Path, partners: set[Path], data: Data, *, leave: set[str]
-) -> tuple[list[list[Path]], list[Path]]:
-    """Runs of frames, and sharp photographs that are no partners; nothing from below folders whose names are left."""
+def find_singles(root: Path, partners: set[Path], data: Data, *, omit: set[str]) -> tuple[list[list[Path]], list[Path]]:
+    """Runs of frames, and sharp photographs that have no partner; omits folders of these names."""
     frames, sharp = [], []
     for folder in folders_below(root):
         below = folder.relative_to(root).parts
-        if leave & set(below):
+        if omit & set(below):
             continue
         pictures = [path for path in pictures_in(folder) if path not in partners]
         if any(part.endswith("fps") or part == ALL_FRAMES for part in (root.name, *below)):
@@ -97,15 +93,14 @@ class TrainingSet(Dataset):
     Within an epoch each source is drawn from by its weight; a source gives all its items once before any comes again.
 
     Args:
-        on_device: leave synthetic blur to the training device; batches must then pass through `synthesis.collate`, and
-            on the device through `synthesis.develop`.
-        resident: the pictures themselves are to stay on the device as well (`resident.Shelf`), and samples only say
-            where on them they lie.
+        on_device: leaves synthetic blur to the training device; batches must then pass through `synthesis.collate`, and
+            on the device through `synthesis.apply_blur`.
+        resident: leaves the pictures to the device as well, see `DevicePictures`; samples are then of `CropSpec`.
     """
 
     def __init__(
         self,
-        material: Material,
+        found: TrainingData,
         data: Data,
         *,
         seed: int,
@@ -113,16 +108,14 @@ class TrainingSet(Dataset):
         on_device: bool = False,
         resident: bool = False,
     ) -> None:
-        mix = data.mix
-        # What the recipe does not draw from is not looked at either: its pictures may be too small.
-        sets = by_set(material.pairs, data.sets) if mix.pairs else []
+        mix, candidates, crop = data.mix, data.candidates, data.crop
+        # Kinds that the recipe does not draw from are not checked either: their pictures may be too small.
+        sets = split_by_set(found.pairs, data.sets) if mix.pairs else []
+        frames, sharp = (found.frames if mix.frames else []), (found.sharp if mix.sharp else [])
         sources = [
-            *((PairSource(pairs, data.candidates, data.crop, cache), mix.pairs * part) for pairs, part in sets),
-            (
-                FrameSource(material.frames if mix.frames else [], data.frames, data.candidates, data.crop, cache),
-                mix.frames,
-            ),
-            (SharpSource(material.sharp if mix.sharp else [], data.blur, data.crop, cache), mix.sharp),
+            *((PairSource(pairs, candidates, crop, cache), mix.pairs * part) for pairs, part in sets),
+            (FrameSource(frames, data.frames, candidates, crop, cache), mix.frames),
+            (SharpSource(sharp, data.blur, crop, cache), mix.sharp),
         ]
         self.sources = [source for source, _ in sources if len(source)]
         weights = np.array([weight for source, weight in sources if len(source)])
@@ -160,22 +153,22 @@ class TrainingSet(Dataset):
     def permutation(self, source: int, lap: int, length: int) -> np.ndarray:
         return np.random.default_rng([self.seed, 2, source, lap]).permutation(length)
 
-    def __getitem__(self, position: int) -> Crop | Undeveloped | Placed:
+    def __getitem__(self, position: int) -> Crop | PendingBlur | CropSpec:
         epoch, index = divmod(position, self.length)
         number, item = (int(part) for part in self.plan(epoch)[index])
         rng = np.random.default_rng([self.seed, 3, epoch, index])
         source = self.sources[number]
         if self.numbers is not None:
-            return source.placed(item, self.size, rng, self.numbers)
+            return source.spec(item, self.size, rng, self.numbers)
         if self.on_device and isinstance(source, SharpSource):
             return source.draw(item, self.size, rng)
         return source.crop(item, self.size, rng)
 
 
-def by_set(pairs: list[Pair], weights: dict[str, Any]) -> list[tuple[list[Pair], float]]:
-    """Pairs apart by set, each with the part that is drawn from it; pairs of no named set are left out.
+def split_by_set(pairs: list[Pair], weights: dict[str, Any]) -> list[tuple[list[Pair], float]]:
+    """Pairs split by set, each with its weight, which sum to 1; omits pairs of no named set.
 
-    A name is that of a published set or of a folder on the way to the pairs; the first that fits counts.
+    A name is that of a published set or of a folder on the path to the pairs; the first match counts.
 
     Raises:
         RecipeError: if a weight is not a number above 0.

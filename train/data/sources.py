@@ -1,7 +1,7 @@
 """Where crops come from: pairs, averages of high-speed frames, sharp photographs under synthetic blur.
 
-A source says where in its pictures a sample lies and what becomes of it (`place`), as a pure function of the generator
-that it is given. From that it makes the sample itself (`crop`), or what the training device makes it of (`placed`).
+A source draws where in its pictures a sample lies and how it is blurred (`place`), as a pure function of the generator
+that it is given. From that it makes the sample itself (`crop`), or a `CropSpec` for the training device (`spec`).
 """
 
 import math
@@ -18,17 +18,17 @@ from deblur_hub.errors import DatasetError
 
 from ..recipe import Blur, Frames
 from .cache import PictureCache
-from .device_pictures import Placed, Window
-from .synthesis import KERNEL_ROOM, Undeveloped, check_blur, collate, develop, draw_exposure
+from .device_pictures import CropSpec, Window
+from .synthesis import KERNEL_ROOM, PendingBlur, apply_blur, check_blur, collate, draw_exposure
 
-Crop = tuple[Tensor, Tensor]  # blurred and sharp, (3, crop, crop) float32 in [-1, 1]
+Crop = tuple[Tensor, Tensor]  # blurry and sharp, (3, crop, crop) float32 in [-1, 1]
 Slices = tuple[slice, slice]
 Symmetry = tuple[bool, int]  # one of the eight of the square: mirrored or not, then turned by quarters
 Numbers = dict[Path, int]  # of the pictures that the training device holds
 
 
 class PairSource:
-    """Blurred pictures that have a sharp partner."""
+    """Blurry pictures that have a sharp partner."""
 
     def __init__(self, pairs: list[Pair], candidates: int, crop: int, cache: PictureCache) -> None:
         self.pairs, self.candidates, self.cache = pairs, candidates, cache
@@ -46,9 +46,9 @@ class PairSource:
         pair = self.pairs[item]
         return pair, detailed_window(self.cache(pair.sharp), size, rng, self.candidates)
 
-    def placed(self, item: int, size: int, rng: np.random.Generator, numbers: Numbers) -> Placed:
+    def spec(self, item: int, size: int, rng: np.random.Generator, numbers: Numbers) -> CropSpec:
         pair, window = self.place(item, size, rng)
-        return Placed.pair((numbers[pair.blurred], numbers[pair.sharp]), Window.of(window, *draw_symmetry(rng)))
+        return CropSpec((numbers[pair.blurred], numbers[pair.sharp]), Window.of(window, *draw_symmetry(rng)))
 
     def crop(self, item: int, size: int, rng: np.random.Generator) -> Crop:
         pair, window = self.place(item, size, rng)
@@ -85,9 +85,9 @@ class FrameSource:
         gamma = float(rng.choice(self.options.gammas))
         return paths, gamma, detailed_window(self.cache(paths[count // 2]), size, rng, self.candidates)
 
-    def placed(self, item: int, size: int, rng: np.random.Generator, numbers: Numbers) -> Placed:
+    def spec(self, item: int, size: int, rng: np.random.Generator, numbers: Numbers) -> CropSpec:
         paths, gamma, window = self.place(item, size, rng)
-        return Placed.frames([numbers[path] for path in paths], gamma, Window.of(window, *draw_symmetry(rng)))
+        return CropSpec(tuple(numbers[path] for path in paths), Window.of(window, *draw_symmetry(rng)), gamma=gamma)
 
     def crop(self, item: int, size: int, rng: np.random.Generator) -> Crop:
         paths, gamma, window = self.place(item, size, rng)
@@ -128,22 +128,22 @@ class SharpSource:
         side = size + 2 * margin
         return exposure, (slice(top, top + side), slice(left, left + side)), draw_symmetry(rng)
 
-    def placed(self, item: int, size: int, rng: np.random.Generator, numbers: Numbers) -> Placed:
+    def spec(self, item: int, size: int, rng: np.random.Generator, numbers: Numbers) -> CropSpec:
         exposure, window, symmetry = self.place(item, size, rng)
-        return Placed.photograph(numbers[self.paths[item]], Window.of(window, *symmetry), exposure)
+        return CropSpec((numbers[self.paths[item]],), Window.of(window, *symmetry), exposure=exposure)
 
-    def draw(self, item: int, size: int, rng: np.random.Generator) -> Undeveloped:
-        """A window of the photograph, turned at random, and the exposure that it waits for."""
+    def draw(self, item: int, size: int, rng: np.random.Generator) -> PendingBlur:
+        """A window of the photograph, turned at random, and the exposure that will blur it."""
         exposure, window, symmetry = self.place(item, size, rng)
         picture = torch.from_numpy(np.array(self.cache(self.paths[item])[window])).permute(2, 0, 1)
-        return Undeveloped(turned(picture, *symmetry).contiguous(), exposure, size)
+        return PendingBlur(turned(picture, *symmetry).contiguous(), exposure, size)
 
     def crop(self, item: int, size: int, rng: np.random.Generator) -> Crop:
-        return tuple(picture[0] for picture in develop(collate([self.draw(item, size, rng)]), "cpu"))
+        return tuple(picture[0] for picture in apply_blur(collate([self.draw(item, size, rng)]), "cpu"))
 
 
 def require_size(path: Path, resize: tuple[int, ...], least: int, crop: int) -> tuple[int, ...]:
-    """(width, height) as it will be trained on; raises `DatasetError` where a side is shorter than `least`."""
+    """(width, height) after resizing; raises `DatasetError` if a side is shorter than `least`."""
     size = resize or picture_size(path)
     if min(size) < least:
         raise DatasetError(
@@ -161,7 +161,7 @@ def random_window(shape: tuple[int, ...], size: int, rng: np.random.Generator) -
 
 
 def detailed_window(sharp: np.ndarray, size: int, rng: np.random.Generator, candidates: int) -> tuple[slice, slice]:
-    """Of a few random windows the one with the most detail: flat walls and skies teach a deblurrer nothing."""
+    """The most detailed of a few random windows: flat walls and skies teach a deblurrer nothing."""
     windows = [random_window(sharp.shape, size, rng) for _ in range(candidates)]
     return max(windows, key=lambda window: detail(sharp[window])) if candidates > 1 else windows[0]
 
@@ -187,6 +187,6 @@ def turned(picture: Tensor, flip: bool, turns: int) -> Tensor:
 
 
 def augment(blurred: Tensor, sharp: Tensor, rng: np.random.Generator) -> Crop:
-    """One symmetry for both."""
+    """Both under one random symmetry."""
     both = turned(torch.stack([blurred, sharp]), *draw_symmetry(rng)).contiguous()
     return both[0], both[1]

@@ -1,7 +1,7 @@
-"""Synthetic blur in training: what is drawn for each sharp photograph, and where the drawing is carried out.
+"""Synthetic blur in training: what is drawn for each sharp photograph, and how it is applied.
 
-A draw is a pure function of the generator that it is given, and plain tensors. `develop` makes pictures of a batch of
-them, in a loader's worker or on the training device; both give the same but for the rounding of sums.
+A draw is a pure function of the generator that it is given, and consists of tensors. `apply_blur` makes pictures of a
+batch of them, in a loader's worker or on the training device; both give the same up to the rounding of sums.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,20 @@ from deblur_hub.blur import Exposure, expose, stack
 
 from ..recipe import Blur, RecipeError
 
-KERNEL_ROOM = 6  # pixels that a blur's square needs beside twice its path's length
-MOST_INSTANTS = 48  # of an exposure; what moves farther is looked at in coarser steps
+KERNEL_ROOM = 6  # pixels that a blur's square needs besides twice its path's length
+MOST_INSTANTS = 48  # of an exposure; longer motion is sampled in coarser steps
 LEAST_DEFOCUS = 0.5  # pixels; less is no blur
 LEAST_EXCESS = 1.0
 WAVES = 4  # in the outline of a moving object
 
 
-# [blurred, sharp], or a table of tensors that `develop` makes them of
+# [blurry, sharp], or a table of tensors that `apply_blur` makes them of
 Batch = list[Tensor] | tuple[Tensor, Tensor] | dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Undeveloped:
-    """A sharp photograph, (3, W, W) uint8 around a crop, and the exposure that it waits for."""
+class PendingBlur:
+    """A sharp photograph, (3, W, W) uint8 around a crop, and the exposure that will blur it."""
 
     window: Tensor
     exposure: Exposure
@@ -39,12 +39,12 @@ class Undeveloped:
 
 
 def made_on_device(where: str, device: torch.device) -> bool:
-    """Whether `data.synthesis` leaves synthetic blur to the training device; "auto" does so where it is no CPU."""
+    """Whether `data.synthesis` leaves synthetic blur to the training device; "auto" does so unless that is a CPU."""
     return where == "device" or (where == "auto" and device.type != "cpu")
 
 
 def check_blur(options: Blur) -> None:
-    """Refuses values that do not fit each other; raises `RecipeError`."""
+    """Raises `RecipeError` if values do not fit each other."""
     for key in ("none", "steady", "projective", "objects", "still", "defocus", "highlights", "srgb", "noise", "jpeg"):
         if getattr(options, key) > 1:
             raise RecipeError(f"data.blur.{key} is a share and at most 1, not {getattr(options, key):g}; set it lower")
@@ -68,15 +68,15 @@ def draw_exposure(
     frame: tuple[int, int],
     place: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Exposure, int]:
-    """What happens to one photograph.
+    """Draws the exposure of one photograph.
 
     Args:
-        room: pixels around the crop that there are to draw from, on each side.
+        room: pixels around the crop, on each side.
         frame: its (width, height).
-        place: (x, y) of the crop's middle, in pixels from the frame's.
+        place: (x, y) of the crop's centre, in pixels from the frame's.
 
     Returns:
-        An exposure of one row, and how many pixels around the crop it draws from, at most `room`.
+        An exposure of one row, and how many pixels around the crop it needs, at most `room`.
     """
     drawn: dict[str, Tensor] = {}
     margin = 0
@@ -106,24 +106,24 @@ def draw_blur(
     frame: tuple[int, int],
     place: tuple[float, float],
 ) -> tuple[dict[str, Tensor], int]:
-    """The part of an exposure that moves and spreads light, and how far it reaches; as in `draw_exposure`."""
-    turning, inhabited = rng.uniform() < options.projective, rng.uniform() < options.objects
-    unsteady, defocused = rng.uniform() >= options.still, rng.uniform() < options.defocus
+    """The motion and defocus of an exposure, and how far they reach; arguments as in `draw_exposure`."""
+    turning, has_object = rng.uniform() < options.projective, rng.uniform() < options.objects
+    camera_moves, defocused = rng.uniform() >= options.still, rng.uniform() < options.defocus
     lens = blur.disc_kernel(rng.uniform(LEAST_DEFOCUS, options.most_defocus)) if defocused else torch.ones(1, 1)
     if room - lens.shape[-1] // 2 - KERNEL_ROOM / 2 < options.shortest:
         lens = torch.ones(1, 1)
     budget = room - lens.shape[-1] // 2 - KERNEL_ROOM / 2
     # A moving object and a moving camera share the room; where both do not fit, the object stays.
-    inhabited &= budget / 2 >= options.shortest
-    share = budget / 2 if inhabited else budget
-    # Nothing is drawn where no share is asked for, so that recipes without it keep their pictures.
+    has_object &= budget / 2 >= options.shortest
+    share = budget / 2 if has_object else budget
+    # A share of 0 draws no number, so that older recipes keep their pictures.
     steady = options.steady and rng.uniform() < options.steady
     shake = blur.steady_trajectory if steady else blur.shake_trajectory
     path = shake(rng, length=rng.uniform(options.shortest, min(options.longest, share)))
-    if inhabited and not unsteady:
+    if has_object and not camera_moves:
         path, turning = np.zeros_like(path), False
     side = crop + lens.shape[-1] - 1
-    if not (turning or inhabited):
+    if not (turning or has_object):
         kernel = blur.trajectory_kernel(path)
         kernel = blur.joined(kernel, lens) if lens.numel() > 1 else kernel
         return {"kernel": kernel}, kernel.shape[-1] // 2
@@ -131,7 +131,7 @@ def draw_blur(
     if turning:
         camera = draw_turns(options, rng, path, shake, side=side, room=share, frame=frame, place=place)
     moves, drawn = np.zeros_like(path), {"kernel": lens}
-    if inhabited:
+    if has_object:
         # Around its mean a path reaches about half its length, and never much more.
         moves = blur.object_path(rng, length=rng.uniform(options.shortest, min(options.longest, 2 * share - 1)))
         drawn["waves"] = draw_outline(rng, crop)
@@ -173,7 +173,7 @@ def draw_turns(
 
 
 def draw_outline(rng: np.random.Generator, crop: int) -> Tensor:
-    """(WAVES + 1, 4): `Exposure.waves` of something rounded that covers roughly a third of the picture."""
+    """(WAVES + 1, 4): `Exposure.waves` of a rounded object that covers roughly a third of the picture."""
     heights = rng.uniform(0.5, 1, WAVES)
     wavelengths, directions = crop * rng.uniform(0.6, 1.6, WAVES), rng.uniform(0, 2 * np.pi, WAVES)
     waves = 2 * np.pi / wavelengths
@@ -182,19 +182,19 @@ def draw_outline(rng: np.random.Generator, crop: int) -> Tensor:
     return torch.from_numpy(np.concatenate([np.stack(rows, axis=1), [[level, 0, 0, np.pi]]]))
 
 
-def collate(samples: list[tuple[Tensor, Tensor] | Undeveloped]) -> Batch:
-    """A batch of samples: of ready pairs (blurred, sharp), else a table of tensors for `develop`."""
-    waiting = [place for place, sample in enumerate(samples) if isinstance(sample, Undeveloped)]
+def collate(samples: list[tuple[Tensor, Tensor] | PendingBlur]) -> Batch:
+    """A batch of samples: (blurry, sharp) if all are ready, else a table of tensors for `apply_blur`."""
+    waiting = [place for place, sample in enumerate(samples) if isinstance(sample, PendingBlur)]
     if not waiting:
         return default_collate(samples)
-    ready = [place for place, sample in enumerate(samples) if not isinstance(sample, Undeveloped)]
-    undeveloped = [samples[place] for place in waiting]
-    crop = undeveloped[0].crop
+    ready = [place for place, sample in enumerate(samples) if not isinstance(sample, PendingBlur)]
+    pending = [samples[place] for place in waiting]
+    crop = pending[0].crop
     none = torch.empty(0, 3, crop, crop)
-    # Smaller windows get a black rim, which nothing of them reaches.
-    side = max(sample.window.shape[-1] for sample in undeveloped)
-    windows = [F.pad(sample.window, ((side - sample.window.shape[-1]) // 2,) * 4) for sample in undeveloped]
-    exposure = stack([sample.exposure for sample in undeveloped])
+    # Smaller windows get a black border, which their blur does not reach.
+    side = max(sample.window.shape[-1] for sample in pending)
+    windows = [F.pad(sample.window, ((side - sample.window.shape[-1]) // 2,) * 4) for sample in pending]
+    exposure = stack([sample.exposure for sample in pending])
     return {
         "blurred": torch.stack([samples[place][0] for place in ready]) if ready else none,
         "sharp": torch.stack([samples[place][1] for place in ready]) if ready else none,
@@ -204,10 +204,10 @@ def collate(samples: list[tuple[Tensor, Tensor] | Undeveloped]) -> Batch:
     }
 
 
-def develop(batch: Batch, device: torch.device | str) -> list[Tensor] | tuple[Tensor, Tensor]:
-    """[blurred, sharp], each (N, 3, crop, crop) float32 in [-1, 1], of what `collate` made.
+def apply_blur(batch: Batch, device: torch.device | str) -> list[Tensor] | tuple[Tensor, Tensor]:
+    """[blurry, sharp], each (N, 3, crop, crop) float32 in [-1, 1], of a batch that `collate` made.
 
-    What is ready stays where it is; what is not is exposed on the device.
+    Tensors that are ready stay where they are; the others are exposed on the device.
     """
     if not isinstance(batch, dict):
         return batch

@@ -160,7 +160,7 @@ class Features(nn.Module):
                         f"--perceptual-weights takes {backbone.title} in torchvision's layout"
                     )
             if isinstance(module, nn.ReLU) and self.seen:
-                module.inplace = self.seen[-1] is None  # else it would overwrite what is looked at
+                module.inplace = self.seen[-1] is None  # else it would overwrite a wanted layer
             module = module.to_empty(device="cpu")
             module.load_state_dict({key: tensor.float() for key, tensor in found.items()}, strict=False)
             self.steps.append(module)

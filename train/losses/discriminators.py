@@ -1,7 +1,7 @@
-"""Critics: networks that judge pictures, for the adversarial losses.
+"""Discriminators, which recipes call critics: networks that score pictures, for the losses in `adversarial`.
 
-Each takes (N, 3, H, W) in [-1, 1] and returns scores (N, 1, h, w), of which the larger are for the sharper pictures; a
-critic at several scales returns their list. How scores become losses is in `losses` and `adversarial`.
+Each maps (N, 3, H, W) in [-1, 1] to scores (N, 1, h, w), larger for sharper pictures; one at several scales returns a
+list of them.
 """
 
 from itertools import pairwise
@@ -17,39 +17,39 @@ Norm = Literal["instance", "batch", "none"]
 Head = Literal["linear", "sigmoid"]
 
 
-class Critic(nn.Module):
-    """Base of all critics: computes in float32 whatever the precision around it, and keeps batches apart.
+class Discriminator(nn.Module):
+    """Base class: computes in float32 whatever the precision around it, and keeps batches apart.
 
-    accelerate turns autocast on inside the forward of all that it prepares, and half precision would not carry the
-    second derivative that a gradient penalty takes.
+    accelerate turns on autocast in the forward of all that it prepares, and half precision is too coarse for the second
+    derivative in a gradient penalty.
     """
 
-    sees_batch = False  # whether the score of a picture depends on the others of its batch, as batch normalisation's do
+    sees_batch = False  # whether a picture's score depends on the rest of its batch, as with batch normalisation
 
     def forward(self, pictures: Tensor, batches: int = 1) -> Tensor | list[Tensor]:
-        """Scores of one batch or of several behind one another, of each as if it had come alone.
+        """Scores of several concatenated batches, of each as if it had come alone.
 
-        Data-parallel wrappers want one forward for each backward; normalising restored and sharp pictures together
-        would tell them apart by what they are mixed with.
+        Data-parallel wrappers want one forward for each backward, and batch normalisation must not mix restored and
+        sharp pictures.
         """
         with torch.autocast(pictures.device.type, enabled=False):
             parts = pictures.float().chunk(batches) if self.sees_batch else [pictures.float()]
-            judged = [self.judge(part) for part in parts]
-        if isinstance(judged[0], Tensor):
-            return torch.cat(judged)
-        return [torch.cat(scores) for scores in zip(*judged, strict=True)]
+            scored = [self.score(part) for part in parts]
+        if isinstance(scored[0], Tensor):
+            return torch.cat(scored)
+        return [torch.cat(scores) for scores in zip(*scored, strict=True)]
 
-    def judge(self, pictures: Tensor) -> Tensor | list[Tensor]:
+    def score(self, pictures: Tensor) -> Tensor | list[Tensor]:
         """Scores of one batch of float32."""
         raise NotImplementedError
 
 
-class PatchCritic(Critic):
-    """PatchGAN (Isola et al., CVPR 2017) as DeblurGAN uses it: it sees the picture alone, not the blurred input.
+class PatchDiscriminator(Discriminator):
+    """PatchGAN (Isola et al., CVPR 2017) as DeblurGAN uses it: it sees the picture only, not the blurry input.
 
     Args:
         layers: convolutions of stride 2: 3 in DeblurGAN (2.76 M parameters, 35x35 scores of 256x256) and in the patch
-            critic of DeblurGAN-v2; 5 in its full critic (11.15 M, 11x11).
+            discriminator of DeblurGAN-v2; 5 in its full one (11.15 M, 11x11).
         width: channels of the first convolution.
         norm: behind all but the first and the last convolution. With "instance", and with "none", the score of a
             picture does not depend on its batch, which a gradient penalty needs.
@@ -71,17 +71,17 @@ class PatchCritic(Critic):
             ]
         parts.append(nn.Conv2d(channels[-1], 1, 4, padding=2))
         self.body = nn.Sequential(*parts)
-        start_normal(self)
+        init_normal(self)
 
-    def judge(self, pictures: Tensor) -> Tensor:
+    def score(self, pictures: Tensor) -> Tensor:
         return self.body(pictures)
 
 
-class DoubleScaleCritic(Critic):
-    """DeblurGAN-v2's two critics (Kupyn et al., ICCV 2019, section 3.3), one for patches and one for the full picture.
+class DoubleScaleDiscriminator(Discriminator):
+    """DeblurGAN-v2's two discriminators (Kupyn et al., ICCV 2019, section 3.3), for patches and for the full picture.
 
     Args:
-        patch_layers, full_layers: convolutions of stride 2 of the two `PatchCritic`s.
+        patch_layers, full_layers: convolutions of stride 2 of the two `PatchDiscriminator`s.
         width, norm: of both.
 
     (N, 3, H, W) in [-1, 1] to [scores of patches, scores of the full picture], (N, 1, 35, 35) and (N, 1, 11, 11) for
@@ -93,21 +93,21 @@ class DoubleScaleCritic(Critic):
     ) -> None:
         super().__init__()
         self.sees_batch = norm == "batch"
-        self.patch = PatchCritic(layers=patch_layers, width=width, norm=norm)
-        self.full = PatchCritic(layers=full_layers, width=width, norm=norm)
+        self.patch = PatchDiscriminator(layers=patch_layers, width=width, norm=norm)
+        self.full = PatchDiscriminator(layers=full_layers, width=width, norm=norm)
 
-    def judge(self, pictures: Tensor) -> list[Tensor]:
-        return [self.patch.judge(pictures), self.full.judge(pictures)]
+    def score(self, pictures: Tensor) -> list[Tensor]:
+        return [self.patch.score(pictures), self.full.score(pictures)]
 
 
-class KerasCritic(Critic):
-    """The critic of the Keras port of DeblurGAN (R. Meudec, deblur-gan), whose dense head sees the whole picture.
+class KerasDiscriminator(Discriminator):
+    """The Keras port's discriminator (R. Meudec, deblur-gan), whose dense head sees the whole picture.
 
     Args:
-        side: of its pictures, a multiple of 16: the dense head has weights for one size alone; 256 in the port.
+        side: of its pictures, a multiple of 16: the dense head has weights for one size only; 256 in the port.
         width: channels of the first convolution.
         head: "sigmoid", as published: scores in (0, 1), which saturate under a Wasserstein loss and then teach the
-            generator nothing. "linear", as it should be: scores without bounds.
+            generator nothing. "linear", the correction: unbounded scores.
         norm: "batch", as published, with Keras's epsilon of 0.001. With "instance", or "none", the score of a picture
             does not depend on its batch, which a gradient penalty needs.
 
@@ -126,21 +126,21 @@ class KerasCritic(Critic):
         parts += [nn.ZeroPad2d(around), nn.Conv2d(4 * width, 8 * width, 4)]
         parts += [keras_norm(norm, 8 * width), nn.LeakyReLU(0.2)]
         parts += [nn.ZeroPad2d(around), nn.Conv2d(8 * width, 1, 4), nn.Flatten()]
-        parts += [nn.Linear((side // 16) ** 2, 1024), nn.Tanh(), nn.Linear(1024, 1), *ending(head)]
+        parts += [nn.Linear((side // 16) ** 2, 1024), nn.Tanh(), nn.Linear(1024, 1), *activation(head)]
         self.body = nn.Sequential(*parts)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)  # Keras's own
                 nn.init.zeros_(module.bias)
 
-    def judge(self, pictures: Tensor) -> Tensor:
+    def score(self, pictures: Tensor) -> Tensor:
         if pictures.shape[-2:] != (self.side, self.side):
             height, width = pictures.shape[-2:]
-            raise ValueError(f"critic 'keras': judges pictures of {self.side}x{self.side}, not {height}x{width}")
+            raise ValueError(f"critic 'keras': scores pictures of {self.side}x{self.side}, not {height}x{width}")
         return self.body(pictures)[..., None, None]
 
 
-class BatchPatchCritic(Critic):
+class BatchPatchDiscriminator(Discriminator):
     """The PatchGAN of the ResNet-GANs with BCE + L1: four convolutions of stride 2, width 64-128-256-512, then scores.
 
     Padding 1 is that of Isola et al. (CVPR 2017), as the reports name none.
@@ -148,8 +148,8 @@ class BatchPatchCritic(Critic):
     Args:
         width: channels of the first convolution.
         norm: behind the second to the fourth convolution.
-        head: "linear", as it should be: scores are logits. "sigmoid", as published, before a loss that takes a
-            sigmoid of its own: of two, the probabilities reach 0.5 to 0.73 alone.
+        head: "linear", the correction: scores are logits. "sigmoid", as published, before a loss with a sigmoid of its
+            own: after two of them probabilities only reach 0.5 to 0.73.
 
     (N, 3, H, W) in [-1, 1] to scores (N, 1, h, w), 15x15 for 256x256; H and W at least 32. 2.77 M parameters.
     """
@@ -164,58 +164,58 @@ class BatchPatchCritic(Critic):
                 normalisation(norm, wide),
                 nn.LeakyReLU(0.2),
             ]
-        parts += [nn.Conv2d(8 * width, 1, 4, padding=1), *ending(head)]
+        parts += [nn.Conv2d(8 * width, 1, 4, padding=1), *activation(head)]
         self.body = nn.Sequential(*parts)
-        start_normal(self)
+        init_normal(self)
 
-    def judge(self, pictures: Tensor) -> Tensor:
+    def score(self, pictures: Tensor) -> Tensor:
         return self.body(pictures)
 
 
-CRITICS: dict[str, type[Critic]] = {
-    "patchgan": PatchCritic,
-    "double-scale": DoubleScaleCritic,
-    "keras": KerasCritic,
-    "bce-patchgan": BatchPatchCritic,
+DISCRIMINATORS: dict[str, type[Discriminator]] = {
+    "patchgan": PatchDiscriminator,
+    "double-scale": DoubleScaleDiscriminator,
+    "keras": KerasDiscriminator,
+    "bce-patchgan": BatchPatchDiscriminator,
 }
 
 
-def build_critic(name: str, *, crop: int, **options: Any) -> Critic:
-    """A critic with fresh weights for crops of one size.
+def build_discriminator(name: str, *, crop: int, **options: Any) -> Discriminator:
+    """A discriminator with fresh weights for crops of one size.
 
     Raises:
-        ModelError: for an option that it does not have, or a value of the wrong type or out of range.
+        ModelError: for an unknown option, or a value of the wrong type or out of range.
         ValueError: for values that do not fit each other or the crops.
     """
     if name == "keras":
         options = {"side": crop} | options
-    critic = CRITICS[name](**check_options(f"critic '{name}'", CRITICS[name], options))
-    if name == "keras" and critic.side != crop:
-        raise ValueError(f"critic 'keras': side {critic.side} is not the crops' {crop}")
-    return critic
+    discriminator = DISCRIMINATORS[name](**check_options(f"critic '{name}'", DISCRIMINATORS[name], options))
+    if name == "keras" and discriminator.side != crop:
+        raise ValueError(f"critic 'keras': side {discriminator.side} is not the crops' {crop}")
+    return discriminator
 
 
 def normalisation(norm: Norm, channels: int) -> nn.Module:
-    """Without remembered statistics: a critic only ever judges the batch at hand."""
+    """Without running statistics: a discriminator only ever scores the batch at hand."""
     if norm == "none":
         return nn.Identity()
     return FrameNorm(channels) if norm == "instance" else nn.BatchNorm2d(channels, track_running_stats=False)
 
 
 def keras_norm(norm: Norm, channels: int) -> nn.Module:
-    made = normalisation(norm, channels)
+    layer = normalisation(norm, channels)
     if norm == "batch":
-        made.eps = 1e-3
-    return made
+        layer.eps = 1e-3
+    return layer
 
 
-def ending(head: Head) -> list[nn.Module]:
+def activation(head: Head) -> list[nn.Module]:
     return [nn.Sigmoid()] if head == "sigmoid" else []
 
 
-def start_normal(critic: nn.Module) -> None:
-    """N(0, 0.02), as the authors and Isola et al. begin."""
-    for module in critic.modules():
+def init_normal(network: nn.Module) -> None:
+    """Draws weights from N(0, 0.02), as the authors and Isola et al."""
+    for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, std=0.02)
             if module.bias is not None:

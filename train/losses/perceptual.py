@@ -1,4 +1,4 @@
-"""The perceptual loss: how far apart two pictures are for a classifier that was trained on something else."""
+"""The perceptual loss: the distance of two pictures in the features of a classifier."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -77,12 +77,12 @@ class PerceptualLoss(nn.Module):
         return self.features(((picture + 1) / 2 - self.mean) / self.std if self.normalised else picture)
 
     def train(self, mode: bool = True) -> "PerceptualLoss":
-        """Stays in evaluation mode: the statistics of a backbone's batch normalisation are part of its weights."""
+        """Stays in evaluation mode: batch normalisation keeps the statistics of its weights."""
         return super().train(False)
 
 
 def factors_of(options: Perceptual, backbone: Backbone) -> dict[str, float]:
-    """Our names of the layers, and what each one's distance is multiplied by."""
+    """Our names of the layers, each with the factor of its distance."""
     names = options.layers or (options.layer,)
     key = "layers" if options.layers else "layer"
     for name in names:

@@ -1,4 +1,4 @@
-"""The losses of generators and critics. Pictures are (N, 3, H, W) in [-1, 1]; every loss is a scalar tensor."""
+"""Losses of generators and discriminators. Pictures are (N, 3, H, W) in [-1, 1]; every loss is a scalar tensor."""
 
 from collections.abc import Callable, Sequence
 
@@ -33,14 +33,13 @@ def frequency_loss(restored: Tensor, sharp: Tensor) -> Tensor:
 
 
 def grid_loss(restored: Tensor, sharp: Tensor) -> Tensor:
-    """How much of the error repeats every `CELL` pixels: the mesh that losses of features and critics leave.
+    """How much of the error repeats every `CELL` pixels: the grid that perceptual and adversarial losses leave.
 
-    A generator that works at a quarter of the resolution, as `compact` and the ResNets do, makes each of the 16 pixels
-    of a cell by weights of its own. The error of each is averaged over `WINDOW` by `WINDOW` cells; what these averages
-    differ by from that of all pixels there is the mesh, where errors of the picture's own are averaged away. Its mean
-    square is returned. Ours.
+    A generator that works at a quarter of the resolution, as `compact` and the ResNets do, computes each of the 16
+    pixels of a cell by different weights. The error of each is averaged over `WINDOW` by `WINDOW` cells; the loss is
+    the mean square of what these averages differ by from their own mean. Ours.
 
-    Pictures begin at the corner of a cell, and have one at least; rows and columns that make no whole one are left out.
+    Pictures have at least one whole cell; incomplete ones at the right and lower border are left out.
     """
     height, width = (side - side % CELL for side in sharp.shape[-2:])
     cells = F.pixel_unshuffle((restored - sharp)[..., :height, :width], CELL)
@@ -51,19 +50,18 @@ def grid_loss(restored: Tensor, sharp: Tensor) -> Tensor:
 def at_every_scale(loss: Callable[[Tensor, Tensor], Tensor], outputs: Sequence[Tensor], sharp: Tensor) -> Tensor:
     """The sum over a generator's outputs, each against the sharp picture averaged down to its size.
 
-    So MIMO-UNet (Cho et al., ICCV 2021, eq. 7-9) and DeepDeblur (Nah et al., CVPR 2017) train their scales; the loss of
-    each is a mean over its own pixels.
+    As MIMO-UNet (Cho et al., ICCV 2021, eq. 7-9) and DeepDeblur (Nah et al., CVPR 2017) train their scales.
     """
     return sum(loss(output, averaged_to(output.shape[-2:], sharp)) for output in outputs)
 
 
 def averaged_to(size: torch.Size, sharp: Tensor) -> Tensor:
-    """Asked for its own size, `interpolate` would average each pixel with nothing else, in its own time."""
+    """Asked for its own size, `interpolate` would take its time to change nothing."""
     return sharp if sharp.shape[-2:] == size else F.interpolate(sharp, size=size, mode="area")
 
 
 def wasserstein(of_restored: Tensor, of_sharp: Tensor) -> Tensor:
-    """E[D(restored)] - E[D(sharp)] of scores of any shape (WGAN, Arjovsky et al., ICML 2017, eq. 2), for the critic."""
+    """The discriminator's E[D(restored)] - E[D(sharp)] of any shape (WGAN, Arjovsky et al., ICML 2017, eq. 2)."""
     return of_restored.mean() - of_sharp.mean()
 
 
@@ -73,8 +71,8 @@ def relativistic_least_squares(
     """RaGAN-LS: E[(D(better) - E[D(worse)] - 1)^2] + E[(D(worse) - E[D(better)] + 1)^2] of scores of any shape.
 
     Jolicoeur-Martineau (ICLR 2019), as DeblurGAN-v2 takes it (Kupyn et al., ICCV 2019, eq. 1; the released code halves
-    it). The sharp pictures are the better ones for the critic, the restored ones for the generator. The inner means are
-    those of this batch, which gradients flow through, or the ones given.
+    it). The sharp pictures are the better ones for the discriminator, the restored ones for the generator. The inner
+    means are those of this batch, which gradients flow through, or the ones given.
     """
     mean_of_better = better.mean() if mean_of_better is None else mean_of_better
     mean_of_worse = worse.mean() if mean_of_worse is None else mean_of_worse

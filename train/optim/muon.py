@@ -1,8 +1,7 @@
-"""Muon: momentum whose steps are orthogonalised, for networks of matrices and convolutions.
+"""Muon (Jordan et al., 2024): the momentum U S V' of a weight matrix is replaced by about U V' in each step.
 
-Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024): the momentum of a weight matrix U S V'
-is replaced by about U V', so that a step moves all directions alike, and not the few alone that gradients are largest
-in. The filters of a convolution count as one matrix, (outputs, inputs x height x width).
+The filters of a convolution are one matrix, (outputs, inputs x height x width). `torch.optim.Muon` takes 2-D parameters
+only, one after another and in bfloat16, and ignores `found_inf`, by which steps that are not finite are skipped.
 """
 
 from collections.abc import Iterable
@@ -11,21 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim.adamw import adamw
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al.: singular values of 0 to 1 go near 1, fast rather than exactly
 ITERATIONS = 5
-LIKE_ADAM = 0.2  # root mean square of AdamW's steps, by which Muon's are scaled: Liu et al., arXiv 2502.16982, eq. 4
+ADAM_RMS = 0.2  # of AdamW's steps, to which Muon's are scaled: Liu et al., arXiv 2502.16982, eq. 4
 EPSILON = 1e-8
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for parameters of two and more dimensions, AdamW for the others; one learning rate fits both.
+    """Muon for parameters of two and more dimensions, fused AdamW for the others; one learning rate fits both.
 
     Args:
-        betas: of AdamW's moments; the first is Muon's momentum, too, with Nesterov's look ahead.
-        weight_decay: decoupled, as AdamW has it.
+        betas: of AdamW's moments; the first is Muon's Nesterov momentum, too.
+        weight_decay: decoupled, as in AdamW.
 
-    Like torch's fused optimizers it leaves weights and moments as they are where `found_inf`, set from outside, is 1.
+    Like torch's fused optimizers it leaves weights and moments as they are if `found_inf`, set from outside, is 1.
     """
 
     _step_supports_amp_scaling = True  # tells gradient scalers so
@@ -36,9 +36,13 @@ class Muon(torch.optim.Optimizer):
         self, parameters: Iterable[Parameter], lr: float, betas: tuple[float, ...], weight_decay: float = 0.0
     ) -> None:
         parameters = list(parameters)
-        matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-        vectors = [parameter for parameter in parameters if parameter.ndim < 2]
-        groups = [{"params": matrices, "matrices": True}, {"params": vectors, "matrices": False}]
+        groups = [
+            {
+                "params": [parameter for parameter in parameters if (parameter.ndim >= 2) == matrices],
+                "matrices": matrices,
+            }
+            for matrices in (True, False)
+        ]
         options = {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay}
         super().__init__([group for group in groups if group["params"]], options)
 
@@ -46,60 +50,63 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not parameters:
-                continue
-            steps = self.matrix_steps(parameters, group) if group["matrices"] else self.vector_steps(parameters, group)
-            if group["weight_decay"]:
-                torch._foreach_add_(steps, parameters, alpha=group["weight_decay"])
-            if self.found_inf is not None:
-                steps = [torch.where(self.found_inf.bool(), 0.0, step) for step in steps]
-            torch._foreach_add_(parameters, steps, alpha=-group["lr"])
+            if parameters and group["matrices"]:
+                self.step_matrices(parameters, group)
+            elif parameters:
+                self.step_vectors(parameters, group)
 
-    def matrix_steps(self, parameters: list[Parameter], group: dict[str, Any]) -> list[Tensor]:
-        """Matrices of one shape are orthogonalised together."""
-        beta = group["betas"][0]
-        momenta = self.moved(parameters, "momentum", [parameter.grad for parameter in parameters], beta)
-        aims = torch._foreach_lerp([parameter.grad for parameter in parameters], momenta, beta)
-        steps, shapes = list(aims), {}
-        for place, aim in enumerate(aims):
-            shapes.setdefault(aim.flatten(1).shape, []).append(place)
+    def step_matrices(self, parameters: list[Parameter], group: dict[str, Any]) -> None:
+        """Orthogonalises matrices of one shape in one batch."""
+        beta, gradients = group["betas"][0], [parameter.grad for parameter in parameters]
+        momenta = self.moments(parameters, "momentum")
+        if self.found_inf is not None:
+            gradients = [torch.where(self.found_inf.bool(), *pair) for pair in zip(momenta, gradients, strict=True)]
+        torch._foreach_lerp_(momenta, gradients, 1 - beta)
+        steps, shapes = torch._foreach_lerp(gradients, momenta, beta), {}
+        for place, step in enumerate(steps):
+            shapes.setdefault(step.flatten(1).shape, []).append(place)
         for shape, places in shapes.items():
-            together = orthogonalised(torch.stack([aims[place].flatten(1) for place in places]))
-            together.mul_(LIKE_ADAM * max(shape) ** 0.5)
-            for place, step in zip(places, together, strict=True):
-                steps[place] = step.view(parameters[place].shape)
-        return steps
+            batch = orthogonalised(torch.stack([steps[place].flatten(1) for place in places]))
+            for place, step in zip(places, batch.mul_(ADAM_RMS * max(shape) ** 0.5), strict=True):
+                steps[place].copy_(step.view(parameters[place].shape))
+        if group["weight_decay"]:
+            torch._foreach_add_(steps, parameters, alpha=group["weight_decay"])
+        if self.found_inf is not None:
+            steps = [torch.where(self.found_inf.bool(), 0.0, step) for step in steps]
+        torch._foreach_add_(parameters, steps, alpha=-group["lr"])
 
-    def vector_steps(self, parameters: list[Parameter], group: dict[str, Any]) -> list[Tensor]:
-        gradients = [parameter.grad for parameter in parameters]
-        means = self.moved(parameters, "exp_avg", gradients, group["betas"][0])
-        squares = self.moved(parameters, "exp_avg_sq", torch._foreach_mul(gradients, gradients), group["betas"][1])
-        steps = []
-        for parameter, mean, square in zip(parameters, means, squares, strict=True):
-            count = self.state[parameter].setdefault("step", torch.zeros((), device=parameter.device))
-            count.add_(1.0 if self.found_inf is None else 1.0 - self.found_inf)
-            first, second = (1 - beta**count for beta in group["betas"])
-            steps.append(mean / first / ((square / second).sqrt() + EPSILON))
-        return steps
+    def step_vectors(self, parameters: list[Parameter], group: dict[str, Any]) -> None:
+        adamw(
+            parameters,
+            [parameter.grad for parameter in parameters],
+            self.moments(parameters, "exp_avg"),
+            self.moments(parameters, "exp_avg_sq"),
+            [],
+            [self.state[p].setdefault("step", torch.zeros((), device=p.device)) for p in parameters],
+            fused=True,
+            found_inf=self.found_inf,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=EPSILON,
+            maximize=False,
+        )
 
-    def moved(self, parameters: list[Parameter], name: str, values: list[Tensor], beta: float) -> list[Tensor]:
-        """Moving means of the parameters', one step on."""
+    def moments(self, parameters: list[Parameter], name: str) -> list[Tensor]:
         for parameter in parameters:
             if name not in self.state[parameter]:
                 self.state[parameter][name] = torch.zeros_like(parameter)
-        means = [self.state[parameter][name] for parameter in parameters]
-        if self.found_inf is not None:
-            values = [torch.where(self.found_inf.bool(), *pair) for pair in zip(means, values, strict=True)]
-        torch._foreach_lerp_(means, values, 1 - beta)
-        return means
+        return [self.state[parameter][name] for parameter in parameters]
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """About U V' of each matrix U S V', (N, rows, columns): singular values come between 0.7 and 1.2.
+    """About U V' of each matrix U S V', (N, rows, columns): its singular values lie between 0.7 and 1.2.
 
-    Newton-Schulz iterations of polynomials in the small Gram matrix X X', which are multiplied with X once at the end:
-    for wide matrices a third of the arithmetic of iterating X itself. All in float32: rounding to bfloat16, which
-    iterating X would bear, gives the Gram matrix negative eigenvalues, and those grow without bounds.
+    Newton-Schulz iterations of the small Gram matrix X X', multiplied with X once at the end: for wide matrices a third
+    of the arithmetic of iterating X. In float32, as rounding to bfloat16 would give the Gram matrix negative
+    eigenvalues, which grow without bounds.
     """
     wide = matrices.float() if matrices.shape[1] <= matrices.shape[2] else matrices.float().mT
     wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + EPSILON)

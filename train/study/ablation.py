@@ -1,11 +1,11 @@
 """The ablation tables: trains the rows of `ablation.toml`, scores them, and writes train/README.md.
 
-    python train/ablation.py --data DATA --pairs PAIRS                 all rows
-    python train/ablation.py --data DATA --pairs PAIRS --row pixel     one of them
+    python train/study/ablation.py --data DATA --pairs PAIRS                 all rows
+    python train/study/ablation.py --data DATA --pairs PAIRS --row pixel     one of them
 
 DATA is a data folder as `train/` takes it, PAIRS holds the pairs to score on in blur/ and sharp/. A row that is there
-already, of the same settings and pictures, is not trained again; one that was interrupted goes on. Once all rows are
-there, the tables between the marks of train/README.md and the figures beside it are made of them.
+already, with the same settings and pictures, is not trained again; one that was interrupted goes on. Once all rows are
+there, the tables between the marks of train/README.md and the figures beside it are written.
 """
 
 import argparse
@@ -20,44 +20,39 @@ from functools import cache
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deblur_hub import DeblurGenerator, atomic, hub
+from deblur_hub import DeblurGenerator, hub
+from deblur_hub.atomic import write_text
 from deblur_hub.datasets import Pair, find_pairs
 from deblur_hub.errors import DeblurHubError, did_you_mean
 from deblur_hub.evaluation import to_8_bits
 from deblur_hub.evaluation.tables import markdown
 from deblur_hub.metrics import edge_strength, feature_distance, psnr, ssim
 from deblur_hub.restoration.restore import restore
-from train.launch import usable_cores
+from train.distributed import usable_cores
 from train.losses.backbones import sha256
 from train.recipe import Alarms, Recipe, RecipeError, load_recipe
 from train.study.curves import Scalars, compare, read_scalars
-from train.validation import load
+from train.validation import load_pair
 
 HERE = Path(__file__).resolve().parent
+TRAIN = HERE.parent
 BEGIN, END = "<!-- ablation: made by `make ablation`, not by hand -->", "<!-- end of ablation -->"
 RESULT = "ablation.json"
-SETTINGS = "ablation-settings.json"  # of the run beside it, so that another one does not go on with its weights
-BESIDE = 5  # frequencies that one is compared with
-LAST = 3  # lines of a log of which the critic's state at the end is judged
+SETTINGS = "ablation-settings.json"  # of the run beside it, so that no other run resumes its weights
+MEASURES = {"psnr": psnr, "ssim": ssim, "features": feature_distance, "edges": edge_strength}
+NEIGHBOURS = 5  # frequencies that one is compared with
+LAST = 3  # lines of a log that tell the critic's state at the end
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One row: what to train, from what, and how it is scored.
-
-    Attributes:
-        name, title: of the row, for the shell and for people.
-        table: the name of its table.
-        recipe, changes: as `--recipe` and `--set` take them.
-        steps: of training.
-        start: a model whose weights it begins with; "" for fresh ones.
-    """
+    """One row: a recipe with changes, trained for so many steps from the weights of `start`, or fresh ones."""
 
     name: str
     title: str
@@ -68,13 +63,12 @@ class Plan:
     start: str = ""
 
     def resolved(self) -> Recipe:
-        """The recipe with its changes; pairs are scored at the size that it makes of pictures."""
         return load_recipe(self.recipe, list(self.changes))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a row: means over the pairs, and of the run's log the time and the critic at its end.
+    """A row's results: means over the pairs, and from the run's log the time and the critic at its end.
 
     Attributes:
         key: of the settings and the pictures.
@@ -104,29 +98,23 @@ class Outcome:
     def critic(self) -> str:
         if self.slope is None:
             return "none"
-        return "saturated" if self.slope < Alarms().least_slope else "alive"
+        state = "saturated" if self.slope < Alarms().least_slope else "alive"
+        return f"{state} ({self.slope:.0e}, {self.least_slope:.0e})"
 
 
 def read_plans(path: Path, steps: int = 0) -> tuple[list[dict], list[Plan]]:
-    """The tables of the file, and their rows; `steps` takes the place of theirs."""
+    """The tables of the file, and their rows; `steps` overrides theirs."""
     tables = tomllib.loads(path.read_text(encoding="utf-8"))["tables"]
-    plans = [
-        Plan(
-            row["name"],
-            row["title"],
-            table["name"],
-            table["recipe"],
-            (*table["changes"], *row.get("changes", ())),
-            steps or table["steps"],
-            table.get("start", ""),
-        )
-        for table in tables
-        for row in table["rows"]
-    ]
+    plans = []
+    for table in tables:
+        for row in table["rows"]:
+            changes = (*table["changes"], *row.get("changes", ()))
+            settings = (table["recipe"], changes, steps or table["steps"], table.get("start", ""))
+            plans.append(Plan(row["name"], row["title"], table["name"], *settings))
     return tables, plans
 
 
-def chosen(plans: list[Plan], names: list[str]) -> list[Plan]:
+def select(plans: list[Plan], names: list[str]) -> list[Plan]:
     """The rows of these names, in the order of the file; all if none is named."""
     known = [plan.name for plan in plans]
     for name in names:
@@ -136,11 +124,11 @@ def chosen(plans: list[Plan], names: list[str]) -> list[Plan]:
 
 
 def settings_of(plan: Plan, perceptual_weights: Path | None) -> dict:
-    """Whatever the weights at a row's end depend on, but for the code and the data folder."""
+    """Everything that the weights at a row's end depend on, except the code and the data folder."""
     recipe = plan.resolved()
     start = weights_hash(plan.start) if plan.start else ""
-    judge = file_hash(perceptual_weights) if recipe.loss.perceptual.weight and perceptual_weights else ""
-    return {"recipe": recipe.as_dict(), "steps": plan.steps, "start": start, "perceptual_weights": judge}
+    perceptual = file_hash(perceptual_weights) if recipe.loss.perceptual.weight and perceptual_weights else ""
+    return {"recipe": recipe.as_dict(), "steps": plan.steps, "start": start, "perceptual_weights": perceptual}
 
 
 @cache
@@ -150,31 +138,25 @@ def weights_hash(model: str) -> str:
 
 @cache
 def file_hash(path: Path) -> str:
-    """Raises `RecipeError` if it cannot be read."""
     try:
         return sha256(path)
     except OSError as reason:
         raise RecipeError(f"{path}: cannot be read ({reason.strerror}); name another --perceptual-weights") from None
 
 
-def claim(plan: Plan, settings: dict, folder: Path) -> None:
-    """Writes a row's settings into its folder before it is trained.
-
-    Raises:
-        RecipeError: if there is a run of other settings.
-    """
+def write_settings(plan: Plan, settings: dict, folder: Path) -> None:
+    """Writes a row's settings before it is trained; raises `RecipeError` if its folder has a run of other settings."""
     kept, text = folder / SETTINGS, json.dumps(settings, indent=2) + "\n"
     if list(folder.glob("checkpoints/*")) and not (kept.is_file() and kept.read_text() == text):
         raise RecipeError(
             f"row '{plan.name}': {folder} holds a run of other settings; move it away, or name another --output"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(kept, text)
+    write_text(kept, text)
 
 
 def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
-    """Runs `train/` as anybody would, or goes on with what it left."""
-    command = [sys.executable, str(HERE), "--recipe", plan.recipe, "--data", str(options.data)]
+    """Runs `train/` in a process, with `--resume` if there are checkpoints."""
+    command = [sys.executable, str(TRAIN), "--recipe", plan.recipe, "--data", str(options.data)]
     command += ["--output", str(folder), "--steps", str(plan.steps)]
     command += ["--cache", str(options.cache)] if options.cache else []
     if plan.resolved().loss.perceptual.weight and options.perceptual_weights:
@@ -182,7 +164,7 @@ def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
     command += ["--init-from", plan.start] if plan.start else []
     command += ["--resume"] if list(folder.glob("checkpoints/*")) else []
     command += [part for change in plan.changes for part in ("--set", change)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(HERE.parent)}, check=False)
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(TRAIN.parent)}, check=False)
     if done.returncode:
         raise RecipeError(f"row '{plan.name}' was not trained, for the reason above; mend it and start again")
 
@@ -191,50 +173,44 @@ def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome
     """Scores the moving average at the end of a run."""
     held_out = (folder / "last").is_dir()  # without held-out pairs there is one model, that at the end
     generator = DeblurGenerator.from_pretrained(folder / ("last" if held_out else "model"), device="cpu")
-    resize = plan.resolved().data.resize
-    rows = [scores(generator, pair, resize) for pair in pairs]
-    mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    rows = [scores(generator, pair, plan.resolved().data.resize) for pair in pairs]
     log = read_scalars(folder)
     _, slopes = log.of("critic/slope")
+    cores = usable_cores()
+    cpu = f"{cores} core{'s' if cores > 1 else ''} of a CPU"
     return Outcome(
         key,
-        **mean,
+        **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]},
         parameters=sum(parameter.numel() for parameter in generator.parameters()),
         steps=plan.steps,
-        seconds=seconds_per_step(log, plan.resolved()),
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu(),
+        seconds=seconds_per_step(log, plan.resolved().pictures_per_step),
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         slope=float(np.median(slopes[-LAST:])) if len(slopes) else None,
         least_slope=float(slopes.min()) if len(slopes) else None,
     )
 
 
-def cpu() -> str:
-    cores = usable_cores()
-    return f"{cores} core{'s' if cores > 1 else ''} of a CPU"
-
-
 def scores(generator: DeblurGenerator, pair: Pair, resize: tuple[int, ...]) -> dict[str, float]:
-    """What is measured of the restored picture, rounded to 8 bits, and of the blurred one."""
-    blurred, sharp = load(pair, resize)
+    """Scores of the restored picture, rounded to 8 bits, and of the blurry one."""
+    blurred, sharp = load_pair(pair, resize)
     restored = restore(generator.network, blurred, precision="float32")
     restored, blurred, sharp = to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
-    measures = {"psnr": psnr, "ssim": ssim, "features": feature_distance, "edges": edge_strength}
     found = {
         prefix + name: float(measure(picture, sharp))
         for prefix, picture in (("", restored), ("blurred_", blurred))
-        for name, measure in measures.items()
+        for name, measure in MEASURES.items()
     }
     return found | {"grid": grid_energy(restored - blurred)}
 
 
 def grid_energy(change: Tensor) -> float:
-    """How much stronger than frequencies beside them those are that a decoder's grid makes: 1 without a grid.
+    """How much stronger the frequencies of a decoder's grid are than those beside them: 1 without a grid.
 
     Transposed convolutions write some pixels more often than others, in a period of 2 pixels for each one, 2 and 4 for
     two (Odena et al., Distill 2016, "Deconvolution and checkerboard artifacts").
 
     Args:
-        change: (1, 3, H, W), what a generator adds to its input; W a multiple of 4, and 24 at least.
+        change: (1, 3, H, W), output minus input of a generator; W a multiple of 4, and 24 at least.
 
     Returns:
         The energy along rows at 1/4 and 1/2 of a cycle a pixel as a multiple of the mean of five frequencies beside it,
@@ -244,23 +220,23 @@ def grid_energy(change: Tensor) -> float:
     peaks = (change.shape[-1] // 4, change.shape[-1] // 2)
     if not energy.any():
         return 1.0
-    return max(float(energy[peak] / energy[peak - BESIDE - 1 : peak - 1].mean()) for peak in peaks)
+    return max(float(energy[peak] / energy[peak - NEIGHBOURS - 1 : peak - 1].mean()) for peak in peaks)
 
 
-def seconds_per_step(log: Scalars, recipe: Recipe) -> float:
+def seconds_per_step(log: Scalars, pictures: int) -> float:
     """The median over the lines of the log after the first, a warm-up; validations do not count."""
     _, speeds = log.of("time/pictures_per_second")
-    return recipe.pictures_per_step / float(np.median(speeds[1:])) if len(speeds) > 1 else float("nan")
+    return pictures / float(np.median(speeds[1:])) if len(speeds) > 1 else float("nan")
 
 
 def key_of(settings: dict, pairs: list[Pair]) -> str:
-    """Changes with the settings of a row, and with the pictures that it is scored on."""
+    """A hash of a row's settings and the pictures that it is scored on."""
     files = [(pair.name, [path.stat().st_size for path in (pair.blurred, pair.sharp)]) for pair in pairs]
     return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()[:16]
 
 
 def read_outcome(folder: Path, key: str) -> Outcome | None:
-    """What an earlier call kept; None if there is none, or it is of other settings or pictures."""
+    """The result of an earlier call; None if there is none, or it is of other settings or pictures."""
     try:
         found = Outcome(**json.loads((folder / RESULT).read_text()))
     except (OSError, ValueError, TypeError):
@@ -273,46 +249,23 @@ def table_text(table: dict, plans: list[Plan], outcomes: dict[str, Outcome]) -> 
     rows = [plan for plan in plans if plan.table == table["name"]]
     found = [outcomes[plan.name] for plan in rows]
     first = found[0]
-    scores = [f"{first.blurred_psnr:.2f} dB", "", f"{first.blurred_ssim:.4f}", f"{first.blurred_features:.3f}", ""]
-    lines = [["blurry input", "", "", *scores, f"{first.blurred_edges:.3f}", "", "", ""]]
+    blurry = [f"{first.blurred_psnr:.2f} dB", "", f"{first.blurred_ssim:.4f}", f"{first.blurred_features:.3f}", ""]
+    lines = [["blurry input", "", "", *blurry, f"{first.blurred_edges:.3f}", "", "", ""]]
     for plan, one in zip(rows, found, strict=True):
-        lines.append(
-            [
-                plan.title,
-                f"{one.parameters / 1e6:.2f} M",
-                f"{one.seconds:.2f} s",
-                f"{one.psnr:.2f} dB",
-                f"{one.psnr - one.blurred_psnr:+.2f} dB",
-                f"{one.ssim:.4f}",
-                f"{one.features:.3f}",
-                f"{one.features / one.blurred_features - 1:+.1%}",
-                f"{one.edges:.3f}",
-                f"{one.grid:.1f}",
-                one.critic if one.slope is None else f"{one.critic} ({one.slope:.0e}, {one.least_slope:.0e})",
-                f"`--row {plan.name}`",
-            ]
-        )
-    header = [
-        "",
-        "parameters",
-        "a step",
-        "PSNR",
-        "gain",
-        "SSIM",
-        "features",
-        "change",
-        "edges",
-        "grid",
-        "critic (slope, least)",
-        "command",
-    ]
+        cost = [f"{one.parameters / 1e6:.2f} M", f"{one.seconds:.2f} s"]
+        pixels = [f"{one.psnr:.2f} dB", f"{one.psnr - one.blurred_psnr:+.2f} dB", f"{one.ssim:.4f}"]
+        features = [f"{one.features:.3f}", f"{one.features / one.blurred_features - 1:+.1%}"]
+        rest = [f"{one.edges:.3f}", f"{one.grid:.1f}", one.critic, f"`--row {plan.name}`"]
+        lines.append([plan.title, *cost, *pixels, *features, *rest])
+    header = ["", "parameters", "a step", "PSNR", "gain", "SSIM", "features", "change", "edges", "grid"]
+    header += ["critic (slope, least)", "command"]
     hours = sum(one.seconds * one.steps for one in found) / 3600
     devices = " or ".join(dict.fromkeys(one.device for one in found))
     facts = f"{first.steps} steps a row, {hours:.2f} hours of steps in all, on {devices}."
     return "\n\n".join([f"### {table['title']}", table["about"].strip(), facts, markdown(header, lines)])
 
 
-def marked(target: Path) -> str:
+def read_marked(target: Path) -> str:
     """The text that tables go into; raises `RecipeError` if it has no place for them."""
     try:
         text = target.read_text(encoding="utf-8")
@@ -323,15 +276,16 @@ def marked(target: Path) -> str:
     return text
 
 
-def write_tables(target: Path, tables: list[dict], plans: list[Plan], outcomes: dict[str, Outcome]) -> None:
-    """Puts the tables between the marks of a text, whose rest stays."""
-    text = marked(target)
+def write_tables(options: argparse.Namespace, tables: list[dict], plans: list[Plan], found: dict[str, Outcome]) -> None:
+    """Puts the tables between the marks of a text, whose rest stays, and figures beside it."""
+    before, _, rest = read_marked(options.table).partition(BEGIN)
     parts = []
     for table in tables:
-        parts.append(table_text(table, plans, outcomes))
-        parts.append(f"![losses, PSNR and SSIM against the step](ablation-{table['name']}.png)")
-    before, _, rest = text.partition(BEGIN)
-    atomic.write_text(target, before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
+        figure = f"ablation-{table['name']}.png"
+        parts += [table_text(table, plans, found), f"![losses, PSNR and SSIM against the step]({figure})"]
+        folders = [options.output / plan.name for plan in plans if plan.table == table["name"]]
+        compare(folders, options.table.parent / figure)
+    write_text(options.table, before + "\n\n".join([BEGIN, *parts, END]) + rest.partition(END)[2])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -339,8 +293,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         tables, plans = read_plans(options.plan, options.steps)
         pairs = find_pairs(options.pairs)
-        marked(options.table)  # better known before the hours of training
-        rows = chosen(plans, options.row)
+        read_marked(options.table)  # before hours of training
+        rows = select(plans, options.row)
         settings = {plan.name: settings_of(plan, options.perceptual_weights) for plan in plans}
         keys = {name: key_of(found, pairs) for name, found in settings.items()}
         for plan in rows:
@@ -348,20 +302,16 @@ def main(arguments: list[str] | None = None) -> int:
             outcome = read_outcome(folder, keys[plan.name])
             print(f"{plan.name}: {'is there already' if outcome else plan.title}", flush=True)
             if outcome is None:
-                claim(plan, settings[plan.name], folder)
+                write_settings(plan, settings[plan.name], folder)
                 train_row(plan, options, folder)
                 outcome = outcome_of(plan, folder, pairs, keys[plan.name])
-                atomic.write_text(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
-            print(f"{plan.name}: {outcome.psnr:.2f} dB (blurred: {outcome.blurred_psnr:.2f} dB)", flush=True)
+                write_text(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
+            print(f"{plan.name}: {outcome.psnr:.2f} dB (blurry: {outcome.blurred_psnr:.2f} dB)", flush=True)
         found = {plan.name: read_outcome(options.output / plan.name, keys[plan.name]) for plan in plans}
-        outcomes = {name: outcome for name, outcome in found.items() if outcome}
-        if missing := [plan.name for plan in plans if plan.name not in outcomes]:
+        if missing := [name for name, outcome in found.items() if outcome is None]:
             print(f"the tables are written once all rows are there; to come: {', '.join(missing)}")
             return 0
-        write_tables(options.table, tables, plans, outcomes)
-        for table in tables:
-            folders = [options.output / plan.name for plan in plans if plan.table == table["name"]]
-            compare(folders, options.table.parent / f"ablation-{table['name']}.png")
+        write_tables(options, tables, plans, found)
     except DeblurHubError as mistake:
         print(f"ablation: {mistake}", file=sys.stderr)
         return 2
@@ -371,17 +321,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the pictures to train on")
-    parser.add_argument("--pairs", type=Path, required=True, help="pairs to score on, in blur/ and sharp/")
-    parser.add_argument("--output", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
-    parser.add_argument("--row", action="append", default=[], metavar="NAME", help="train this row alone; repeatable")
-    parser.add_argument("--steps", type=int, default=0, help="of each row, instead of the file's")
-    parser.add_argument("--cache", type=Path, help="folder for decoded pictures, as train/ takes it")
-    parser.add_argument(
-        "--perceptual-weights", type=Path, metavar="FILE", help="VGG19 as safetensors, as train/ takes it"
-    )
-    parser.add_argument("--plan", type=Path, default=HERE / "ablation.toml", help="the tables (train/ablation.toml)")
-    parser.add_argument("--table", type=Path, default=HERE / "README.md", help="where they go (train/README.md)")
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder with the pictures to train on")
+    add("--pairs", type=Path, required=True, help="pairs to score on, in blur/ and sharp/")
+    add("--output", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
+    add("--row", action="append", default=[], metavar="NAME", help="train this row alone; repeatable")
+    add("--steps", type=int, default=0, help="of each row, instead of the file's")
+    add("--cache", type=Path, help="folder for decoded pictures, as train/ takes it")
+    add("--perceptual-weights", type=Path, metavar="FILE", help="VGG19 as safetensors, as train/ takes it")
+    add("--plan", type=Path, default=HERE / "ablation.toml", help="the tables (%(default)s)")
+    add("--table", type=Path, default=TRAIN / "README.md", help="where they go (train/README.md)")
     return parser.parse_args(arguments)
 
 

@@ -1,7 +1,7 @@
-"""How fast a recipe's steps are: plain float32 against other ways to compute them, each in a process of its own.
+"""The speed of a recipe's steps: plain float32 against other variants, each in a process of its own.
 
-The ratios are of rounds in which every way has its turn, so that a machine that is slower for a while is so to all.
-Each process measures a plain matrix product as well, before and after its steps: what the machine could do then.
+Ratios are of rounds in which every variant has its turn, so that a machine that is slow for a while is so for all. Each
+process also measures a plain matrix product, before and after its steps: what the machine can do at that time.
 """
 
 import json
@@ -18,41 +18,40 @@ from accelerate import Accelerator
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from deblur_hub.evaluation.tables import markdown
 from deblur_hub.restoration.restore import has_fast_bfloat16
 
-from ..data.loading import draw
+from ..console import Meter
+from ..data.loading import next_batch
 from ..preparation import Prepared, few_batches_of, prepare
-from ..recipe import Recipe, RecipeError
+from ..recipe import Data, Recipe, RecipeError
 from ..run import Run
-from ..watching import Meter
 from .estimate import peak_memory, synchronise
 
-# The ways to compute: their names, and the values of the recipe that make them.
-WAYS = {
+# Names of variants, and their values of the recipe.
+VARIANTS = {
     "float32": ("precision=no", "channels_last=false", "compile=false"),
     "float32, channels-last": ("precision=no", "channels_last=true", "compile=false"),
     "float32, channels-last, compiled": ("precision=no", "channels_last=true", "compile=true"),
     "bf16, channels-last": ("precision=bf16", "channels_last=true", "compile=false"),
     "bf16, channels-last, compiled": ("precision=bf16", "channels_last=true", "compile=true"),
 }
-PLAIN = next(iter(WAYS))
-LEAST = 2  # steps that count, however slow
-WARM_UP = 2  # steps that do not count: memory is taken, kernels are chosen and compiled, workers fill their queues
+PLAIN = next(iter(VARIANTS))
+LEAST_STEPS = 2  # that count, however slow
+WARM_UP = 2  # steps that do not count: allocation, compilation, and workers that fill their queues
 PRODUCT = {"cpu": 1024, "cuda": 8192}  # side of the plain product's matrices
 PRODUCT_SECONDS = 0.5
-MADE_UP = {"pairs": 6, "frames": 18, "sharp": 6}  # pictures of each kind
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Of one way in one round.
+    """One variant in one round.
 
     Args:
         seconds: of one step.
-        waited: share of that time in which the networks waited for data.
+        waited: fraction of that time in which the networks waited for data.
         memory: peak, in bytes.
-        multiply_adds: of one step, forwards and backwards, with critic and perceptual loss; counted where nothing is
-            compiled, else 0.
+        multiply_adds: of one step, forwards and backwards, with critic and perceptual loss; 0 if compiled.
         product: multiply-adds a second of a plain matrix product in the same precision.
     """
 
@@ -65,12 +64,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Row:
-    """Of one way: medians over the rounds; `ratio` is how many times as fast as plain float32.
+    """One variant: medians over the rounds; `ratio` is how many times as fast as plain float32.
 
     `product` is the rate of the plain matrix product in its precision or in float32, whichever is faster.
     """
 
-    way: str
+    variant: str
     steps: float
     pictures: float
     waited: float
@@ -81,33 +80,33 @@ class Row:
 
 
 def measure_step(ready: Prepared, accelerator: Accelerator, *, seconds: float) -> Measurement:
-    """Steps for about some seconds, two at least, after a warm-up; in this process."""
+    """Measures steps of this process for so many seconds, two steps at least, after a warm-up."""
     trainer, recipe = ready.trainer, ready.recipe
     batches = few_batches_of(ready, accelerator)
-    meter, counted = Meter(1), 0
+    meter, number = Meter(1), 0
     before = plain_product(accelerator)
 
-    def step(number: int) -> None:
+    def step() -> None:
+        nonlocal number
         with meter.step():
             with meter.waiting():
-                drawn = [draw(batches) for _ in range(recipe.batches_per_step)]
+                drawn = [next_batch(batches) for _ in range(recipe.batches_per_step)]
             trainer.step(drawn, step=number, progress=0.0)
             synchronise(accelerator)
-
-    for number in range(WARM_UP):
-        if number == 1 and not recipe.compile:
-            with FlopCounterMode(display=False) as counter:
-                step(number)
-            counted = counter.get_total_flops() // 2  # which counts a multiply-add as two operations
-        else:
-            step(number)
-    meter.forget()
-    number = WARM_UP
-    while meter.steps < LEAST or meter.seconds < seconds:
-        step(number)
         number += 1
-    memory = peak_memory(accelerator)
-    product = max(before, plain_product(accelerator))
+
+    step()
+    counter = FlopCounterMode(display=False)
+    if recipe.compile:
+        step()
+    else:
+        with counter:
+            step()
+    meter.reset()
+    while meter.steps < LEAST_STEPS or meter.seconds < seconds:
+        step()
+    memory, product = peak_memory(accelerator), max(before, plain_product(accelerator))
+    counted = counter.get_total_flops() // 2  # it counts a multiply-add as two operations
     return Measurement(meter.seconds / meter.steps, meter.waited / meter.seconds, memory, counted, product)
 
 
@@ -131,107 +130,103 @@ def plain_product(accelerator: Accelerator) -> float:
 
 
 def benchmark(recipe: Recipe, command: list[str], *, data: Path | None, rounds: int, seconds: float) -> list[Row]:
-    """Measures all ways, round after round.
+    """Measures all variants, round after round.
 
     Args:
-        command: what runs one way, to which the data, the way's changes and `--benchmark-one SECONDS` are added; it
-            prints a `Measurement` as JSON in its last line.
-        data: a data folder, or None for made-up pictures.
+        command: runs one variant when its data, `--set` and `--benchmark-one SECONDS` are added, and prints a
+            `Measurement` as JSON in its last line.
+        data: a data folder, or None for generated pictures.
         seconds: of steps, in each process.
 
     Raises:
         RecipeError: if one of the processes fails.
     """
-    found: dict[str, list[Measurement]] = {way: [] for way in WAYS}
+    found: dict[str, list[Measurement]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as folder:
         if data is None:
-            data = make_up(Path(folder) / "data", recipe)
+            data = generate_data(Path(folder) / "data", recipe.data)
         for number in range(rounds):
-            for way, changes in WAYS.items():
-                sets = [part for change in changes for part in ("--set", change)]
-                full = [*command, "--data", str(data), "--cache", f"{folder}/cache", *sets]
-                print(f"round {number + 1} of {rounds}: {way}", file=sys.stderr, flush=True)
-                done = subprocess.run(
-                    [*full, "--benchmark-one", str(seconds)], stdout=subprocess.PIPE, text=True, check=False
-                )
+            for variant, changes in VARIANTS.items():
+                print(f"round {number + 1} of {rounds}: {variant}", file=sys.stderr, flush=True)
+                full = [*command, "--data", str(data), "--cache", f"{folder}/cache"]
+                full += [part for change in changes for part in ("--set", change)]
+                full += ["--benchmark-one", str(seconds)]
+                done = subprocess.run(full, stdout=subprocess.PIPE, text=True, check=False)
                 if done.returncode:
-                    raise RecipeError(
-                        f"--benchmark: '{way}' ended with exit code {done.returncode}, for the reason above"
-                    )
-                found[way].append(Measurement(**json.loads(done.stdout.splitlines()[-1])))
+                    reason = f"ended with exit code {done.returncode}, for the reason above"
+                    raise RecipeError(f"--benchmark: '{variant}' {reason}")
+                found[variant].append(Measurement(**json.loads(done.stdout.splitlines()[-1])))
     work = max(each.multiply_adds for each in found[PLAIN])
-    pictures = recipe.pictures_per_step
-    return [
-        Row(
-            way,
-            float(np.median([1 / each.seconds for each in measured])),
-            float(np.median([pictures / each.seconds for each in measured])),
-            float(np.median([each.waited for each in measured])),
-            max(each.memory for each in measured),
-            float(np.median([work / each.seconds for each in measured])),
-            float(np.median([max(p.product, each.product) for p, each in zip(found[PLAIN], measured, strict=True)])),
-            float(np.median([p.seconds / each.seconds for p, each in zip(found[PLAIN], measured, strict=True)])),
-        )
-        for way, measured in found.items()
-    ]
+    return [row_of(variant, measured, found[PLAIN], work, recipe) for variant, measured in found.items()]
+
+
+def row_of(variant: str, measured: list[Measurement], plain: list[Measurement], work: int, recipe: Recipe) -> Row:
+    rounds = list(zip(plain, measured, strict=True))
+    steps = float(np.median([1 / each.seconds for each in measured]))
+    return Row(
+        variant,
+        steps,
+        recipe.pictures_per_step * steps,
+        float(np.median([each.waited for each in measured])),
+        max(each.memory for each in measured),
+        work * steps,
+        float(np.median([max(first.product, each.product) for first, each in rounds])),
+        float(np.median([first.seconds / each.seconds for first, each in rounds])),
+    )
 
 
 def measure_one(recipe: Recipe, run: Run, accelerator: Accelerator, *, seconds: float) -> None:
-    """Prints the measurement of one way, for the process that asked for it."""
+    """Prints the measurement of one variant for `benchmark`, which runs this in a process."""
     measured = measure_step(prepare(recipe, run, accelerator), accelerator, seconds=seconds)
     print(json.dumps(asdict(measured)))
 
 
-def make_up(folder: Path, recipe: Recipe) -> Path:
-    """Pictures of every kind that a recipe draws from, as large as GoPro's or as its crops need; smooth and busy."""
-    crop, longest = recipe.data.crop, recipe.data.blur.longest
-    least = int(crop + 2 * longest + 16)
-    width, height = max(1280, least), max(720, least)
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.uint16)
-    blurred, sharp, mix = recipe.data.blur_folder, recipe.data.sharp_folder, recipe.data.mix
-    places = []
-    for kind, count in MADE_UP.items():
-        if getattr(mix, kind):
-            places += [
-                path
-                for number in range(count)
-                for path in {
-                    "pairs": (f"scene/{blurred}/{number:03}.jpg", f"scene/{sharp}/{number:03}.jpg"),
-                    "frames": (f"240fps/run/{number:03}.jpg",),
-                    "sharp": (f"photographs/{sharp}/{number:03}.jpg",),
-                }[kind]
-            ]
-    for number, place in enumerate(places):
-        pixels = np.stack([rows * 3 + columns + number, rows ^ (columns + number), columns * 5], axis=-1)
-        path = folder / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.astype(np.uint8)).save(path, quality=95)
+def generate_data(folder: Path, data: Data) -> Path:
+    """Writes pictures of every kind that a recipe draws from, as large as GoPro's or as its crops need."""
+    least = int(data.crop + 2 * data.blur.longest + 16)
+    rows, columns = np.mgrid[0 : max(720, least), 0 : max(1280, least)].astype(np.uint16)
+    files = {
+        "pairs": [
+            f"scene/{kind}/{number}.jpg" for kind in (data.blur_folder, data.sharp_folder) for number in range(6)
+        ],
+        "frames": [f"240fps/run/{number:03}.jpg" for number in range(18)],
+        "sharp": [f"photographs/{data.sharp_folder}/{number}.jpg" for number in range(6)],
+    }
+    for kind, names in files.items():
+        for number, name in enumerate(names if getattr(data.mix, kind) else ()):
+            pixels = np.stack([rows * 3 + columns + number, rows ^ (columns + number), columns * 5], axis=-1)
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(path, quality=95)
     return folder
 
 
 def report(recipe: Recipe, rows: list[Row], *, device: str, rounds: int) -> str:
-    """A Markdown table with what is to be known of the machine."""
+    """A Markdown table of the variants, and facts about the machine."""
+    data = recipe.data
+    title = (
+        f"training steps of recipe '{recipe.name}' on {device}: {recipe.generator}, {recipe.pictures_per_step} crops "
+        f"of {data.crop}x{data.crop} a step, {data.workers} loader worker(s); medians of {rounds} round(s)"
+    )
+    header = ["variant", "steps/s", "pictures/s", "waiting for data", "peak memory", "multiply-adds/s"]
     lines = [
-        f"training steps of recipe '{recipe.name}' on {device}: {recipe.generator}, "
-        f"{recipe.pictures_per_step} crops of {recipe.data.crop}x{recipe.data.crop} a step, "
-        f"{recipe.data.workers} loader worker(s); medians of {rounds} round(s)",
-        "",
-        f"| {'way':<32} | steps/s | pictures/s | waiting for data | peak memory | multiply-adds/s "
-        "| of a matrix product | times as fast |",
-        f"|{'-' * 34}|---------|------------|------------------|-------------|-----------------"
-        "|---------------------|---------------|",
-    ]
-    lines += [
-        f"| {row.way:<32} | {row.steps:7.3g} | {row.pictures:10.3g} | {row.waited:15.1%}  | "
-        f"{row.memory / 2**30:7.2f} GiB | {row.multiply_adds / 1e9:13.4g} G | {row.multiply_adds / row.product:18.0%}  "
-        f"| {row.ratio:13.2f} |"
+        [
+            row.variant,
+            f"{row.steps:.3g}",
+            f"{row.pictures:.3g}",
+            f"{row.waited:.1%}",
+            f"{row.memory / 2**30:.2f} GiB",
+            f"{row.multiply_adds / 1e9:.4g} G",
+            f"{row.multiply_adds / row.product:.0%}",
+            f"{row.ratio:.2f}",
+        ]
         for row in rows
     ]
-    single = max(row.product for row in rows if not row.way.startswith("bf16"))
-    half = max((row.product for row in rows if row.way.startswith("bf16")), default=0.0)
-    lines += ["", f"a plain matrix product: {single / 1e9:.4g} G multiply-adds/s in float32"]
+    single = max(row.product for row in rows if not row.variant.startswith("bf16"))
+    half = max((row.product for row in rows if row.variant.startswith("bf16")), default=0.0)
+    product = f"a plain matrix product: {single / 1e9:.4g} G multiply-adds/s in float32"
     if half > 1.05 * single:
-        lines[-1] += f", {half / 1e9:.4g} G in bf16"
+        product += f", {half / 1e9:.4g} G in bf16"
     if device == "cpu" and not has_fast_bfloat16():
-        lines.append("This CPU has no instructions for bf16 and works around them: there it is no gain.")
-    return "\n".join(lines)
+        product += "\nThis CPU has no instructions for bf16 and emulates them, which gains nothing."
+    return "\n\n".join([title, markdown([*header, "of a matrix product", "times as fast"], lines), product])

@@ -1,10 +1,11 @@
-"""What a run would be, before it is one: `--dry-run` measures two real steps and writes nothing but the cache."""
+"""What a run would cost: `--dry-run` measures two real steps and writes nothing but the cache."""
 
 import math
 import resource
 import sys
 import time
 
+import tomli_w
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -13,13 +14,12 @@ from deblur_hub.datasets import picture_size
 from deblur_hub.networks.description import multiply_adds
 
 from ..console import describe
-from ..data.loading import draw
+from ..data.loading import next_batch
 from ..preparation import Prepared, few_batches_of, prepare
 from ..recipe import Recipe
 from ..run import Run
-from ..toml_text import as_toml
 
-STEPS = 2  # the first makes room for gradients and the optimizer's state, and compiles; the second tells the time
+STEPS = 2  # the first allocates gradients and the optimizer's state, and compiles; the second is timed
 
 
 def dry_run(recipe: Recipe, run: Run, accelerator: Accelerator) -> None:
@@ -33,7 +33,7 @@ def dry_run(recipe: Recipe, run: Run, accelerator: Accelerator) -> None:
     computing = waiting = 0.0
     for step in range(STEPS):
         started = time.perf_counter()
-        drawn = [draw(batches) for _ in range(ready.recipe.batches_per_step)]
+        drawn = [next_batch(batches) for _ in range(ready.recipe.batches_per_step)]
         synchronise(accelerator)
         waiting = time.perf_counter() - started
         ready.trainer.step(drawn, step=step, progress=0.0)
@@ -41,8 +41,8 @@ def dry_run(recipe: Recipe, run: Run, accelerator: Accelerator) -> None:
         computing = time.perf_counter() - started - waiting
     memory = peak_memory(accelerator)
     if accelerator.is_main_process:
-        print(as_toml(ready.recipe.as_dict()))
-        print(commented(describe(ready.recipe, ready, run, accelerator)))
+        print(tomli_w.dumps(ready.recipe.as_dict()))
+        print(commented(describe(ready, run, accelerator)))
         print(commented("\n".join(report(ready, run, accelerator, computing, waiting, memory))))
 
 
@@ -58,9 +58,10 @@ def report(
         f"{size(state_bytes(network))} of weights; {giga(for_crop)} multiply-adds for a crop of {crop}x{crop}, "
         f"{giga(for_frame)} for a picture of 1280x720",
     ]
-    if ready.trainer.critic:
-        critic = accelerator.unwrap_model(ready.trainer.critic)
-        lines.append(f"critic: {sum(parameter.numel() for parameter in critic.parameters()) / 1e6:.2f} M parameters")
+    if ready.trainer.discriminator:
+        discriminator = accelerator.unwrap_model(ready.trainer.discriminator)
+        count = sum(parameter.numel() for parameter in discriminator.parameters())
+        lines.append(f"critic: {count / 1e6:.2f} M parameters")
     where = "of the GPU" if accelerator.device.type == "cuda" else "of each process, beside the loader's workers"
     lines.append(f"memory: {size(memory)} at the peak, {where}")
     seconds = computing + (waiting if not recipe.data.workers else 0.0)  # workers load the next batch meanwhile
@@ -77,21 +78,21 @@ def report(
     else:
         total = ready.steps * seconds + math.ceil(ready.steps / recipe.validation.every) * validation
         lines.append(f"length: {ready.steps} steps or {ready.steps / epochs:.3g} epochs, about {span(total)}")
-    if ready.material.held_out:
+    if ready.training_data.held_out:
         lines.append(
-            f"validation: {len(ready.material.held_out)} pairs every {recipe.validation.every} steps, about "
-            f"{span(validation)} each time, judged by the multiply-adds and included above"
+            f"validation: {len(ready.training_data.held_out)} pairs every {recipe.validation.every} steps, about "
+            f"{span(validation)} each time, estimated by the multiply-adds and included above"
         )
     return [*lines, "Two steps are few: an estimate, to tell minutes from days."]
 
 
 def validation_seconds(ready: Prepared, accelerator: Accelerator, computing: float) -> float:
-    """Of restoring the held-out pairs once, if that runs at the rate of training: three passes over each crop."""
+    """Seconds of one validation, if it computes at the rate of training, which takes three passes over each crop."""
     network, resize = ready.network, ready.recipe.data.resize
     crop = (ready.recipe.data.crop, ready.recipe.data.crop)
     part = ready.recipe.pictures_per_step / accelerator.num_processes
     rate = 3 * multiply_adds(network, crop) * part / computing
-    sizes = [tuple(resize) or picture_size(pair.sharp) for pair in ready.material.held_out]
+    sizes = [tuple(resize) or picture_size(pair.sharp) for pair in ready.training_data.held_out]
     costs = {each: multiply_adds(network, each) for each in set(sizes)}
     return sum(costs[each] for each in sizes) / rate / accelerator.num_processes
 
@@ -102,7 +103,7 @@ def synchronise(accelerator: Accelerator) -> None:
 
 
 def peak_memory(accelerator: Accelerator) -> float:
-    """Bytes: what PyTorch held of the GPU at its peak, or the most that this process had of the memory."""
+    """Bytes at the peak: of the GPU what PyTorch held, else of the memory what this process used."""
     if accelerator.device.type == "cuda":
         return float(torch.cuda.max_memory_reserved())
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
@@ -128,5 +129,5 @@ def span(seconds: float) -> str:
 
 
 def commented(text: str) -> str:
-    """So that the whole output is TOML still, and can be kept as a recipe."""
+    """The text as TOML comments, so that the whole output can be kept as a recipe."""
     return "\n".join(f"# {line}" for line in text.splitlines())

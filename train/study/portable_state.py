@@ -1,10 +1,10 @@
-"""The state of a run in a few small files of half precision, to be carried to where training goes on.
+"""The state of a run in a few small files of half precision, for moving it to another machine.
 
     python train/ --output runs/compact --keep-state state/
     accelerate launch train/ --recipe compact --data DATA --output runs/more --resume-from state/
 
-Weights, also those of the critic and the moving average, are kept as float16, the moments of optimizers, whose squares
-float16 cannot tell from zero, as bfloat16, counts and what is small as they are: half of a checkpoint's size.
+Weights are kept as float16, the moments of optimizers, whose squares are zero in float16, as bfloat16, counts and small
+tensors as they are: half of a checkpoint's size.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -21,55 +22,55 @@ from torch import Tensor
 from ..recipe import RecipeError
 
 SCHEMA_VERSION = 1
-CONTENTS = "state.json"
-MOST_BYTES = 15_500_000  # of a file: below what mail, forges and other doors let through
-LEAST_SHORTENED = 1024  # values; smaller tensors cost nothing as they are
+CONTENTS, PATTERN = "state.json", "state{suffix}.safetensors"
+MOST_BYTES = 15_500_000  # of a file: below the limits of mail and code forges
+LEAST_HALVED = 1024  # values; smaller tensors are kept as they are
 OPTIMIZERS = ("optimizer", "critic_optimizer")
 
 
 def pack(state: dict[str, Any], folder: Path) -> list[Path]:
-    """Writes what `Checkpoints` keeps, nested dicts and lists of tensors, numbers and texts, to a folder of its own.
+    """Writes a checkpoint, nested dicts and lists of tensors, numbers and texts, to a folder of its own.
 
     Returns:
-        Its files. None is larger than `MOST_BYTES`, but for a single tensor that is.
+        Its files, none larger than `MOST_BYTES` unless a single tensor is.
 
     Raises:
-        RecipeError: if the folder holds anything but an earlier state, or cannot be written; it is then as before.
+        RecipeError: if the folder holds other files than an earlier state, or cannot be written; it is then as before.
     """
     if folder.exists() and not (folder / CONTENTS).is_file() and any(folder.iterdir()):
         raise RecipeError(f"{folder}: holds other files; name a new folder for the state")
     tensors: dict[str, Tensor] = {}
-    tree = taken_apart(state, "", tensors)
-    kept = {name: shortened(name, tensor) for name, tensor in tensors.items()}
-    aside, former = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
+    tree = flatten(state, "", tensors)
+    kept = {name: halved(name, tensor) for name, tensor in tensors.items()}
+    new, former = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
     try:
-        for rest in (aside, former):
-            shutil.rmtree(rest, ignore_errors=True)
-        aside.mkdir(parents=True)
+        for old in (new, former):
+            shutil.rmtree(old, ignore_errors=True)
+        new.mkdir(parents=True)
         files = {}
-        for number, names in enumerate(shares(kept), start=1):
+        shards = split_torch_state_dict_into_shards(kept, filename_pattern=PATTERN, max_shard_size=MOST_BYTES)
+        for file, names in shards.filename_to_tensors.items():
             content = save({name: kept[name] for name in names})
-            file = f"state-{number}.safetensors"
-            (aside / file).write_bytes(content)
+            (new / file).write_bytes(content)
             files[file] = hashlib.sha256(content).hexdigest()
         types = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
         contents = {"schema_version": SCHEMA_VERSION, "files": files, "types": types, "state": tree}
-        (aside / CONTENTS).write_text(json.dumps(contents) + "\n")
+        (new / CONTENTS).write_text(json.dumps(contents) + "\n")
         if folder.exists():
             folder.rename(former)
-        aside.rename(folder)
+        new.rename(folder)
         shutil.rmtree(former, ignore_errors=True)
     except OSError as reason:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         raise RecipeError(f"{folder}: the state cannot be written ({reason.strerror}); free some space") from reason
     return [folder / CONTENTS, *(folder / file for file in files)]
 
 
 def unpack(folder: Path) -> dict[str, Any]:
-    """What `pack` was given, rounded to half precision, in the types that it had.
+    """The state that `pack` wrote, rounded to half precision, in its former types.
 
     Raises:
-        RecipeError: if there is no such state, or a file of it is missing or not what was written.
+        RecipeError: if there is no such state, or a file of it is missing or damaged.
     """
     try:
         contents = json.loads((folder / CONTENTS).read_text())
@@ -82,7 +83,7 @@ def unpack(folder: Path) -> dict[str, Any]:
                 raise RecipeError(f"{folder / file}: is damaged; copy it again from where the state was kept")
             tensors |= load(content)
         restored = {name: tensors[name].to(getattr(torch, kind)) for name, kind in contents["types"].items()}
-        state: dict[str, Any] = put_together(contents["state"], restored)
+        state: dict[str, Any] = unflatten(contents["state"], restored)
     except OSError as reason:
         raise RecipeError(
             f"{reason.filename}: cannot be read ({reason.strerror}); "
@@ -95,49 +96,35 @@ def unpack(folder: Path) -> dict[str, Any]:
     return state
 
 
-def taken_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """The value as JSON, with names in place of its tensors, which go to `tensors`.
+def flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """The value as JSON, with names in place of tensors, which are added to `tensors`.
 
-    A dict becomes a list of its pairs, as the keys of optimizers' states are numbers, which JSON would make texts.
+    A dict becomes a list of pairs, as the keys of optimizers' states are numbers, which JSON would make strings.
     """
     if isinstance(value, Tensor):
         tensors[name] = value.detach().cpu()
         return {"tensor": name}
     if isinstance(value, dict):
-        return {"pairs": [[key, taken_apart(part, f"{name}/{key}".strip("/"), tensors)] for key, part in value.items()]}
+        return {"pairs": [[key, flatten(part, f"{name}/{key}".strip("/"), tensors)] for key, part in value.items()]}
     if isinstance(value, list | tuple):
-        return [taken_apart(part, f"{name}/{place}", tensors) for place, part in enumerate(value)]
+        return [flatten(part, f"{name}/{place}", tensors) for place, part in enumerate(value)]
     return value
 
 
-def put_together(tree: Any, tensors: dict[str, Tensor]) -> Any:
+def unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(tree, list):
-        return [put_together(part, tensors) for part in tree]
+        return [unflatten(part, tensors) for part in tree]
     if not isinstance(tree, dict):
         return tree
     if "tensor" in tree:
         return tensors[tree["tensor"]]
-    return {key: put_together(part, tensors) for key, part in tree["pairs"]}
+    return {key: unflatten(part, tensors) for key, part in tree["pairs"]}
 
 
-def shortened(name: str, tensor: Tensor) -> Tensor:
-    if tensor.dtype != torch.float32 or tensor.numel() < LEAST_SHORTENED:
+def halved(name: str, tensor: Tensor) -> Tensor:
+    if tensor.dtype != torch.float32 or tensor.numel() < LEAST_HALVED:
         return tensor.contiguous()
     moments = name.startswith(tuple(f"{optimizer}/" for optimizer in OPTIMIZERS))
     if moments or tensor.abs().max() > torch.finfo(torch.float16).max:
         return tensor.bfloat16().contiguous()
     return tensor.half().contiguous()
-
-
-def shares(tensors: dict[str, Tensor]) -> list[list[str]]:
-    """Names of tensors, in order, that fit into one file after the other."""
-    files: list[list[str]] = [[]]
-    filled = 0
-    for name, tensor in tensors.items():
-        size = tensor.numel() * tensor.element_size() + len(name) + 100  # its line in the file's header
-        if files[-1] and filled + size > MOST_BYTES:
-            files.append([])
-            filled = 0
-        files[-1].append(name)
-        filled += size
-    return files
