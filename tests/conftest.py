@@ -4,8 +4,10 @@ import os
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,6 +15,10 @@ from torch import Tensor, nn
 
 from deblur_hub import DeblurGenerator, GeneratorConfig
 from deblur_hub.networks import build_network
+
+if TYPE_CHECKING:
+    from tests.hub_client import Client
+    from tests.hub_server import HubServer
 
 TINY = {"widths": [8, 16], "blocks": [1, 1], "unshuffle": 2}
 TINY_RESNET = {"width": 4, "blocks": 2}
@@ -59,26 +65,39 @@ def photo() -> Tensor:
     return torch.from_numpy(data.chelsea()[:299]).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    """Where the client keeps its cache."""
-    return tmp_path_factory.mktemp("hf")
-
-
-@pytest.fixture(scope="module")
-def hub():
-    """A hub on the loopback interface; see `hub_server.py`."""
+@pytest.fixture(scope="session")
+def server() -> Iterator["HubServer"]:
     from tests.hub_server import HubServer
 
-    with HubServer() as server:
-        yield server
+    with HubServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server, tmp_path_factory) -> Iterator["Client"]:
+    from tests.hub_client import Client
+
+    running = Client(tmp_path_factory.mktemp("hf"), server.address)
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="module")
-def play(hub, home) -> Iterator[Callable[[str], list]]:
-    """Plays a scene against the hub; see `hub_client.py`."""
-    from tests.hub_client import Client
+def hub(server) -> "HubServer":
+    """A hub on the loopback interface, without repositories; see `hub_server.py`."""
+    server.forget()
+    return server
 
-    client = Client(home, hub.address)
-    yield client.play
-    client.close()
+
+@pytest.fixture(scope="module")
+def home(client) -> Path:
+    """Where the client keeps its cache, which is empty."""
+    for path in client.home.iterdir():
+        shutil.rmtree(path)
+    return client.home
+
+
+@pytest.fixture(scope="module")
+def play(hub, home, client) -> Callable[[str], list]:
+    """Plays a scene against the hub; see `hub_client.py`."""
+    return client.play

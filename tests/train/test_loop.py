@@ -59,7 +59,7 @@ def test_a_loader_worker_tells_of_all_but_the_main_process_hanging_up(capfd, rea
 UNTIL_ENDED = """
 import functools, multiprocessing, sys
 from torch.utils.data import DataLoader
-from train.loading import leave_interrupts_to_main, the_end
+from train.data.loading import leave_interrupts_to_main, the_end
 
 if __name__ == "__main__":
     prepare = functools.partial(leave_interrupts_to_main, ended=the_end())
