@@ -312,12 +312,11 @@ def test_a_run_of_an_earlier_version_which_kept_last_alone_goes_on(start, tmp_pa
     assert same_state(last_of(tmp_path / "whole"), last_of(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_a_gan_in_parts_resumes_to_the_same_weights_and_scores(start, tmp_path, parts):
+def test_a_gan_in_parts_resumes_to_the_same_weights_and_scores(start, tmp_path):
     """With a pool of scores, which is remembered from step to step, and dropout."""
     changes = (
         "deblurgan", "loss.pixel=l1", "loss.perceptual.weight=0.0", "loss.adversarial.loss=ragan-ls",
-        "loss.adversarial.pool=5", f"optimizer.accumulate={parts}", "network.dropout=0.5", "schedule.steps=4",
+        "loss.adversarial.pool=5", "optimizer.accumulate=2", "network.dropout=0.5", "schedule.steps=4",
         "schedule.shape=step", "schedule.milestones=[0.5]", "checkpoint_every=2", "validation.every=2",
     )  # fmt: skip
     start(*changes, steps=0, output=tmp_path / "whole")
@@ -342,8 +341,7 @@ def signal_at(start, number, step, *arguments, **options):
         return start(*arguments, **options)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 3), (signal.SIGUSR1, 2)])
 def test_a_warning_of_the_cluster_ends_the_step_keeps_it_and_leaves_with_75(start, tmp_path, number, step):
     """After step 3 a validation is due, which then waits for the session that follows."""
     changes = ("compact", "schedule.steps=6", "checkpoint_every=100")
