@@ -54,6 +54,7 @@ def test_what_passes_is_passed_over(hub, play, published, repo, file, failures, 
     assert loaded == again == wanted
 
 
+@pytest.mark.slow
 def test_a_line_that_stalls_is_left_and_the_rest_fetched(hub, published, home):
     published("tester/stalling")
     hub.fail(WEIGHTS, cut(pause=4))

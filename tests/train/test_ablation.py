@@ -124,6 +124,7 @@ def test_without_held_out_pairs_the_model_at_the_end_is_scored(run, plan, pictur
     assert json.loads((tmp_path / "runs/pixel/ablation.json").read_text())["psnr"] > 5
 
 
+@pytest.mark.slow
 def test_mistakes_get_one_sentence(run, tmp_path, capsys):
     assert run("--row", "pixle") == 2
     assert "no such row (did you mean 'pixel'?)" in capsys.readouterr().err

@@ -130,6 +130,7 @@ def test_the_shell_command_hands_over_to_the_training_program(monkeypatch):
     assert surroundings["ACCELERATE_USE_CPU"] == "true"
 
 
+@pytest.mark.slow
 def test_an_unknown_recipe_is_a_sentence_of_the_training_program(capfd):
     assert cli.main(["benchmark", "--train", "compct"]) == 2
     assert "(did you mean 'compact'?)" in capfd.readouterr().err

@@ -409,7 +409,7 @@ def test_folders_of_pairs_may_have_other_names(start, tmp_path):
 READER = """
 import sys
 from pathlib import Path
-from train.cache import PictureCache
+from train.data.cache import PictureCache
 cache = PictureCache(Path(sys.argv[1]))
 total = 0
 for path in sorted(Path(sys.argv[2]).glob("*.png")):
