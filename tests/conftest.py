@@ -6,6 +6,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers and what they start share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,12 @@ def generator() -> DeblurGenerator:
     made = DeblurGenerator(GeneratorConfig("compact", TINY, name="tiny"))
     awake(made.network)
     return made.eval()
+
+
+@pytest.fixture(scope="session")
+def released_model() -> Callable[[str], DeblurGenerator]:
+    """Released models by their names, each loaded once, to be looked at and not to be changed."""
+    return functools.cache(lambda name: DeblurGenerator.from_pretrained(name, device="cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ FIXTURE = Path(__file__).parents[1] / "data/tensorflow/maxim.npz"
 
 
 @pytest.fixture(scope="module")
-def released() -> DeblurGenerator:
-    return DeblurGenerator.from_pretrained("maxim", device="cpu")
+def released(released_model) -> DeblurGenerator:
+    return released_model("maxim")
 
 
 def tiny(**options) -> torch.nn.Module:

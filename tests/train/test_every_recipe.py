@@ -287,7 +287,7 @@ def test_a_recipe_with_all_kinds_of_losses_runs_from_the_shell(pictures, tmp_pat
 
 
 @pytest.mark.slow
-def test_compact_gan_starts_from_compact(pictures, tmp_path, perceptual_weights):
+def test_compact_gan_starts_from_compact(released_model, pictures, tmp_path, perceptual_weights):
     """The released model, by its name, in the recipe's full size."""
     name = "compact-gan"
     weights = perceptual_weights(load_recipe(name).loss.perceptual)
@@ -297,5 +297,5 @@ def test_compact_gan_starts_from_compact(pictures, tmp_path, perceptual_weights)
     line += ["--perceptual-weights", str(weights)]
     assert main([*line, *(part for change in (*TINY, "data.pool=8", *still) for part in ("--set", change))]) == 0
     trained = DeblurGenerator.from_pretrained(tmp_path / "run" / "model", device="cpu").network.state_dict()
-    released = DeblurGenerator.from_pretrained("compact", device="cpu").network.state_dict()
+    released = released_model("compact").network.state_dict()
     assert all(torch.equal(trained[key], tensor) for key, tensor in released.items())
