@@ -1,15 +1,25 @@
 # Nothing here but the commands that README.md shows for people without make.
 PYTHON ?= python3
 DATA ?= eval
+WORKERS ?= 2
 BIN = .venv/bin
 
-.PHONY: demo test lint results ablation
+.PHONY: demo test test-fast test-full lint results ablation
 
 demo: .venv/demo
 	$(BIN)/deblur-hub demo
 
+# For work in progress test-fast leaves out all that takes more than a second; test-full is what CI runs.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
 test: .venv/dev
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not full"
+
+test-fast: .venv/dev
+	$(PYTEST) -m "not slow and not browser and not full"
+
+test-full: .venv/dev
+	$(PYTEST)
 
 lint: .venv/dev
 	$(BIN)/ruff check .

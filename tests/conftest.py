@@ -3,9 +3,14 @@
 import os
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers and what they start share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import functools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,6 +18,10 @@ from torch import Tensor, nn
 
 from deblur_hub import DeblurGenerator, GeneratorConfig
 from deblur_hub.networks import build_network
+
+if TYPE_CHECKING:
+    from tests.hub_client import Client
+    from tests.hub_server import HubServer
 
 TINY = {"widths": [8, 16], "blocks": [1, 1], "unshuffle": 2}
 TINY_RESNET = {"width": 4, "blocks": 2}
@@ -52,6 +61,12 @@ def generator() -> DeblurGenerator:
 
 
 @pytest.fixture(scope="session")
+def released_model() -> Callable[[str], DeblurGenerator]:
+    """Released models by their names, each loaded once, to be looked at and not to be changed."""
+    return functools.cache(lambda name: DeblurGenerator.from_pretrained(name, device="cpu"))
+
+
+@pytest.fixture(scope="session")
 def photo() -> Tensor:
     """(1, 3, 299, 451) in [-1, 1]: a real photograph of odd size."""
     from skimage import data
@@ -59,26 +74,39 @@ def photo() -> Tensor:
     return torch.from_numpy(data.chelsea()[:299]).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    """Where the client keeps its cache."""
-    return tmp_path_factory.mktemp("hf")
-
-
-@pytest.fixture(scope="module")
-def hub():
-    """A hub on the loopback interface; see `hub_server.py`."""
+@pytest.fixture(scope="session")
+def server() -> Iterator["HubServer"]:
     from tests.hub_server import HubServer
 
-    with HubServer() as server:
-        yield server
+    with HubServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server, tmp_path_factory) -> Iterator["Client"]:
+    from tests.hub_client import Client
+
+    running = Client(tmp_path_factory.mktemp("hf"), server.address)
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="module")
-def play(hub, home) -> Iterator[Callable[[str], list]]:
-    """Plays a scene against the hub; see `hub_client.py`."""
-    from tests.hub_client import Client
+def hub(server) -> "HubServer":
+    """A hub on the loopback interface, without repositories; see `hub_server.py`."""
+    server.forget()
+    return server
 
-    client = Client(home, hub.address)
-    yield client.play
-    client.close()
+
+@pytest.fixture(scope="module")
+def home(client) -> Path:
+    """Where the client keeps its cache, which is empty."""
+    for path in client.home.iterdir():
+        shutil.rmtree(path)
+    return client.home
+
+
+@pytest.fixture(scope="module")
+def play(hub, home, client) -> Callable[[str], list]:
+    """Plays a scene against the hub; see `hub_client.py`."""
+    return client.play

@@ -59,6 +59,14 @@ class HubServer:
         self.awaited.clear()
         self.awaited[method, ending] = list(failures)
 
+    def forget(self) -> None:
+        """Leaves an empty hub."""
+        self.watch = None
+        for kept in (self.repositories, self.log, self.awaited):
+            kept.clear()
+        shutil.rmtree(self.folder)
+        (self.folder / "lfs").mkdir(parents=True)
+
     # --- the server itself -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> "HubServer":

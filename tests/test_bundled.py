@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from deblur_hub import DeblurGenerator, hub, list_models
+from deblur_hub import hub, list_models
 
 
 def test_the_bundled_models_are_names_like_any_other_text():
@@ -21,15 +21,14 @@ def test_the_bundled_models_are_names_like_any_other_text():
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_a_bundled_model_knows_the_scores_of_its_card_with_the_blurry_inputs_own(name):
+def test_a_bundled_model_knows_the_scores_of_its_card_with_the_blurry_inputs_own(released_model, name):
     front = yaml.safe_load((hub.BUNDLED / name / "README.md").read_text(encoding="utf-8").split("---\n")[1])
     (result,) = front["model-index"][0]["results"]
     assert name.scores == {metric["type"]: metric["value"] for metric in result["metrics"]}
     assert name.scores["psnr"] > name.scores["blurred_psnr"] > 20 and name.dataset == result["dataset"]["name"]
     assert name.license == front["license"] == "apache-2.0"
     assert name.origin == ("authors' weights" if name == "maxim" else "trained here") and name.origin in name.describe()
-    parameters = DeblurGenerator.from_pretrained(name).parameters()
-    assert name.parameters == sum(parameter.numel() for parameter in parameters)
+    assert name.parameters == sum(parameter.numel() for parameter in released_model(name).parameters())
 
 
 @pytest.mark.parametrize("name", list_models())

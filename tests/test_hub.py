@@ -74,6 +74,7 @@ def test_all_files_come_from_one_commit_though_the_branch_moves_between_them(hub
     assert isinstance(loaded, list), loaded
 
 
+@pytest.mark.slow
 def test_a_model_that_was_loaded_once_is_loaded_without_network(play, play_alone):
     """The cache knows a repository by its name, whatever the address of the hub."""
     (_, _), (loaded, _) = play("""step(generator.push_to_hub, "tester/kept"); step(load, "tester/kept")""")

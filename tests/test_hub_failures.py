@@ -54,6 +54,7 @@ def test_what_passes_is_passed_over(hub, play, published, repo, file, failures, 
     assert loaded == again == wanted
 
 
+@pytest.mark.slow
 def test_a_line_that_stalls_is_left_and_the_rest_fetched(hub, published, home):
     published("tester/stalling")
     hub.fail(WEIGHTS, cut(pause=4))
@@ -176,9 +177,13 @@ def test_a_token_that_may_not_write_is_a_sentence_and_nothing_is_uploaded(hub, p
     assert len(repository.commits) == 2 and "tester/unmade" not in hub.repositories
 
 
-@pytest.mark.parametrize("ending", ["/api/repos/create", "/preupload/main", "/objects/batch", "/commit/main"])
+TWICE, BUSY = [status(500), status(500)], [status(429, retry_after="1")]
+
+
 @pytest.mark.parametrize(
-    "failures", [[status(500), status(500)], [status(429, retry_after="1")]], ids=["500 twice", "429"]
+    ("ending", "failures"),
+    [("/api/repos/create", TWICE), ("/preupload/main", BUSY), ("/objects/batch", TWICE), ("/commit/main", BUSY)],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)} failures",
 )
 def test_publishing_passes_over_an_overloaded_hub(hub, play, ending, failures):
     repo = f"tester/pushed-{len(failures)}{ending.replace('/', '-')}"

@@ -48,6 +48,7 @@ def test_a_model_on_the_hub_that_lacks_golden_tensors_or_fails_them_is_a_sentenc
     assert isinstance(unasked, list)
 
 
+@pytest.mark.slow
 def test_offline_the_cache_serves_what_it_holds_and_says_what_it_lacks(hub, play, home):
     play(f"""
         step(generator.push_to_hub, "tester/cached", max_shard_size={SHARD})

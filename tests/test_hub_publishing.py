@@ -224,6 +224,7 @@ def test_two_who_publish_at_once_do_not_undo_each_other(hub, play):
     assert repository.head["notes.txt"] == b"mine"
 
 
+@pytest.mark.slow
 def test_the_shell_publishes_a_folder_with_all_its_variants_in_one_commit(hub, generator, tmp_path):
     folder = tmp_path / "model"
     generator.save_pretrained(folder, card=card('load it with "path/to/this/folder"'))

@@ -11,7 +11,7 @@ MOST = 1.3
 
 @pytest.mark.slow
 def test_the_default_loads_in_at_most_1_3_times_what_reading_and_building_take():
-    found = measure_loading(DEFAULT_MODEL, loads=20)
+    found = measure_loading(DEFAULT_MODEL, loads=10)
     assert found.ratio <= MOST, found
     assert found.bare > 0 and found.seconds > 0
 

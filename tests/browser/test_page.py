@@ -21,7 +21,7 @@ TURNED_RIGHT = 6
 def photo() -> Image.Image:
     """A real photograph of an odd size."""
     with Image.open(EXAMPLES / "square.jpg") as picture:
-        return picture.convert("RGB").resize((313, 207), Image.Resampling.BICUBIC)
+        return picture.convert("RGB").resize((157, 103), Image.Resampling.BICUBIC)
 
 
 def upload(page, file: Path) -> None:

@@ -92,6 +92,7 @@ def test_more_levels_than_six_are_refused():
         build_network("autoencoder", blocks=[1] * 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [TINY, {"width": 16, "blocks": [1, 1, 1], "dilations": [2]}])
 def test_the_stated_values_per_pixel_are_what_a_pass_takes(options):
     network = awake(build_network("autoencoder", **options)).to(memory_format=torch.channels_last)

@@ -46,6 +46,7 @@ def test_the_parameters_are_those_of_the_authors_files_without_the_layers_that_n
     assert parameters(separable) == 1_185_507
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "expected", "printed", "within"),
     [
@@ -86,11 +87,13 @@ def test_a_picture_of_any_size_comes_back_with_its_size(name, height, width):
         assert network(picture(height, width)).shape == (1, 3, height, width)
 
 
+@pytest.mark.slow
 def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel():
     network = awake(build_network("fpn", width=8, norm="batch", statistics="stored")).double()
     assert 0.75 * network.receptive_field <= reach(network, 640) <= network.receptive_field
 
 
+@pytest.mark.slow
 def test_nothing_beyond_the_receptive_field_of_inception_has_a_part_in_a_pixel():
     """By what a pixel that is not a number makes of others: a gradient would take a frame of 2600 x 2600."""
     network = build_network("fpn", backbone="inception-resnet-v2", width=4, norm="batch", statistics="stored").eval()
@@ -122,6 +125,7 @@ def test_the_stated_values_per_pixel_are_what_a_pass_takes(name, width):
 # --- statistics of the frame -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("size", [(150, 200), (128, 161)])
 def test_a_tiled_result_equals_the_whole_frame(name, size):

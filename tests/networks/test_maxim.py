@@ -17,8 +17,8 @@ FIXTURE = Path(__file__).parents[1] / "data/tensorflow/maxim.npz"
 
 
 @pytest.fixture(scope="module")
-def released() -> DeblurGenerator:
-    return DeblurGenerator.from_pretrained("maxim", device="cpu")
+def released(released_model) -> DeblurGenerator:
+    return released_model("maxim")
 
 
 def tiny(**options) -> torch.nn.Module:
@@ -32,6 +32,7 @@ def picture(height: int, width: int) -> torch.Tensor:
 # --- exactness ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["64x128", "192x64"])
 def test_the_released_weights_compute_what_tensorflow_computes_of_the_published_graph(released, size):
     """`fixtures/make_maxim.py` ran the graph, its constants in half precision as the released weights are."""
@@ -45,6 +46,7 @@ def test_the_released_weights_compute_what_tensorflow_computes_of_the_published_
     assert (folded - expected).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 def test_it_has_the_published_parameters_and_multiply_adds():
     """22.2 M as published; without the last stage's two coarse outputs, as in the graph, 22,207,605."""
     assert parameters(on_meta("maxim", coarse_outputs=False)) == 22_207_605
@@ -67,6 +69,7 @@ def kernel(request, monkeypatch):
         pytest.skip("no C compiler")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [1, 2, 3])
 def test_folded_it_computes_the_same(kernel, stages):
     network = tiny(stages=stages)

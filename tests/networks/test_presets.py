@@ -40,6 +40,7 @@ def test_every_preset_is_compared_and_every_network_has_one():
     assert {architecture for architecture, _ in PRESETS.values()} == NETWORKS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_and_multiply_adds_are_the_published_ones(name):
     found, (millions, thousands) = on_meta(name).describe(), PUBLISHED[name]

@@ -64,8 +64,16 @@ def run(plan, pictures, tmp_path):
 
 
 @pytest.mark.slow
-def test_rows_are_trained_scored_and_written_between_the_marks(run, tmp_path, monkeypatch, capsys):
+def test_rows_are_trained_scored_and_written_between_the_marks_once_all_are_there(
+    run, plan, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    before = (tmp_path / "README.md").read_text()
+    assert run("--row", "pixel", "--row", "dead") == 0
+    said = capsys.readouterr().out
+    assert "pixel: " in said and " dB (blurred: " in said and "to come: bce\n" in said
+    assert (tmp_path / "README.md").read_text() == before and not (tmp_path / "ablation-losses.png").exists()
+
     assert run() == 0
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("Before.\n\n") and text.endswith("\n\nAfter.\n") and "old" not in text
@@ -95,24 +103,11 @@ def test_rows_are_trained_scored_and_written_between_the_marks(run, tmp_path, mo
     assert (tmp_path / "ablation-losses.png").read_bytes().startswith(b"\x89PNG")
 
     capsys.readouterr()
-    monkeypatch.setattr(ablation, "train_row", lambda *_: pytest.fail("trained again"))
-    assert run() == 0 and capsys.readouterr().out.count("is there already") == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(ablation, "train_row", lambda *_: pytest.fail("trained again"))
+        assert run() == 0 and capsys.readouterr().out.count("is there already") == 3
 
-
-@pytest.mark.slow
-def test_rows_by_themselves_leave_the_tables_until_all_are_there(run, tmp_path, capsys):
-    before = (tmp_path / "README.md").read_text()
-    assert run("--row", "pixel", "--row", "dead") == 0
-    said = capsys.readouterr().out
-    assert "pixel: " in said and " dB (blurry: " in said and "to come: bce\n" in said
-    assert (tmp_path / "README.md").read_text() == before and not (tmp_path / "ablation-losses.png").exists()
-    assert run("--row", "bce") == 0
-    assert "BCE and L1" in (tmp_path / "README.md").read_text() and (tmp_path / "ablation-losses.png").exists()
-
-
-@pytest.mark.slow
-def test_a_run_of_other_settings_is_not_gone_on_with(run, plan, tmp_path, capsys):
-    assert run("--row", "pixel") == 0
+    # A run of other settings is not gone on with.
     kept = {path: path.read_bytes() for path in (tmp_path / "runs/pixel").rglob("*") if path.is_file()}
     for changed, steps in ((plan.read_text(), "6"), (plan.read_text().replace("validation.every=2", "seed=7"), "4")):
         plan.write_text(changed)
@@ -129,6 +124,7 @@ def test_without_held_out_pairs_the_model_at_the_end_is_scored(run, plan, pictur
     assert json.loads((tmp_path / "runs/pixel/ablation.json").read_text())["psnr"] > 5
 
 
+@pytest.mark.slow
 def test_mistakes_get_one_sentence(run, tmp_path, capsys):
     assert run("--row", "pixle") == 2
     assert "no such row (did you mean 'pixel'?)" in capsys.readouterr().err

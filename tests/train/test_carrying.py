@@ -85,6 +85,7 @@ def test_what_is_no_whole_state_is_refused_in_a_sentence(tmp_path):
         unpack(tmp_path / "state")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_run_goes_on_from_a_state_that_was_carried(start, tmp_path, capfd, optimizer):
     change = f"optimizer.name={optimizer}"

@@ -118,6 +118,7 @@ def test_a_full_disk_gives_a_sentence_and_leaves_the_old_checkpoint(start, tmp_p
     assert last_of(tmp_path / "run")["progress"]["step"] == 2
 
 
+@pytest.mark.slow
 def test_a_half_written_checkpoint_is_passed_over(start, tmp_path):
     start("compact", "schedule.steps=6", steps=0, output=tmp_path / "whole")
     interrupt_at(start, 3, "compact", "schedule.steps=6", steps=0)
@@ -158,6 +159,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(start, tmp_path):
     assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(start, tmp_path):
     start("compact", "schedule.steps=7", steps=0, output=tmp_path / "whole")
     # Step 3 was measured, and its scores logged, after the last checkpoint.
@@ -169,6 +171,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(start, tmp_
     assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_a_network_that_counts_its_batches_resumes_to_the_same_weights_and_statistics(start, tmp_path):
     changes = (*BATCH_NORM, "schedule.steps=4")
     assert start("deblurgan", *changes, steps=0, output=tmp_path / "whole")[0] == 0
@@ -183,6 +186,7 @@ def test_a_network_that_counts_its_batches_resumes_to_the_same_weights_and_stati
     assert all(torch.equal(saved[key], tensor) for key, tensor in whole["average"].items())
 
 
+@pytest.mark.slow
 def test_deblurgan_resumes_to_the_same_weights(start, tmp_path, vgg19):
     options = ["--perceptual-weights", str(vgg19)]
     changes = ("schedule.epochs=0", "schedule.steps=4", "checkpoint_every=2", "network.dropout=0.5")
@@ -208,6 +212,7 @@ def test_spoilt_weights_are_never_put_in_a_checkpoint(start, tmp_path, monkeypat
     assert last_of(tmp_path / "run")["progress"]["step"] == 2
 
 
+@pytest.mark.slow
 def test_the_newest_checkpoints_are_kept_and_last_is_the_newest(start, tmp_path):
     folder = tmp_path / "run" / "checkpoints"
     assert start("compact", "checkpoint_every=1", steps=6)[0] == 0
@@ -279,6 +284,7 @@ def test_a_broken_newest_checkpoint_is_passed_over_with_a_sentence(tmp_path, cap
         checkpoints.newest()
 
 
+@pytest.mark.slow
 def test_a_run_whose_newest_checkpoint_is_broken_resumes_from_the_one_before_to_the_same_weights(start, tmp_path):
     changes = ("compact", "schedule.steps=6", "checkpoint_every=1")
     start(*changes, steps=0, output=tmp_path / "whole")
@@ -292,6 +298,7 @@ def test_a_run_whose_newest_checkpoint_is_broken_resumes_from_the_one_before_to_
     assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_which_kept_last_alone_goes_on(start, tmp_path):
     changes = ("compact", "schedule.steps=4")
     start(*changes, steps=0, output=tmp_path / "whole")
@@ -312,12 +319,12 @@ def test_a_run_of_an_earlier_version_which_kept_last_alone_goes_on(start, tmp_pa
     assert same_state(last_of(tmp_path / "whole"), last_of(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_a_gan_in_parts_resumes_to_the_same_weights_and_scores(start, tmp_path, parts):
+@pytest.mark.slow
+def test_a_gan_in_parts_resumes_to_the_same_weights_and_scores(start, tmp_path):
     """With a pool of scores, which is remembered from step to step, and dropout."""
     changes = (
         "deblurgan", "loss.pixel=l1", "loss.perceptual.weight=0.0", "loss.adversarial.loss=ragan-ls",
-        "loss.adversarial.pool=5", f"optimizer.accumulate={parts}", "network.dropout=0.5", "schedule.steps=4",
+        "loss.adversarial.pool=5", "optimizer.accumulate=2", "network.dropout=0.5", "schedule.steps=4",
         "schedule.shape=step", "schedule.milestones=[0.5]", "checkpoint_every=2", "validation.every=2",
     )  # fmt: skip
     start(*changes, steps=0, output=tmp_path / "whole")
@@ -342,8 +349,8 @@ def signal_at(start, number, step, *arguments, **options):
         return start(*arguments, **options)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 3), (signal.SIGUSR1, 2)])
 def test_a_warning_of_the_cluster_ends_the_step_keeps_it_and_leaves_with_75(start, tmp_path, number, step):
     """After step 3 a validation is due, which then waits for the session that follows."""
     changes = ("compact", "schedule.steps=6", "checkpoint_every=100")
@@ -361,6 +368,7 @@ def test_a_warning_of_the_cluster_ends_the_step_keeps_it_and_leaves_with_75(star
     assert metrics_of(tmp_path / "whole") == metrics_of(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_a_run_that_goes_on_once_there_is_room(start, tmp_path, monkeypatch):
     """The limit on a file's size stops the real writer in the midst of a real checkpoint."""
     changes = ("compact", "schedule.steps=6", "checkpoint_every=2", "validation.every=100")

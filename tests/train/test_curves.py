@@ -126,6 +126,7 @@ def test_what_is_missing_on_the_command_line_is_named(arguments, missing, capsys
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"the following arguments are required: {missing}")
 
 
+@pytest.mark.slow
 def test_training_does_not_import_matplotlib_before_it_draws():
     listing = subprocess.run(
         [sys.executable, "-c", "import train.__main__, sys; print('matplotlib' in sys.modules)"],

@@ -43,6 +43,7 @@ def test_measuring_the_bare_rate_changes_nothing(recipe, changes):
     assert all(parameter.grad is None for parameter in trainer.generator.parameters())
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_whether_its_rate_is_measured_or_not(start, tmp_path, monkeypatch):
     assert start("compact", output=tmp_path / "measured")[0] == 0
     monkeypatch.setattr(loop, "bare_rate", lambda *_: 1.0)

@@ -32,6 +32,7 @@ from train.recipe import Validation, load_recipe
 from train.validation import LABEL, SHEET_SIDE, SampleSheet
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(start, tmp_path):
     for name, seed in (("one", 5), ("two", 5), ("three", 6)):
         torch.manual_seed(hash(name) % 1000)  # whatever was drawn before
@@ -41,6 +42,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(start, tmp_pa
     assert not same_state(one, three)
 
 
+@pytest.mark.slow
 def test_loader_workers_change_nothing(start, tmp_path):
     start("compact", output=tmp_path / "none")
     start("compact", "data.workers=2", output=tmp_path / "two")
@@ -71,6 +73,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_loader_workers_outlive_a_warning_and_not_the_main_process(tmp_path):
     """The iterator is never closed, as where something still holds it when the program ends."""
     program = tmp_path / "program.py"
@@ -130,6 +133,7 @@ def decibels(one, other):
     return 10 * math.log10(255**2 / error)
 
 
+@pytest.mark.slow
 def test_training_brings_the_held_out_pairs_closer_to_the_sharp_ones(start, tmp_path):
     for number in range(8):
         sharp = photograph(number)
@@ -188,6 +192,7 @@ def test_large_pictures_show_their_centres_on_the_sample_sheet(tmp_path):
     assert np.array_equal(shown, np.tile(photograph(3, (500, 400))[20 : 20 + side, 70 : 70 + side], (1, 3, 1)))
 
 
+@pytest.mark.slow
 def test_a_time_budget_ends_the_run_in_good_order(start, tmp_path):
     code, _ = start("compact", "schedule.steps=0", steps=0, options=["--time-budget", "4s"])
     assert code == 0
@@ -267,6 +272,7 @@ def test_a_generator_that_returns_its_input_is_told_of(start, tmp_path, monkeypa
     assert words.count("returns its input") == 1
 
 
+@pytest.mark.slow
 def test_the_published_critic_of_the_keras_port_saturates_and_is_told_of(start, tmp_path, monkeypatch):
     """A sigmoid, the Wasserstein loss and nothing that bounds the slope; at this rate it takes a few steps."""
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
@@ -285,6 +291,7 @@ def test_the_published_critic_of_the_keras_port_saturates_and_is_told_of(start, 
     assert (code, words) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_schedule_that_does_not_stretch_keeps_its_steps_under_a_time_budget(start, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     changes = ("schedule.stretch=false", "schedule.steps=4", "optimizer.lr=1e-3", "schedule.final=0.0")
@@ -303,6 +310,7 @@ def test_a_schedule_that_does_not_stretch_keeps_its_steps_under_a_time_budget(st
     )
 
 
+@pytest.mark.slow
 def test_an_epoch_is_one_pass_over_the_data_however_many_steps_its_critic_takes(start, tmp_path, vgg19):
     changes = ("schedule.epochs=2", "data.epoch_length=8", "schedule.steps=0")
     for critic_steps, steps in ((1, 8), (2, 4)):
@@ -334,6 +342,7 @@ def test_an_output_that_cannot_be_a_folder_gives_a_sentence(start, tmp_path):
     assert words.startswith(f"train: {tmp_path}/run: cannot be written (File exists)")
 
 
+@pytest.mark.slow
 def test_init_from_starts_with_the_weights_of_a_saved_model(start, tmp_path):
     start("compact", steps=3, output=tmp_path / "first")
     model = tmp_path / "first" / "model"
@@ -346,6 +355,7 @@ def test_init_from_starts_with_the_weights_of_a_saved_model(start, tmp_path):
     assert any(tensor.abs().sum() > 0 for key, tensor in second.items() if key.startswith("head"))  # not fresh ones
 
 
+@pytest.mark.slow
 def test_init_from_takes_statistics_and_counts_along(start, tmp_path):
     assert start("deblurgan", *BATCH_NORM, steps=3, output=tmp_path / "first")[0] == 0
     options = ["--init-from", str(tmp_path / "first" / "model")]
@@ -402,6 +412,7 @@ def test_without_pairs_nothing_is_measured_and_the_last_weights_are_kept(start, 
     assert "PSNR" not in (tmp_path / "run" / "model" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_deblurgan_trains_generator_and_critic(start, tmp_path, vgg19):
     states = {}
     for steps in (1, 3):
@@ -424,6 +435,7 @@ def test_deblurgan_trains_generator_and_critic(start, tmp_path, vgg19):
         assert all(not torch.equal(states[1][part][key], states[3][part][key]) for key in weights), part
 
 
+@pytest.mark.slow
 def test_dropout_is_off_when_pictures_are_measured(start, tmp_path, vgg19, pictures):
     start(
         "deblurgan", "network.dropout=0.5", "validation.every=1", steps=1, options=["--perceptual-weights", str(vgg19)]
@@ -437,6 +449,7 @@ def test_dropout_is_off_when_pictures_are_measured(start, tmp_path, vgg19, pictu
     assert line["validation/psnr"] == pytest.approx(np.mean(scores), abs=0.001)
 
 
+@pytest.mark.slow
 def test_under_bf16_the_critic_still_computes_in_float32_and_the_generator_does_not(start, vgg19, monkeypatch):
     seen = {}
 

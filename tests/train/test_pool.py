@@ -1,5 +1,7 @@
 """The pool of samples: what it draws, how often, the same however it is run; its file; what is kept beside samples."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -150,6 +152,7 @@ POOLED = ("data.pool=16", "data.reuse=3", "data.pool_side=40")
 EVEN = "schedule.flat=1.0", "schedule.shape=flat-linear"  # a rate that does not ask how long the run is
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_a_pool_is_an_uninterrupted_one(start, tmp_path):
     assert start("compact", *POOLED, *EVEN, steps=9, output=tmp_path / "whole")[0] == 0
     assert start("compact", *POOLED, *EVEN, steps=4, output=tmp_path / "parts")[0] == 0
@@ -158,6 +161,7 @@ def test_a_resumed_run_with_a_pool_is_an_uninterrupted_one(start, tmp_path):
     assert not list(tmp_path.glob("*/pool-*.bin"))
 
 
+@pytest.mark.slow
 def test_a_refiner_learns_and_the_rest_stays_as_it_is(pictures, tmp_path, capfd):
     networks = ("network.width=4", "network.refiner_widths=[8,8]", "network.refiner_blocks=[1,1]")
     changes = [change for change in (*TINY, *POOLED, *networks) if "network.widths" not in change]
@@ -188,25 +192,20 @@ def test_a_pool_that_does_not_fit_is_refused(start, changes, sentence):
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_mid_pool_goes_on_as_if_it_had_not_been(pictures, tmp_path):
+def test_a_run_killed_in_mid_pool_goes_on_as_if_it_had_not_been(start, pictures, tmp_path):
     """A real kill -9, between any two writes."""
-
-    def run(output, *options):
-        changes = (*POOLED, "checkpoint_every=5", "validation.every=1000")
-        return spawn(
-            "train/",
-            *arguments("compact", *changes, data=pictures, output=output, cache=tmp_path / "cache", steps=60),
-            *options,
-            ACCELERATE_USE_CPU="true",
-        )
-
-    whole = run(tmp_path / "whole")
-    assert whole.wait(timeout=120) == 0
-    killed = run(tmp_path / "killed")
+    changes = (*POOLED, "checkpoint_every=5", "validation.every=1000")
+    assert start("compact", *changes, output=tmp_path / "whole", steps=60)[0] == 0
+    killed = spawn(
+        "train/",
+        *arguments("compact", *changes, data=pictures, output=tmp_path / "killed", cache=tmp_path / "cache", steps=60),
+        ACCELERATE_USE_CPU="true",
+    )
     while not list((tmp_path / "killed" / "checkpoints").glob("step-*.pt")):
         assert killed.poll() is None
+        time.sleep(0.005)
     killed.kill()
-    killed.wait()
+    killed.communicate()
     assert (tmp_path / "killed" / "pool-0.bin").exists()
-    assert run(tmp_path / "killed", "--resume").wait(timeout=120) == 0
+    assert start("compact", *changes, output=tmp_path / "killed", steps=60, options=["--resume"])[0] == 0
     assert same_state(last_of(tmp_path / "whole"), last_of(tmp_path / "killed"))

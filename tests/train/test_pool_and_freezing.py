@@ -106,6 +106,7 @@ def run(trainer, steps, part=(0, 2)):
     return [trainer.step([batch(step, *part)], step=step, progress=step / 10) for step in steps]
 
 
+@pytest.mark.slow
 def test_a_resumed_pool_is_the_one_that_would_have_been(tmp_path):
     whole, cut = small_v2(Accelerator(cpu=True)), small_v2(Accelerator(cpu=True))
     run(cut, range(2))
@@ -133,6 +134,7 @@ def test_a_frozen_backbone_does_not_move_until_its_steps_are_over_and_all_else_d
     assert moved >= {key for key in backbone if key.endswith("conv.weight")}
 
 
+@pytest.mark.slow
 def test_a_run_resumed_inside_the_frozen_steps_equals_the_whole_one(tmp_path):
     whole, cut = (small_v2(Accelerator(cpu=True), frozen_steps=2) for _ in range(2))
     run(cut, range(1))
@@ -155,6 +157,7 @@ def test_a_generator_without_a_backbone_cannot_freeze_one(start, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_epochs_of_freezing_become_steps(start, tmp_path, monkeypatch):
     """Three epochs of four samples in batches of two are six steps."""
     from train import preparation

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -131,20 +133,13 @@ def end(run, sign=None, *, whole_group=False):
     return run.returncode, words
 
 
-@pytest.mark.parametrize(("workers", "delay"), [(0, 0.0), (2, 0.15)])
-def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(start, pictures, tmp_path, workers, delay):
-    run = begin(pictures, tmp_path, f"data.workers={workers}", output=tmp_path / "killed")
-    time.sleep(delay)
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(start, pictures, tmp_path):
+    run = begin(pictures, tmp_path, "data.workers=2", output=tmp_path / "killed")
     assert end(run, signal.SIGKILL)[0] == -signal.SIGKILL
     state = load_checkpoint(tmp_path / "killed" / "checkpoints" / "last.pt")
     assert 1 <= state["progress"]["step"] < 60
     changes = ("checkpoint_every=60", "validation.every=50", "schedule.steps=60")
-    assert (
-        start(
-            "compact", *changes, f"data.workers={workers}", output=tmp_path / "killed", steps=0, options=["--resume"]
-        )[0]
-        == 0
-    )
+    assert start("compact", *changes, output=tmp_path / "killed", steps=0, options=["--resume"])[0] == 0
     assert start("compact", *changes, output=tmp_path / "whole", steps=0)[0] == 0
     killed, whole = (
         tensors_of(load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")) for name in ("killed", "whole")
@@ -156,8 +151,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(start, pictures,
     assert all(torch.equal(killed[key], whole[key]) for key in whole)
 
 
-@pytest.mark.parametrize(("sign", "whole_group"), [(signal.SIGTERM, False), (signal.SIGTERM, True),
-                                                   (signal.SIGUSR1, True)])  # fmt: skip
+@pytest.mark.parametrize(("sign", "whole_group"), [(signal.SIGTERM, False), (signal.SIGUSR1, True)])
 def test_a_clusters_warning_leaves_a_whole_checkpoint_and_no_process_behind(pictures, tmp_path, sign, whole_group):
     """A cluster sends it to the process that it started, or to all of its processes, loader workers included."""
     run = begin(pictures, tmp_path, "data.workers=2", "checkpoint_every=2000", output=tmp_path / "run", steps=5000)
@@ -196,6 +190,7 @@ ALONE = (
 )
 
 
+@pytest.mark.full
 def test_two_processes_that_do_not_know_of_each_other_are_refused_at_once(pictures, tmp_path):
     """Without ACCELERATE_USE_CPU two processes on CPUs would each do the whole work, into one folder."""
     run = spawn(
@@ -207,10 +202,12 @@ def test_two_processes_that_do_not_know_of_each_other_are_refused_at_once(pictur
     assert not (tmp_path / "run").exists()
 
 
-def test_one_process_that_is_told_of_two_is_refused_at_once(start, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("rank", "sentence"), [("0", ALONE), ("1", "")])
+def test_one_process_that_is_told_of_two_is_refused_at_once(start, monkeypatch, tmp_path, rank, sentence):
     monkeypatch.delenv("ACCELERATE_USE_CPU")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert start("compact") == (2, ALONE)
+    monkeypatch.setenv("RANK", rank)
+    assert start("compact") == (2, sentence)
     assert not (tmp_path / "run").exists()
 
 
@@ -420,42 +417,28 @@ def port():
         return free.getsockname()[1]
 
 
-@pytest.mark.parametrize("sign", [signal.SIGUSR1, signal.SIGKILL])
-def test_two_processes_stopped_or_killed_resume_to_the_weights_of_two_that_were_not(pictures, tmp_path, port, sign):
-    """Of the warning one process alone hears; of both, the last words are the same checkpoint."""
+def test_two_processes_stopped_and_killed_resume_to_the_weights_of_two_that_were_not(pictures, tmp_path, port):
+    """Of the warning one process alone hears; one that is killed ends the other with a sentence."""
     where = {"pictures": pictures, "cache": tmp_path / "cache", "port": port, "steps": 200}
-    changes = ("checkpoint_every=1" if sign == signal.SIGKILL else "checkpoint_every=1000", "validation.every=100")
 
-    def both(output, *options):
+    def both(output, *options, every=1000):
+        changes = ("validation.every=100", f"checkpoint_every={every}")
         return [as_srun(rank, *options, output=output, changes=changes, **where) for rank in (0, 1)]
 
     runs = both(tmp_path / "cut")
-    wait_for(lambda: started(tmp_path / "cut", checkpoint=sign == signal.SIGKILL), *runs)
-    if sign == signal.SIGKILL:
-        runs[0].kill()
-    code, words = end(runs[1], sign)
+    wait_for(lambda: started(tmp_path / "cut", checkpoint=False), *runs)
+    code, words = end(runs[1], signal.SIGUSR1)
     first, first_words = end(runs[0])
-    if sign == signal.SIGUSR1:
-        step = last_of(tmp_path / "cut")["progress"]["step"]
-        assert (code, first) == (75, 75), words + first_words
-        assert first_words.splitlines()[-1] == (
-            f"train: stopped by a signal to another process at step {step}; go on with --resume"
-        )
-        assert "Traceback" not in words + first_words
-    assert 0 < last_of(tmp_path / "cut")["progress"]["step"] < 200
-    for output, options in (("cut", ["--resume"]), ("whole", [])):
-        for run in both(tmp_path / output, *options):
-            code, words = end(run)
-            assert code == 0, words
-    assert same_state(last_of(tmp_path / "cut"), last_of(tmp_path / "whole"))
+    step = last_of(tmp_path / "cut")["progress"]["step"]
+    assert (code, first) == (75, 75), words + first_words
+    assert first_words.splitlines()[-1] == (
+        f"train: stopped by a signal to another process at step {step}; go on with --resume"
+    )
+    assert "Traceback" not in words + first_words
+    assert 0 < step < 200
 
-
-def test_a_process_that_dies_ends_the_other_with_a_sentence(pictures, tmp_path, port):
-    runs = [
-        as_srun(rank, pictures=pictures, output=tmp_path / "run", cache=tmp_path / "cache", steps=5000, port=port)
-        for rank in (0, 1)
-    ]
-    wait_for(lambda: started(tmp_path / "run", checkpoint=False), *runs)
+    runs = both(tmp_path / "cut", "--resume", every=1)
+    wait_for(lambda: last_of(tmp_path / "cut")["progress"]["step"] > step, *runs)
     runs[1].kill()
     before = time.monotonic()
     code, words = end(runs[0])
@@ -465,13 +448,20 @@ def test_a_process_that_dies_ends_the_other_with_a_sentence(pictures, tmp_path, 
     assert words.rstrip().endswith("look for its message, then go on with --resume")
     assert "Traceback" not in words
     end(runs[1])
+    assert step < last_of(tmp_path / "cut")["progress"]["step"] < 200
+
+    for output, options in (("cut", ["--resume"]), ("whole", [])):
+        for run in both(tmp_path / output, *options):
+            code, words = end(run)
+            assert code == 0, words
+    assert same_state(last_of(tmp_path / "cut"), last_of(tmp_path / "whole"))
 
 
 def children_of(process):
     return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [pytest.param(signal.SIGKILL, marks=pytest.mark.full), signal.SIGTERM])
 def test_torchrun_ends_with_its_processes(pictures, tmp_path, sign):
     """One that is killed takes the others along; a SIGTERM to torchrun reaches all, and they keep a checkpoint."""
     run = spawn(
@@ -501,26 +491,20 @@ def test_torchrun_ends_with_its_processes(pictures, tmp_path, sign):
     assert code != 0
 
 
-def test_a_process_whose_partner_never_comes_gives_up_with_a_sentence(pictures, tmp_path, port):
+def test_a_process_whose_partner_never_comes_gives_up_with_a_sentence(start, monkeypatch, tmp_path, port):
+    """In this process, once as each of the two."""
+    for key, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(key, value)
     for rank in (0, 1):
-        run = as_srun(
-            rank,
-            "--patience",
-            "3s",
-            pictures=pictures,
-            output=tmp_path / "run",
-            cache=tmp_path / "cache",
-            steps=4,
-            port=port,
-        )
-        code, words = end(run)
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        code, words = start("compact", options=["--patience", "2s"])
         assert code == 2
-        (sentence,) = [line for line in words.splitlines() if line.startswith("train: ")]
+        (sentence,) = words.splitlines()
         assert sentence.startswith(
-            f"train: the other processes did not come within 3 seconds (this is process {rank} of 2, counted from 0; "
+            f"train: the other processes did not come within 2 seconds (this is process {rank} of 2, counted from 0; "
             f"they meet at 127.0.0.1:{port})"
         )
-        assert "Traceback" not in words
     assert not (tmp_path / "run").exists()
 
 
@@ -531,19 +515,15 @@ def test_a_process_whose_partner_never_comes_gives_up_with_a_sentence(pictures, 
         (["--cpu", "--dynamo_backend", "inductor"], "the recipe says whether networks are compiled; omit --dynamo_"),
     ],
 )
-def test_options_of_accelerate_that_would_be_lost_are_refused(pictures, tmp_path, launch, sentence):
-    run = spawn(
-        "-m",
-        "accelerate.commands.accelerate_cli",
-        "launch",
-        "--quiet",
-        *launch,
-        "train/",
-        *arguments("compact", data=pictures, output=tmp_path / "run", cache=tmp_path / "cache"),
-    )
-    code, words = end(run)
-    assert code == 1  # accelerate's own for whatever went wrong
-    assert f"train: {sentence}" in words
+def test_options_of_accelerate_that_would_be_lost_are_refused(start, monkeypatch, tmp_path, launch, sentence):
+    """In the environment that accelerate's launcher makes of them."""
+    options = launch_command_parser().parse_args([*launch, "train/"])
+    _, settings = prepare_simple_launcher_cmd_env(_validate_launch_command(options)[0])
+    for key, value in settings.items():
+        monkeypatch.setenv(key, value)
+    code, words = start("compact")
+    assert code == 2
+    assert words.startswith(f"train: {sentence}")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,21 +1,21 @@
 """Runs and model folders go to a hub, tagged with their step; what goes wrong costs a sentence and never the run.
 
-The real client talks to a hub on the loopback interface. It reads its settings when it is imported, so each run is a
-process of its own.
+The real client talks to a hub on the loopback interface. It reads the address when it is imported, so there is a Python
+for each.
 """
 
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from deblur_hub import DeblurGenerator
-from tests.hub_server import TOKEN, HubServer, closed_port
+from tests.hub_server import TOKEN, closed_port
 from tests.train.tiny_runs import ROOT, arguments, environment
+from tests.warm_python import WarmPython
 from train import publish
 from train.publish import Publisher
 from train.recipe import load_recipe, recipe_from_table
@@ -24,40 +24,43 @@ SECONDS = 240
 MODEL = {"README.md", "config.json", "golden.safetensors", "model.safetensors"}
 
 
+def settings(address: str, home: Path) -> dict[str, str]:
+    """The environment of a client of the hub at an address."""
+    inherited = {key: value for key, value in environment().items() if not key.startswith("HF_")}
+    return inherited | {
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": address,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+        "NO_PROXY": "127.0.0.1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+
+
 @pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
+def pythons(tmp_path_factory):
+    """Pythons by the address of the hub that they ask."""
+    started: dict[str, WarmPython] = {}
+
+    def at(address: str) -> WarmPython:
+        if address not in started:
+            started[address] = WarmPython(settings(address, tmp_path_factory.mktemp("hf")))
+        return started[address]
+
+    yield at
+    for python in started.values():
+        python.close()
 
 
 @pytest.fixture
-def go(tmp_path, pictures):
-    """go("train" or "deblur_hub.cli", arguments..., hub=address) -> the process when it has ended."""
+def go(pythons, tmp_path):
+    """go("train" or "deblur_hub.cli", arguments..., address=...) -> the command when it has ended."""
 
     def run(program: str, *line: str, address: str, token: str = TOKEN) -> subprocess.CompletedProcess:
-        settings = {
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_ENDPOINT": address,
-            "HF_TOKEN": token,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-            "NO_PROXY": "127.0.0.1",
-            "ACCELERATE_USE_CPU": "true",
-        }
-        if not token:
-            del settings["HF_TOKEN"]
-        command = [str(ROOT / "train")] if program == "train" else ["-m", program]
-        inherited = {key: value for key, value in environment().items() if not key.startswith("HF_")}
-        return subprocess.run(
-            [sys.executable, *command, *line],
-            cwd=tmp_path,
-            env=inherited | settings,
-            text=True,
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        program = str(ROOT / "train") if program == "train" else program
+        tokens = {"HF_TOKEN": token} if token else {}
+        return pythons(address).run(program, *line, folder=tmp_path, seconds=SECONDS, **tokens)
 
     return run
 
@@ -178,32 +181,42 @@ def test_what_cannot_be_published_is_a_sentence_before_the_first_step(hub, train
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_two_processes_publish_once_and_stop_together_where_they_cannot(hub, go, tmp_path, pictures):
-    def line(repo):
-        return arguments(
-            "compact",
-            data=pictures,
-            output=tmp_path / repo,
-            cache=tmp_path / "cache",
-            steps=3,
-            options=("--push-to-hub", repo),
-        )
+def two_processes(hub, repo, pictures, folder, **token):
+    line = arguments(
+        "compact",
+        data=pictures,
+        output=folder / repo,
+        cache=folder / "cache",
+        steps=3,
+        options=("--push-to-hub", repo),
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", ROOT / "train", *line],
+        env=settings(hub.address, folder / "hf") | token,
+        text=True,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
 
-    torchrun = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ROOT / "train"))
-    done = go(*torchrun, *line("tester/two"), address=hub.address)
+
+@pytest.mark.slow
+def test_two_processes_publish_once(hub, tmp_path, pictures):
+    done = two_processes(hub, "tester/two", pictures, tmp_path, HF_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr
     repository = hub.repositories["tester/two"]
     assert len(repository.commits) == 2 and repository.tags == {"step-3": repository.branches["main"]}
-    done = go(*torchrun, *line("tester/none"), address=hub.address, token="")
+
+
+@pytest.mark.slow
+@pytest.mark.full
+def test_two_processes_stop_together_where_they_cannot_publish(hub, tmp_path, pictures):
+    done = two_processes(hub, "tester/none", pictures, tmp_path)
     assert done.returncode != 0
-    assert [told.split(":")[1] for told in sentences_of_main(done)] == [" --push-to-hub tester/none"]
+    # torchrun prints a traceback of its own where a process ends with a code.
+    told = [line for line in done.stderr.splitlines() if line.startswith("train: ")]
+    assert [line.split(":")[1] for line in told] == [" --push-to-hub tester/none"]
     assert not (tmp_path / "tester/none").exists()
-
-
-def sentences_of_main(done: subprocess.CompletedProcess) -> list[str]:
-    """Without those of torchrun, which prints a traceback of its own where a process ends with a code."""
-    return [line for line in done.stderr.splitlines() if line.startswith("train: ")]
 
 
 def test_how_to_publish_without_where_is_refused(start, capfd):
