@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from . import hub
 from .config import LONGEST_NAME, GeneratorConfig
-from .errors import ModelError, shown
+from .errors import ModelError
 from .hub.golden_tensors import make_golden
+from .hub.reading import build_configured as build
 from .model_card import CARD_BEGIN, plain_card
-from .networks import NETWORKS, build_network
 from .networks.base import Generator
 from .networks.description import Description
 from .networks.refined import RefinedMaximGenerator
-from .networks.state import EmptyWeights, cast_floats, evaluating, place_weights, require_weight_dtype
+from .networks.state import cast_floats, evaluating, place_weights, require_weight_dtype
 from .networks.windows import WindowedGenerator
 from .pictures import Original, read, to_array, to_image, write
 from .restoration.crispness import blended, require_partners, require_share
@@ -360,10 +360,7 @@ class DeblurGenerator(nn.Module):
         device: str | torch.device | None = None,
     ) -> "DeblurGenerator":
         """Loads what `hub.find` found; arguments and errors as in `from_pretrained`."""
-        config = hub.read_config(source)
-        with EmptyWeights():  # takes no memory before all is known to fit
-            network = build(config, f"{source.name}: {hub.CONFIG}")
-        tensors = hub.read_tensors(source, variant, network.state_dict())
+        config, network, tensors = hub.read_model(source, variant)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             tensors = place_weights(tensors, torch.device(device), dtype or torch.float32)
@@ -494,16 +491,3 @@ class DeblurGenerator(nn.Module):
         kinds = sorted({f"{str(parameter.dtype)[6:]} on {parameter.device}" for parameter in parameters})
         described = [self.config.name or self.config.architecture, f"{count:.2f} M parameters", *kinds]
         return f"DeblurGenerator({', '.join(described)})"
-
-
-def build(config: GeneratorConfig, source: str) -> Generator:
-    """The network of a configuration; errors name where it came from."""
-    if config.architecture not in NETWORKS:
-        raise ModelError(
-            f"{source} asks for architecture {shown(config.architecture)}, which this version does not "
-            f"know (it knows: {', '.join(NETWORKS)})"
-        )
-    try:
-        return build_network(config.architecture, **config.options)
-    except (ModelError, ValueError, TypeError) as reason:
-        raise ModelError(f"{source}: {reason}") from None

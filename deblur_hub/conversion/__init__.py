@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..config import GeneratorConfig
 from ..errors import ModelError
-from ..generator import DeblurGenerator, build
+from ..generator import DeblurGenerator
+from ..hub.reading import build_configured as build
 from ..model_card import converted_card
 from . import (
     deblurgan,

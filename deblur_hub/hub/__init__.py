@@ -25,7 +25,7 @@ from .files import (
     weights_file,
 )
 from .finding import REPO_ID, find
-from .reading import read_config, read_tensors
+from .reading import read_config, read_model, read_tensors
 from .uploading import commit_holding, push
 from .verifying import Golden, Match, check_golden, checksum, golden_metadata, read_golden
 from .writing import LARGEST_FILE, write_model
@@ -52,6 +52,7 @@ __all__ = [
     "push",
     "read_config",
     "read_golden",
+    "read_model",
     "read_tensors",
     "variants_among",
     "weights_among",

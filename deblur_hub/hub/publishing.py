@@ -6,7 +6,6 @@ from pathlib import Path
 
 from .. import hub
 from ..errors import ModelError
-from ..generator import DeblurGenerator
 from ..model_card import SHEET
 from . import CARD, CONFIG, REPO_ID, golden_file, variants_among, weights_among
 
@@ -42,7 +41,7 @@ def publish(
     names = [path.name for path in sorted(folder.glob("*")) if path.is_file()]
     variants = variants_among(names) or [None]
     for variant in variants:  # strict: what cannot be loaded is not published
-        DeblurGenerator.from_pretrained(Path(folder), variant=variant, device="cpu")
+        hub.read_model(hub.find(Path(folder), variant=variant), variant)
     weights = [folder / name for variant in variants for name in weights_among(names, variant)]
     tensors = [path for path in weights if path.suffix == ".safetensors"]
     if tag and (found := hub.commit_holding(repo, tag, tensors, token=token)):

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ..config import LONGEST_FILE, GeneratorConfig
 from ..errors import ModelError, shown
+from ..networks import NETWORKS, build_network
+from ..networks.base import Generator
+from ..networks.state import EmptyWeights
 from .files import CONFIG, Source, first_line, index_file, weights_file
 from .verifying import Header, check_header, check_names, is_proved, read_header, verified_tensors
 
@@ -46,6 +49,31 @@ def dropping_damaged_files(
             raise
 
     return reading
+
+
+def read_model(source: Source, variant: str | None) -> tuple[GeneratorConfig, Generator, dict[str, Tensor]]:
+    """The configuration of a found model, its network without memory for weights, and the tensors that fit it.
+
+    Raises:
+        ModelError: as `read_config` and `read_tensors`, or if this version cannot build the network.
+    """
+    config = read_config(source)
+    with EmptyWeights():  # takes no memory before all is known to fit
+        network = build_configured(config, f"{source.name}: {CONFIG}")
+    return config, network, read_tensors(source, variant, network.state_dict())
+
+
+def build_configured(config: GeneratorConfig, source: str) -> Generator:
+    """The network of a configuration; errors name where it came from."""
+    if config.architecture not in NETWORKS:
+        raise ModelError(
+            f"{source} asks for architecture {shown(config.architecture)}, which this version does not "
+            f"know (it knows: {', '.join(NETWORKS)})"
+        )
+    try:
+        return build_network(config.architecture, **config.options)
+    except (ModelError, ValueError, TypeError) as reason:
+        raise ModelError(f"{source}: {reason}") from None
 
 
 @dropping_damaged_files
