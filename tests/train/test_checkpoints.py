@@ -196,7 +196,7 @@ def test_deblurgan_resumes_to_the_same_weights(start, tmp_path, vgg19):
     assert same_state(last_of(tmp_path / "whole"), last_of(tmp_path / "cut"))
 
 
-def test_spoilt_weights_are_never_put_in_a_checkpoint(start, tmp_path, monkeypatch):
+def test_weights_that_are_not_finite_are_never_put_in_a_checkpoint(start, tmp_path, monkeypatch):
     original = trainer.Trainer.step
 
     def spoiling(self, batches, **where):

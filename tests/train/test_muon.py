@@ -83,7 +83,7 @@ def test_weights_decay_by_the_rate():
     assert torch.allclose(decayed.weight, plain.weight - 0.05 * before, atol=1e-6)
 
 
-def test_a_spoilt_step_leaves_weights_and_moments_as_they_are():
+def test_a_step_that_is_not_finite_leaves_weights_and_moments_as_they_are():
     network = nn.Conv2d(3, 4, 3)
     optimizer = stepped(network, 2)
     weights = [parameter.detach().clone() for parameter in network.parameters()]

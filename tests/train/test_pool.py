@@ -120,7 +120,7 @@ def test_a_pool_goes_on_from_its_file_and_without_it(tmp_path):
         assert len(again.made) <= most
 
 
-def test_a_file_whose_samples_are_spoilt_is_made_again_where_it_is(tmp_path):
+def test_a_file_whose_samples_are_damaged_is_made_again_where_it_is(tmp_path):
     file = tmp_path / "pool.bin"
     first = pool(Source(), file, first_batch=100)
     expected = next(first)[0]

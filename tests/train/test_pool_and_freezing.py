@@ -15,7 +15,7 @@ from train.trainer import Trainer
 
 
 class Brightness(nn.Module):
-    """Judges each picture by its mean, at two scales: as it is, and doubled."""
+    """Scores each picture by its mean, at two scales: as it is, and doubled."""
 
     def forward(self, pictures, batches=1):
         score = pictures.mean(dim=(1, 2, 3), keepdim=True)

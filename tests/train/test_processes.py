@@ -215,7 +215,7 @@ def test_parts_of_a_batch_that_accelerate_would_count_are_refused(start, monkeyp
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
     code, words = start("compact")
     assert code == 2
-    assert words.startswith("train: in how many parts a batch is computed is the recipe's; leave --gradient_accum")
+    assert words.startswith("train: the recipe says how gradients are accumulated; omit --gradient_accum")
 
 
 def test_a_world_that_accelerate_cannot_form_is_refused_at_once(start, monkeypatch, tmp_path):

@@ -11,7 +11,7 @@ from train.run import Progress
 from train.validation import selection_score
 
 
-def test_the_merit_of_each_choice_by_hand():
+def test_the_selection_score_of_each_choice_by_hand():
     mean = {"psnr": 25.0, "ssim": 0.9, "l1": 0.04}
     assert selection_score("psnr", mean) == 25
     assert selection_score("l1", mean) == -0.04
