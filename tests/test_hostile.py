@@ -325,6 +325,7 @@ def test_a_damaged_part_is_refused_by_its_name(shelf, tmp_path):
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
+@pytest.mark.slow
 def test_markup_in_a_models_readme_and_name_does_not_reach_the_page(shelf, tmp_path, monkeypatch):
     gradio = pytest.importorskip("gradio")
     from deblur_hub import hub
@@ -376,6 +377,7 @@ def answer(folder: Path) -> None:
     assert generator.restore(picture, precision="float32").shape == picture.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [120, pytest.param(1200, marks=pytest.mark.full)])
 def test_any_configuration_gives_a_model_that_computes_or_our_own_error(shelf, examples):
     tried = 0

@@ -442,7 +442,7 @@ def test_two_processes_stopped_and_killed_resume_to_the_weights_of_two_that_were
     runs[1].kill()
     before = time.monotonic()
     code, words = end(runs[0])
-    assert time.monotonic() - before < 60
+    assert time.monotonic() - before < 300  # and not the ten minutes of --patience
     assert code == 4
     assert "train: another process of this run has ended or does not answer (" in words
     assert words.rstrip().endswith("look for its message, then go on with --resume")
