@@ -639,7 +639,7 @@ def test_a_file_in_place_of_a_folder_is_refused(saved):
 
 def test_a_revision_of_a_folder_is_refused(saved):
     assert refusal(saved, revision="main") == (
-        f"model '{saved}': 'revision' is for hub repositories, and this is a local folder; leave it away"
+        f"model '{saved}': 'revision' is for hub repositories, and this is a local folder; omit it"
     )
 
 
