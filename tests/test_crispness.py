@@ -151,7 +151,8 @@ def test_a_network_that_holds_its_partner_blends_with_that_and_restores_by_its_f
         for network in (generator.network.refiners, generator.network.crisp, half.network.refiners)
     )
     assert torch.allclose(blend, (plain + crisp) / 2) and not torch.allclose(plain, crisp)
-    assert generator.can_be_crisp and generator.qualities == ("draft", "fast", "balanced") and half.qualities == ("fast",)
+    assert generator.can_be_crisp
+    assert generator.qualities == ("draft", "fast", "balanced") and half.qualities == ("fast",)
     crispest = copy.deepcopy(generator)
     crispest.network.crisp_leads = True
     expected = crispest.deblur(picture, quality="fast")
