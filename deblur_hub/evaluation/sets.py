@@ -33,7 +33,7 @@ TEST, TRAIN = "test", "train"
 SCORED = (TEST, "val")  # the part of a published set that is scored; REDS gives the truth for `val` alone
 SHAKE_LENGTHS = (5.0, 40.0)  # pixels that the hand moves while the shutter is open, drawn evenly
 MOST_SHOT, MOST_READ = 0.03, 0.01  # of the noise, drawn evenly from 0
-QUALITY = (70, 95)  # of the JPEG, drawn evenly
+JPEG_QUALITY = (70, 95)  # of the JPEG, drawn evenly
 
 SHARP_INPUT = Protocol(
     name="sharp",
@@ -48,7 +48,7 @@ SYNTHETIC_UPLOAD = Protocol(
     name="synthetic-upload",
     title=f"sharp photographs under synthetic camera shake of {SHAKE_LENGTHS[0]:.0f} to {SHAKE_LENGTHS[1]:.0f} pixels "
     f"in linear light, with a sensor's noise (shot up to {MOST_SHOT:g}, read up to {MOST_READ:g}, of values in [0, 1]) "
-    f"and JPEG of quality {QUALITY[0]} to {QUALITY[1]}",
+    f"and JPEG of quality {JPEG_QUALITY[0]} to {JPEG_QUALITY[1]}",
 )
 
 
@@ -278,6 +278,6 @@ def shaken(sharp: Tensor, name: str, seed: int, *, upload: bool = False) -> tupl
     if upload:
         shot, read = rng.uniform(0, MOST_SHOT), rng.uniform(0, MOST_READ)
         blurred = add_sensor_noise(blurred, rng, shot=shot, read=read)
-        blurred = jpeg(blurred, torch.tensor([rng.uniform(*QUALITY)]).round())
+        blurred = jpeg(blurred, torch.tensor([rng.uniform(*JPEG_QUALITY)]).round())
     radius = kernel.shape[-1] // 2
     return to_8_bits(blurred * 2 - 1) * 2 - 1, sharp[..., radius:-radius, radius:-radius].contiguous()
