@@ -58,7 +58,6 @@ class DeblurGenerator(nn.Module):
         self.network = network if network is not None else build(config, config.name or config.architecture)
         self.crisp: str | os.PathLike[str] | None = None
         self._access: dict[str, Any] = {}  # how this one was fetched from the hub; its partner is fetched alike
-        self._only = ""  # the one quality that it restores at, of those there are
         self._partner: tuple[str | os.PathLike[str], dict[str, Tensor]] | None = None  # with its weights
 
     def forward(self, blurred: Tensor) -> Tensor | list[Tensor]:
@@ -133,7 +132,8 @@ class DeblurGenerator(nn.Module):
         Raises:
             PictureError: if it cannot be read, or is too large.
             RestorationError: if memory does not suffice, or for an unknown quality or a strength outside of [0, 1].
-            ModelError: for a crispness outside of [0, 1], or above 0 if the model has no crisp partner.
+            ModelError: for a crispness outside of [0, 1], or above 0 if the model has no crisp partner or not at this
+                quality.
         """
         options = {"quality": quality, "tile": tile, "precision": precision, "progress": progress}
         restored, original = self._deblurred(image, strength, crispness, max_megapixels, **options)
@@ -232,7 +232,7 @@ class DeblurGenerator(nn.Module):
             return self
         name = f"{self.config.name or self.config.architecture}{AT_QUALITY}{quality}"[-LONGEST_NAME:]
         made = DeblurGenerator(replace(self.config, name=name, quality=quality), self.network)
-        made.crisp, made._access, made._only = self.crisp, self._access, self._only
+        made.crisp, made._access = self.crisp, self._access
         return made.train(self.training)
 
     def with_crispness(self, crispness: float) -> "DeblurGenerator":
@@ -266,7 +266,6 @@ class DeblurGenerator(nn.Module):
         made = DeblurGenerator(config, blended(self.network, weights, crispness))
         if self.crisp is None and isinstance(made.network, RefinedMaximGenerator):
             made.network.keep_to_fast()
-            made._only = "fast"
         return made.train(self.training)
 
     @property
@@ -276,9 +275,10 @@ class DeblurGenerator(nn.Module):
 
     def _require(self, quality: str | None) -> None:
         require_quality(quality)
-        if self._only and quality not in (None, self._only):
+        only = self.qualities[0] if len(self.qualities) == 1 else None
+        if only and quality not in (None, only):
             raise ModelError(
-                f"{self.config.name}: crispness is of quality '{self._only}', not of '{quality}'; omit one of the two"
+                f"{self.config.name}: crispness is of quality '{only}', not of '{quality}'; omit one of the two"
             )
 
     def _own_partner(self) -> dict[str, Tensor]:

@@ -273,7 +273,8 @@ def load_model(
     require_use(crisp, crispness)
     if name not in BASELINES:
         generator = DeblurGenerator.from_pretrained(name, device=device, crisp=crisp).with_crispness(crispness)
-        return generator.with_quality(quality or generator.config.quality or (*QUALITIES, *generator.qualities)[-1])
+        best = generator.qualities[-1] if generator.qualities else QUALITIES[-1]
+        return generator.with_quality(quality or generator.config.quality or best)
     if crispness:
         raise ModelError(f"{name}: is not a model and has no crisp partner; leave the crispness at 0")
     return BASELINES[name]

@@ -117,8 +117,8 @@ class RefinedMaximGenerator(MaximGenerator):
 
     @property
     def best(self) -> Quality:
-        """The best of the refined steps: of a network with a fast one alone, that."""
-        return self.trained[-1]
+        """All stages at full size, if there are several; else the best of the refined steps."""
+        return self.qualities.get("best", self.trained[-1])
 
     @property
     def unrefined(self) -> list[Quality]:
@@ -139,7 +139,7 @@ class RefinedMaximGenerator(MaximGenerator):
         height, width = blurred.shape[-2:]
         rows, columns = range(self.padded(height)), range(self.padded(width))
         given = reflect(blurred, rows, columns), reflect(restored, rows, columns)
-        return self.refine(*given, self.best)[..., :height, :width]
+        return self.refine(*given, self.trained[-1])[..., :height, :width]
 
     def refine(self, blurred: Tensor, restored: Tensor, quality: Quality) -> Tensor:
         name = next(name for name, step in self.qualities.items() if step == quality)
@@ -173,14 +173,21 @@ class RefinedMaximGenerator(MaximGenerator):
         Raises:
             ValueError: if its options do not fit.
         """
-        if isinstance(other, RefinedMaximGenerator):
-            return self.take_refiners(other)
         if isinstance(other, CompactGenerator):
             for refiner in self.refiners.values():
                 cast(Refiner, refiner).begin_from(other)
             return True
         if not isinstance(other, MaximGenerator):
             return False
+        refined = isinstance(other, RefinedMaximGenerator)
+        if refined:
+            self.take_refiners(cast(RefinedMaximGenerator, other))
+        if not refined or len(other.unets) >= len(self.unets):
+            self.take_stages(other)
+        return True
+
+    def take_stages(self, other: MaximGenerator) -> None:
+        """The first of MAXIM's stages, as many as there are here."""
         stages = len(self.unets)
         weights = {key: tensor for key, tensor in other.unets.state_dict().items() if int(key.split(".")[0]) < stages}
         if stages < len(other.unets):
@@ -191,12 +198,11 @@ class RefinedMaximGenerator(MaximGenerator):
         if wanted.keys() != weights.keys() or any(wanted[key].shape != weights[key].shape for key in wanted):
             raise ValueError("its width, stages or outputs are not this network's")
         self.unets.load_state_dict(weights)
-        return True
 
-    def take_refiners(self, other: "RefinedMaximGenerator") -> bool:
-        """Those that both have; and MAXIM's part, if it has as many stages."""
+    def take_refiners(self, other: "RefinedMaximGenerator") -> None:
+        """Those that both have; where there is none of these, its only one for every one here, to begin with."""
         taken = [name for name in other.refiners if name in self.refiners]
-        if not taken and len(other.refiners) == 1:  # such as that of `fast`, to begin the full-size one from
+        if not taken and len(other.refiners) == 1:
             taken = list(self.refiners)
         if not taken:
             raise ValueError(f"it has refiners of {', '.join(other.refiners)} alone")
@@ -209,12 +215,6 @@ class RefinedMaximGenerator(MaximGenerator):
             if name in self.crisp and name in other.crisp:
                 self.crisp[name].load_state_dict(other.crisp[name].state_dict())
                 self.crisp_begun = True
-        weights, wanted = other.unets.state_dict(), self.unets.state_dict()
-        if wanted.keys() == weights.keys():
-            if any(wanted[key].shape != weights[key].shape for key in wanted):
-                raise ValueError("its width is not this network's")
-            self.unets.load_state_dict(weights)
-        return True
 
 
 def ended(weights: dict[str, Tensor], last: int) -> dict[str, Tensor]:

@@ -5,12 +5,16 @@ import time
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 from deblur_hub.networks import build_network
+from deblur_hub.restoration import restore
+from tests.conftest import awake
 from tests.train.tiny_runs import TINY, arguments, last_of, same_state, spawn, tensors_of
 from train.__main__ import main
 from train.data.pool import Pool
 from train.recipe import RecipeError, load_recipe
+from train.trainer import Trainer
 
 SIDE, CROP, DEPTH, REUSE = 24, 16, 8, 4
 
@@ -87,8 +91,8 @@ def test_crops_are_parts_of_samples_turned_mirrored_and_with_their_colours_in_an
 def test_what_the_frozen_part_makes_lies_beside_its_sample_and_is_cut_like_it():
     calls = []
 
-    def frozen(blurred, _number):
-        calls.append(len(blurred))
+    def frozen(blurred, number):
+        calls.append(number)
         return blurred * 0.5
 
     batches = pool(Source(), frozen=frozen)
@@ -96,7 +100,7 @@ def test_what_the_frozen_part_makes_lies_beside_its_sample_and_is_cut_like_it():
         blurred, sharp, kept = next(batches)
         assert torch.equal(blurred, sharp)
         assert torch.allclose(kept, blurred * 0.5, atol=1e-3)
-    assert len(calls) == 5  # of 20 batches, each generation once
+    assert len(calls) == len(set(calls)) == 5  # of 20 batches, each generation once
 
 
 def test_two_processes_draw_what_one_draws():
@@ -175,6 +179,21 @@ def test_a_refiner_learns_and_the_rest_stays_as_it_is(pictures, tmp_path, capfd)
     ended = tensors_of(last_of(tmp_path / "run"))
     changed = {key for key, tensor in begun.items() if not torch.equal(tensor, ended[f"generator.{key}"])}
     assert changed and all(key.startswith("refiners.") for key in changed)
+
+
+def test_the_full_size_steps_lie_beside_generations_in_turn():
+    accelerator = Accelerator(cpu=True)
+    recipe = load_recipe(
+        "maxim-refined", ["network.width=4", "network.refiner_widths=[8,8]", "network.refiner_blocks=[1,1]"]
+    )
+    network = awake(build_network(recipe.generator, **recipe.network))
+    frozen = Trainer(recipe, network, None, accelerator).frozen
+    blurred = torch.rand(1, 3, 64, 64) * 2 - 1
+    balanced, best = (frozen(blurred, number) for number in (4, 5))
+    assert not torch.allclose(balanced, best, atol=1e-2)
+    for number, kept, step in ((6, balanced, 0), (7, best, 1)):
+        assert torch.equal(frozen(blurred, number), kept)
+        assert torch.equal(kept, restore(network, blurred, precision="float32", quality=network.unrefined[step]))
 
 
 @pytest.mark.parametrize(
