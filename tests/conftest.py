@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from deblur_hub import DeblurGenerator, GeneratorConfig
 from deblur_hub.networks import build_network
+
+settings.register_profile("tests", deadline=None)  # two workers, or a busy machine, take longer now and then
+settings.load_profile("tests")
 
 if TYPE_CHECKING:
     from tests.hub_client import Client

@@ -86,6 +86,7 @@ def test_a_folder_without_the_pictures_is_named_before_anything_is_measured(page
     assert not (tmp_path / "RESULTS.md").exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_leaves_the_page_as_it_was(page, data, tmp_path, monkeypatch):
     (data / "gopro" / "blur" / "0.png").write_bytes(b"no picture")
     output = tmp_path / "RESULTS.md"

@@ -112,6 +112,7 @@ def test_where_the_frame_has_a_part_in_every_pixel_it_is_said(options):
     assert on_meta("fpn", **options).receptive_field is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "width"), [(PRESETS[0], 128), (PRESETS[0], 32), (PRESETS[0], 256), (PRESETS[1], 256), (PRESETS[2], 128)]
 )

@@ -37,6 +37,7 @@ def alive(**options) -> torch.nn.Module:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refined", ["fast", "balanced", "best"])
 def test_a_fresh_refiner_adds_nothing(refined):
     network, blurred = fresh(stages=2, refined=refined), picture(90, 150)
@@ -92,6 +93,7 @@ def test_it_begins_from_compact_as_the_mean_of_both():
         assert torch.allclose(refined, (restored + compact(blurred)) / 2, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_refiners_of_several_runs_come_together_behind_all_of_maxim():
     whole = awake(build_network("maxim", width=4, stages=3))
     network = fresh(stages=3, refined="all")
@@ -141,6 +143,7 @@ def test_it_comes_back_from_disk_as_it_was(tmp_path):
     assert torch.allclose(loaded.restore(blurred, precision="float32"), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_that_share_a_refiner_have_the_same_judge():
     network, blurred = alive(refined="all", shared=True, stages=2), picture(128, 256)
     assert list(network.refiners) == ["every"] and list(network.qualities) == ["draft", "fast", "balanced", "best"]
