@@ -44,6 +44,7 @@ def awake(network: nn.Module, seed: int = 0) -> nn.Module:
 def same_draws() -> None:
     """What a test draws without a seed of its own is the same in every run: one that fails, fails again."""
     torch.manual_seed(0)
+    torch.set_flush_denormal(False)  # whatever a run of training before set in this process
 
 
 @pytest.fixture
