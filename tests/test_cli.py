@@ -320,6 +320,7 @@ def test_a_photo_of_24_megapixels_stays_under_two_and_a_half_gib():
 
 
 @pytest.mark.slow
+@pytest.mark.full  # a minute and a half
 def test_a_photo_of_24_megapixels_needs_its_windows_and_two_pictures_of_memory():
     """A network with the depth of the released one, and few channels: its windows are small, the pictures are not."""
     (run,) = measure_memory("maxim", options={"width": 4, "stages": 1}, photo=(6000, 4000))

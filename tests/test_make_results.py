@@ -29,7 +29,7 @@ def data(tmp_path) -> Path:
     root = tmp_path / "data"
     draw = np.random.default_rng(0)
     for number in range(2):
-        sharp = np.kron(draw.integers(0, 256, (12, 16, 3)), np.ones((6, 6, 1))).astype(np.uint8)
+        sharp = np.kron(draw.integers(0, 256, (12, 16, 3)), np.ones((4, 4, 1))).astype(np.uint8)
         blurred = sharp if number else ((sharp.astype(int) + np.roll(sharp, 3, axis=1)) // 2).astype(np.uint8)
         for folder, picture in (("gopro/blur", blurred), ("gopro/sharp", sharp), ("sharp", sharp)):
             (root / folder).mkdir(parents=True, exist_ok=True)

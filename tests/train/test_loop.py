@@ -314,13 +314,12 @@ def test_a_schedule_that_does_not_stretch_keeps_its_steps_under_a_time_budget(st
 
 
 @pytest.mark.slow
-def test_an_epoch_is_one_pass_over_the_data_however_many_steps_its_critic_takes(start, tmp_path, vgg19):
-    changes = ("schedule.epochs=2", "data.epoch_length=8", "schedule.steps=0")
+def test_an_epoch_is_one_pass_over_the_data_however_many_steps_its_critic_takes(start, tmp_path):
+    changes = ("schedule.epochs=2", "data.epoch_length=8", "schedule.steps=0", "loss.perceptual.weight=0.0")
     for critic_steps, steps in ((1, 8), (2, 4)):
         output = tmp_path / str(critic_steps)
         wanted = f"loss.adversarial.critic_steps={critic_steps}"
-        options = ["--perceptual-weights", str(vgg19)]
-        assert start("deblurgan", *changes, wanted, steps=0, output=output, options=options)[0] == 0
+        assert start("deblurgan", *changes, wanted, steps=0, output=output)[0] == 0
         assert last_of(output)["progress"]["step"] == steps
         line = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()][-2]
         assert (line["step"], line["epoch"]) == (steps, 2)
