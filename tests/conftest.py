@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from deblur_hub import DeblurGenerator, GeneratorConfig
 from deblur_hub.networks import build_network
+
+settings.register_profile("tests", deadline=None)  # two workers, or a busy machine, take longer now and then
+settings.load_profile("tests")
 
 if TYPE_CHECKING:
     from tests.hub_client import Client
@@ -40,6 +44,7 @@ def awake(network: nn.Module, seed: int = 0) -> nn.Module:
 def same_draws() -> None:
     """What a test draws without a seed of its own is the same in every run: one that fails, fails again."""
     torch.manual_seed(0)
+    torch.set_flush_denormal(False)  # whatever a run of training before set in this process
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def test_a_model_whose_card_has_no_scores_is_listed_without(generator, tmp_path,
     assert [model.license for model in list_models()] == ["", ""]
 
 
+@pytest.mark.slow
 def test_listing_names_reads_no_card_and_asking_for_scores_touches_no_network():
     code = (
         "import sys, deblur_hub; names = deblur_hub.list_models();"

@@ -170,6 +170,7 @@ def test_a_folder_that_holds_its_own_output_is_not_restored_twice(here, model):
     assert files_below(here / "holiday/sharp") == {"beach.png", "day two/hill.jpg"}
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_the_code_and_without_a_traceback(here):
     done = subprocess.run(
         [sys.executable, "-m", "deblur_hub.cli", "deblur", "nowhere.jpg"], capture_output=True, text=True
@@ -178,6 +179,7 @@ def test_the_process_ends_with_the_code_and_without_a_traceback(here):
     assert done.stderr == "deblur-hub: nowhere.jpg: no such file or folder; check the path\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_progress_bar_that_moves_with_the_tiles(here, model):
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -318,6 +320,7 @@ def test_a_photo_of_24_megapixels_stays_under_two_and_a_half_gib():
 
 
 @pytest.mark.slow
+@pytest.mark.full  # a minute and a half
 def test_a_photo_of_24_megapixels_needs_its_windows_and_two_pictures_of_memory():
     """A network with the depth of the released one, and few channels: its windows are small, the pictures are not."""
     (run,) = measure_memory("maxim", options={"width": 4, "stages": 1}, photo=(6000, 4000))
@@ -333,6 +336,7 @@ def test_memory_is_measured_in_tiles_and_whole_and_the_results_are_compared(caps
     assert int(difference.split()[2]) <= 1
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_ends_in_one_sentence(capsys, tmp_path):
     assert main(["benchmark", str(tmp_path), "--photo", "20x20"]) == 2
     assert "'deblur' failed with exit code 2" in capsys.readouterr().err
@@ -355,6 +359,7 @@ def test_several_models_are_released_as_their_average(pairs, generator, tmp_path
 # --- networks and conversion -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_networks_are_listed_with_what_they_cost(capsys):
     assert main(["networks", "--size", "640x360"]) == 0
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]

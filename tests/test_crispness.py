@@ -139,6 +139,7 @@ def test_the_shell_blends_as_python_does(partners, picture, tmp_path, capsys, mo
     assert Path("out.png").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_network_that_holds_its_partner_blends_with_that_and_restores_by_its_fast_step(picture, tmp_path):
     options = {"width": 4, "crisp": True, "refined": "all", "refiner_widths": (8, 8), "refiner_blocks": (1, 1)}
     made = DeblurGenerator(GeneratorConfig("maxim_refined", options, name="whole"))
@@ -164,6 +165,7 @@ def test_a_network_that_holds_its_partner_blends_with_that_and_restores_by_its_f
             generator.deblur(picture, quality=quality, crispness=1.0)
 
 
+@pytest.mark.slow
 def test_the_default_gets_crisper_step_by_step():
     """Edges get stronger all the way, which two unrelated sets of weights would not give."""
     with Image.open(Path(__file__).parents[1] / "space" / "examples" / "square.jpg") as photo:

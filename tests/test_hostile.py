@@ -412,6 +412,7 @@ def test_any_configuration_gives_a_model_that_computes_or_our_own_error(shelf, e
     assert examples <= tried < 2 * examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [80, pytest.param(800, marks=pytest.mark.full)])
 def test_any_weights_file_gives_a_model_that_computes_or_our_own_error(shelf, examples):
     tried = 0

@@ -149,6 +149,7 @@ def test_publishing_without_the_right_token_is_a_sentence(hub, play):
     assert "tester/locked" not in hub.repositories
 
 
+@pytest.mark.slow
 def test_without_a_network_a_name_of_the_hub_is_a_sentence_before_long(play_alone):
     (loaded, loading), (fresh, _), (pushed, pushing) = play_alone("""
         step(load, "owner/name")

@@ -64,6 +64,7 @@ SOURCES = sorted(
 )
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_nothing_heavy():
     listing = subprocess.run(
         [sys.executable, "-c", "import deblur_hub, sys; print(*sys.modules)"],

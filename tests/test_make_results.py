@@ -29,7 +29,7 @@ def data(tmp_path) -> Path:
     root = tmp_path / "data"
     draw = np.random.default_rng(0)
     for number in range(2):
-        sharp = np.kron(draw.integers(0, 256, (12, 16, 3)), np.ones((6, 6, 1))).astype(np.uint8)
+        sharp = np.kron(draw.integers(0, 256, (12, 16, 3)), np.ones((4, 4, 1))).astype(np.uint8)
         blurred = sharp if number else ((sharp.astype(int) + np.roll(sharp, 3, axis=1)) // 2).astype(np.uint8)
         for folder, picture in (("gopro/blur", blurred), ("gopro/sharp", sharp), ("sharp", sharp)):
             (root / folder).mkdir(parents=True, exist_ok=True)
@@ -87,6 +87,7 @@ def test_a_folder_without_the_pictures_is_named_before_anything_is_measured(page
     assert not (tmp_path / "RESULTS.md").exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_leaves_the_page_as_it_was(page, data, tmp_path, monkeypatch):
     (data / "gopro" / "blur" / "0.png").write_bytes(b"no picture")
     output = tmp_path / "RESULTS.md"

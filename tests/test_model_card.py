@@ -122,6 +122,7 @@ def test_of_a_card_that_cannot_be_read_nothing_is_known(broken):
 # --- what people read ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_models())
 def test_the_three_lines_of_a_bundled_card_restore_a_photo(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -226,6 +227,7 @@ def test_whatever_a_name_is_it_is_shown_and_does_nothing_else(text):
     check_quoted(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=40) | st.text("`|<>[]()\\_*-#\n: \"'!&", max_size=30))
 def test_any_name_at_all_leaves_the_card_whole(text):

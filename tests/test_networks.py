@@ -235,6 +235,7 @@ def test_a_list_of_a_million_widths_is_refused_in_a_short_sentence():
     assert len(str(error.value)) < 150
 
 
+@pytest.mark.slow
 def test_the_largest_options_that_pass_are_laid_out_in_seconds():
     started = time.process_time()
     with torch.device("meta"):

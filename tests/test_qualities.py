@@ -17,8 +17,9 @@ from tests.conftest import awake
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def maxim() -> DeblurGenerator:
+    """Not to be changed."""
     made = DeblurGenerator(GeneratorConfig("maxim", {"width": 4}, name="tiny-maxim"))
     awake(made.network)
     return made.eval()
@@ -42,6 +43,7 @@ def as_fast_as(monkeypatch, maxim, seconds: float, at: str) -> None:
     monkeypatch.setattr(qualities, "speed", lambda network, device, dtype: work / seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "at", "taken"),
     [(59, "best", "best"), (61, "best", "balanced"), (61, "balanced", "draft"), (900, "draft", "draft")],
@@ -58,6 +60,7 @@ def test_the_best_that_takes_at_most_a_minute_is_chosen_and_never_less_than_a_dr
         assert maxim.choose_quality((1000, 1000), 2).name == "balanced"
 
 
+@pytest.mark.slow
 def test_what_is_taken_is_told_and_done(monkeypatch, maxim, photo, caplog):
     as_fast_as(monkeypatch, maxim, 1e6, "draft")
     with caplog.at_level(logging.INFO, "deblur_hub"):
@@ -68,6 +71,7 @@ def test_what_is_taken_is_told_and_done(monkeypatch, maxim, photo, caplog):
     assert not np.array_equal(maxim.deblur(photo, quality="best"), maxim.deblur(photo, quality="balanced"))
 
 
+@pytest.mark.slow
 def test_the_speed_of_a_machine_is_measured_once_and_kept(monkeypatch, maxim, a_machine):
     measured = []
     monkeypatch.setattr(qualities, "measure_speed", lambda *arguments: measured.append(arguments) or 1e9)
@@ -82,6 +86,7 @@ def test_the_speed_of_a_machine_is_measured_once_and_kept(monkeypatch, maxim, a_
     assert len(measured) == 2
 
 
+@pytest.mark.slow
 def test_the_measured_speed_is_that_of_the_work(maxim):
     speed = qualities.measure_speed(maxim.network, CPU, torch.float32)
     assert 1e7 < speed < 1e13
@@ -99,6 +104,7 @@ def test_a_network_without_such_steps_has_one(generator, photo):
     assert generator.with_quality("best") is generator
 
 
+@pytest.mark.slow
 def test_a_generator_s_own_quality_is_kept_with_its_model(maxim, photo, tmp_path):
     drafting = maxim.with_quality("draft")
     assert drafting.config.name == "tiny-maxim at quality draft"
@@ -137,6 +143,7 @@ def test_a_strength_beyond_its_bounds_is_one_sentence(generator, photo, strength
         generator.deblur(photo, strength=strength)
 
 
+@pytest.mark.slow
 def test_the_shell_takes_both_and_tells_what_it_takes(photo, tmp_path, capsys):
     path = tmp_path / "photo.png"
     Image.fromarray(photo).save(path)

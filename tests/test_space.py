@@ -63,12 +63,14 @@ def test_every_example_decodes_and_is_credited_with_its_kind_of_blur(page):
         assert re.search(r"CC0|CC BY|public domain|no known copyright", row)
 
 
+@pytest.mark.slow
 def test_the_page_builds_and_offers_one_endpoint(page):
     app = page.build_app()
     public = [event["api_name"] for event in app.config["dependencies"] if event["api_visibility"] == "public"]
     assert public == ["deblur"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
 def test_a_picture_of_any_mode_gives_two_previews_that_browsers_show(page, tmp_path, mode):
     ramp = np.tile(np.linspace(0, 255, 48, dtype=np.uint8), (32, 1))
@@ -83,7 +85,7 @@ def test_a_picture_of_any_mode_gives_two_previews_that_browsers_show(page, tmp_p
     file = tmp_path / "ramp.tif"
     pictures.get(mode, lambda: grey.convert("RGB").convert(mode))().save(file)
 
-    result = page.restore(file, page.list_models()[0])
+    result = page.restore(file, page.list_models()[0], 0.0, "draft")
 
     assert result.file.name == ("ramp-deblurred.tif" if mode in ("CMYK", "F") else "ramp-deblurred.png")
     assert result.size == (48, 32)
@@ -96,6 +98,7 @@ def test_a_picture_of_any_mode_gives_two_previews_that_browsers_show(page, tmp_p
                 assert row[4] < 60 < 200 < row[43]  # dark stays dark, nothing clips to white
 
 
+@pytest.mark.slow
 def test_the_page_restores_as_crisp_as_it_is_asked_to_and_says_so(page, tmp_path):
     file = page.EXAMPLES[1].path
     pictures = []
@@ -116,6 +119,7 @@ def test_a_model_without_a_partner_hides_the_crispness_and_is_not_asked_for_it(p
         page.restore(page.EXAMPLES[1].path, "compact", 0.4)
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_told_with_the_way_to_another(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -129,12 +133,13 @@ def test_every_bundled_model_has_a_line_of_advice(page):
     assert all(len(line) < 120 and line.endswith(".") for line in page.ADVICE.values())
 
 
+@pytest.mark.slow
 def test_a_large_picture_is_previewed_smaller_but_downloaded_whole(page, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "PREVIEW_SIDE", 100)
     file = tmp_path / "large.png"
     Image.effect_noise((301, 203), 60).save(file)
 
-    result = page.restore(file, page.list_models()[0])
+    result = page.restore(file, page.list_models()[0], 0.0, "draft")
 
     assert [Image.open(picture).size for picture in (result.before, result.after)] == [(100, 67)] * 2
     assert Image.open(result.file).size == (301, 203)

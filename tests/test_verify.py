@@ -148,6 +148,7 @@ def test_the_shell_verifies_in_one_sentence(saved, swapped, capsys):
     assert said.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_shell_verifies_the_default_in_each_precision(capsys):
     for precision in ("float32", "bfloat16"):
         assert main(["verify", "--device", "cpu", "--precision", precision]) == 0

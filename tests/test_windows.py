@@ -93,6 +93,7 @@ def maxim():
     return awake(build_network("maxim", width=4, stages=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(100, 60), (700, 900)])
 def test_the_result_is_the_same_with_one_thread_and_with_three(maxim, size):
     blurred = torch.rand(1, 3, *size) * 2 - 1
@@ -108,6 +109,7 @@ def test_the_result_is_the_same_with_one_thread_and_with_three(maxim, size):
     assert (found[0] - blurred).abs().max() > 0.01
 
 
+@pytest.mark.slow
 def test_progress_moves_in_small_steps_in_the_caller_s_thread(maxim):
     told = []
     restore(

@@ -184,9 +184,12 @@ class WindowedGenerator(Generator):
         return round(pixels * self.multiply_adds_per_pixel(quality))
 
     def multiply_adds_per_pixel(self, quality: Quality) -> float:
-        """Of a window."""
-        side = self.windows.multiple * (2 if quality.halved else 1)
-        return multiply_adds(OneWindow(self, quality), (side, side)) / side**2
+        """Of a window; counted once, as PyTorch takes seconds to count."""
+        counted = self.__dict__.setdefault("counted", {})
+        if quality not in counted:
+            side = self.windows.multiple * (2 if quality.halved else 1)
+            counted[quality] = multiply_adds(OneWindow(self, quality), (side, side)) / side**2
+        return counted[quality]
 
     def describe(self, size: tuple[int, int] = (1280, 720)) -> Description:
         return replace(super().describe(size), tiles=True, windows=self.windows.side)

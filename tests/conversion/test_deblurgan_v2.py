@@ -278,6 +278,7 @@ def mobile_file() -> dict[str, Tensor]:
 # --- what it computes --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "width", "published", "options"),
     [(MOBILE, 128, 3.31e6, {}), (INCEPTION, 256, 60.93e6, {"backbone": INCEPTION, "width": 256})],
@@ -300,6 +301,7 @@ def test_the_published_networks_come_over_whole(backbone, width, published, opti
     assert torch.allclose(restored, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", [MOBILE, INCEPTION])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("stored", [False, True])

@@ -102,6 +102,7 @@ def folder(network, tmp_path) -> Path:
     return graph(flax(network, 3, False), kinds_of(3, False), tmp_path / "models")
 
 
+@pytest.mark.slow
 def test_a_graph_comes_back_as_the_network_it_was_made_of(network, folder, tmp_path):
     converted = convert(folder, tmp_path / "model")
     assert converted.options == {"width": 4, "coarse_outputs": False} and not converted.dropped
@@ -112,6 +113,7 @@ def test_a_graph_comes_back_as_the_network_it_was_made_of(network, folder, tmp_p
     assert read(folder / "model.json").options == converted.options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stages", "coarse"), [(1, True), (2, True), (3, True), (3, False)])
 @pytest.mark.parametrize("prefix", ["opt/target/", "params/", ""])
 def test_a_checkpoint_comes_back_without_what_is_the_optimizer_s(tmp_path, stages, coarse, prefix):

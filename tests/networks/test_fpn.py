@@ -112,6 +112,7 @@ def test_where_the_frame_has_a_part_in_every_pixel_it_is_said(options):
     assert on_meta("fpn", **options).receptive_field is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "width"), [(PRESETS[0], 128), (PRESETS[0], 32), (PRESETS[0], 256), (PRESETS[1], 256), (PRESETS[2], 128)]
 )
@@ -126,8 +127,7 @@ def test_the_stated_values_per_pixel_are_what_a_pass_takes(name, width):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("size", [(150, 200), (128, 161)])
+@pytest.mark.parametrize(("name", "size"), zip(PRESETS, [(150, 200), (128, 161), (150, 200)], strict=True))
 def test_a_tiled_result_equals_the_whole_frame(name, size):
     network = awake(build_network(name, width=16))
     blurred = picture(*size)

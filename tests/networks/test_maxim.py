@@ -87,6 +87,7 @@ def test_folded_it_computes_the_same(kernel, stages):
         assert sum(told) == pytest.approx(cost)
 
 
+@pytest.mark.slow
 def test_folded_in_bfloat16_it_is_near(kernel, released):
     blurred = picture(64, 64)
     with torch.inference_mode():

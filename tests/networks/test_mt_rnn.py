@@ -96,6 +96,7 @@ def test_a_picture_of_any_size_comes_back_with_its_size(network, size):
         assert network(torch.zeros(1, 3, *size)).shape[-2:] == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("iterations", [1, 2])
 def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel_and_something_near_its_edge_has(iterations):
     network = awake(build_network("mt_rnn", iterations=iterations, width=1)).double()

@@ -42,8 +42,12 @@ def test_every_preset_is_compared_and_every_network_has_one():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_and_multiply_adds_are_the_published_ones(name):
-    found, (millions, thousands) = on_meta(name).describe(), PUBLISHED[name]
+def test_parameters_and_multiply_adds_are_the_published_ones_and_counting_leaves_a_network_as_it_is(name):
+    with torch.device("meta"):
+        network = build_network(name).train()
+    before = str(network)
+    found, (millions, thousands) = network.describe(), PUBLISHED[name]
+    assert network.training and str(network) == before
     if millions is not None:
         digits = len(str(millions).partition(".")[2])
         assert round(found.parameters / 1e6, digits) == millions
@@ -52,13 +56,15 @@ def test_parameters_and_multiply_adds_are_the_published_ones(name):
     assert found.source and found.licence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 50), (33, 47), (129, 64)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (129, 47)])
 def test_a_picture_of_any_size_comes_back_in_its_size(name, height, width):
     network = on_meta(name)
     assert network(torch.empty(2, 3, height, width, device="meta")).shape == (2, 3, height, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_outputs_in_training_are_the_picture_at_one_or_several_scales(name):
     outputs = on_meta(name).train()(torch.empty(2, 3, 96, 127, device="meta"))
@@ -68,12 +74,3 @@ def test_outputs_in_training_are_the_picture_at_one_or_several_scales(name):
     assert scales == sorted(scales, reverse=True) and scales[-1] == 1
     for scale, output in zip(scales, outputs, strict=True):
         assert output.shape == (2, 3, 96 // scale, -(-127 // scale))
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_describing_a_network_leaves_it_as_it_is(name):
-    with torch.device("meta"):
-        network = build_network(name).train()
-    before = str(network)
-    network.describe((64, 64))
-    assert network.training and str(network) == before

@@ -37,6 +37,7 @@ def alive(**options) -> torch.nn.Module:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refined", ["fast", "full"])
 def test_a_fresh_refiner_adds_nothing(refined):
     network, blurred = fresh(stages=2, refined=refined), picture(90, 150)
@@ -157,6 +158,7 @@ def test_it_comes_back_from_disk_as_it_was(tmp_path):
     assert torch.allclose(loaded.restore(blurred, precision="float32"), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_full_size_steps_share_a_refiner():
     network, blurred = alive(refined="all", stages=2), picture(128, 256)
     for step, unrefined in zip(network.trained, network.unrefined, strict=True):

@@ -186,6 +186,7 @@ def reach_along(network, axis: int) -> int:
     return farthest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize(
     "options",
@@ -197,6 +198,7 @@ def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel(options, axis)
     assert 0.9 * bound <= reach_along(network, axis) <= bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("scales", [1, 2, 3])
 def test_tiles_make_the_same_picture_as_the_whole_frame(variant, scales):

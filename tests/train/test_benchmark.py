@@ -59,6 +59,7 @@ def test_ways_are_measured_against_plain_float32_a_compiled_one_too(capfd, monke
     assert float(other[-1]) == pytest.approx(float(other[1]) / float(plain[1]), rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_steps_multiply_adds_are_those_of_forward_and_backward(tmp_path):
     # Muon multiplies matrices of its own.
     recipe = load_recipe("compact", [*TINY, "loss.frequency_weight=0.0", "optimizer.name=adamw"])

@@ -22,6 +22,7 @@ def made(recipe, changes):
     return Trainer(loaded, build_network(loaded.generator, **loaded.network), None, Accelerator(cpu=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "changes"),
     [

@@ -23,7 +23,6 @@ from train.trainer import Trainer
 
 SIDE, STEPS = 32, 10
 NARROW, FEW, TWICE = 8, 1, 2
-HEAVY = 1_000_000  # parameters, from which on a network counts as slow even where its options make it small
 
 
 def narrowed(preset: str) -> dict:
@@ -45,18 +44,6 @@ def narrowed(preset: str) -> dict:
             continue
         return attempt
     raise AssertionError(f"{preset} cannot be built and run on the meta device")
-
-
-def weight_of(preset: str) -> int:
-    with torch.device("meta"):
-        network = build_network(PRESETS[preset][0], **narrowed(preset))
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def marks_of(preset: str) -> list:
-    if preset == "maxim":  # test_maxim.py trains a narrower one
-        return [pytest.mark.slow, pytest.mark.full]
-    return [pytest.mark.slow] if weight_of(preset) > HEAVY else []
 
 
 # One of each way in which a network trains: with statistics of the batch, at several scales, recurrent, by attention.
@@ -106,9 +93,10 @@ def test_ten_steps_on_one_batch_bring_the_pixel_loss_down(preset, precision):
     assert min(losses[-3:]) < 0.97 * losses[0], losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "preset",
-    [pytest.param(name, marks=marks_of(name)) for name in PRESETS],
+    "preset",  # test_maxim.py trains a narrower one
+    [pytest.param(name, marks=pytest.mark.full if name == "maxim" else ()) for name in PRESETS],
 )
 def test_a_step_reaches_all_of_a_network_which_comes_back_from_disk_as_it_was(preset, tmp_path):
     trainer = made(preset)

@@ -224,6 +224,7 @@ def test_a_run_computes_the_features_in_its_own_precision(vgg19, precision, kind
     assert seen == [kind, kind]
 
 
+@pytest.mark.slow
 def test_calibrated_losses_are_the_same_whatever_the_scale_of_the_filters(vgg19, tmp_path):
     tensors = load_file(vgg19)
     scaled = dict(tensors)

@@ -183,28 +183,34 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from tests.train.test_pool_and_freezing import run, small_v2
+from tests.train.test_pool_and_freezing import three_steps
 
 torch.set_num_threads(1)
 accelerator = Accelerator(cpu=True)
-rank, world = accelerator.process_index, accelerator.num_processes
-trainer = small_v2(accelerator, frozen_steps=2)
-run(trainer, range(3), (rank * 2 // world, (rank + 1) * 2 // world))
-torch.save({"world": world} | trainer.state(), Path(sys.argv[1]) / f"{world}-{rank}.pt")
-other = small_v2(accelerator, generator="unet")
-run(other, range(3), (rank * 2 // world, (rank + 1) * 2 // world))
-torch.save(other.state(), Path(sys.argv[1]) / f"unet-{world}-{rank}.pt")
+three_steps(accelerator, Path(sys.argv[1]))
 accelerator.end_training()
 """
 
 
+def three_steps(accelerator, folder):
+    """Of two generators, each rank with its part of the batch; what they end with is kept in files."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    part = (rank * 2 // world, (rank + 1) * 2 // world)
+    trainer = small_v2(accelerator, frozen_steps=2)
+    run(trainer, range(3), part)
+    torch.save({"world": world} | trainer.state(), folder / f"{world}-{rank}.pt")
+    other = small_v2(accelerator, generator="unet")
+    run(other, range(3), part)
+    torch.save(other.state(), folder / f"unet-{world}-{rank}.pt")
+
+
 @pytest.mark.slow
 def test_two_processes_share_one_pool_and_freeze_alike(tmp_path):
+    three_steps(Accelerator(cpu=True), tmp_path)
     (tmp_path / "ranks.py").write_text(TWO_RANKS)
-    for launcher in ([], TORCHRUN):
-        started = spawn(*launcher, str(tmp_path / "ranks.py"), str(tmp_path), ACCELERATE_USE_CPU="true")
-        _, words = started.communicate(timeout=PATIENCE)
-        assert started.returncode == 0, words
+    started = spawn(*TORCHRUN, str(tmp_path / "ranks.py"), str(tmp_path), ACCELERATE_USE_CPU="true")
+    _, words = started.communicate(timeout=PATIENCE)
+    assert started.returncode == 0, words
     # The batch normalisation of this recipe's backbone sees each process's part of a batch; a plain U-Net has none.
     alone, *ranks = (torch.load(tmp_path / f"unet-{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
     for state in ranks:

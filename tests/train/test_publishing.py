@@ -165,6 +165,7 @@ def test_a_push_that_fails_keeps_the_run_and_tells_the_command_that_repeats_it(h
         assert len(repository.commits) == 2 and repository.tags == {"step-3": repository.branches["main"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("repo", "token", "reason"),
     [
@@ -228,6 +229,7 @@ def test_how_to_publish_without_where_is_refused(start, capfd):
 # A folder ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_folder_is_published_alone_and_again_without_harm(hub, go, model):
     line = ("publish", str(model), "tester/folder", "--tag", "v1", "--private")
     assert go("deblur_hub.cli", *line, address=hub.address).returncode == 0
@@ -241,6 +243,7 @@ def test_a_folder_is_published_alone_and_again_without_harm(hub, go, model):
     assert repository.commits[repository.branches["main"]]["README.md"].endswith(b"better")
 
 
+@pytest.mark.slow
 def test_a_tag_is_never_moved(hub, go, model, tmp_path):
     assert (
         go("deblur_hub.cli", "publish", str(model), "tester/tags", "--tag", "v1", address=hub.address).returncode == 0
@@ -257,6 +260,7 @@ def test_a_tag_is_never_moved(hub, go, model, tmp_path):
     assert repository.tags == {"v1": first} and repository.branches["main"] != first
 
 
+@pytest.mark.slow
 def test_a_tag_that_failed_is_set_by_the_next_attempt(hub, go, model):
     """The commit went up, and the line broke before the tag."""
     assert go("deblur_hub.cli", "publish", str(model), "tester/broken", address=hub.address).returncode == 0
@@ -267,6 +271,7 @@ def test_a_tag_that_failed_is_set_by_the_next_attempt(hub, go, model):
     assert len(repository.commits) == 2 and repository.tags == {"step-5": repository.branches["main"]}
 
 
+@pytest.mark.slow
 def test_what_is_no_model_is_not_published(hub, go, tmp_path):
     (tmp_path / "empty").mkdir()
     done = go("deblur_hub.cli", "publish", str(tmp_path / "empty"), "tester/empty", address=hub.address)

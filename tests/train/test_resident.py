@@ -76,6 +76,7 @@ def here_size(batch) -> int:
     return sum(tensor.numel() for tensor in (batch.values() if isinstance(batch, dict) else batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_learns_the_same_from_pictures_on_the_device(start, tmp_path, workers):
     changes = [f"data.workers={workers}", "data.synthesis=device", "data.mix.frames=0.0", "validation.every=99"]

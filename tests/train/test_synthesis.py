@@ -179,6 +179,7 @@ def test_blur_is_made_where_the_recipe_says():
     assert [made_on_device(where, gpu) for where in ("auto", "loader", "device")] == [True, False, True]
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_blur_made_on_the_device(start, tmp_path):
     changes = ["data.blur.projective=0.5", "data.blur.jpeg=0.5", "data.mix.sharp=3.0", "validation.every=99"]
     losses = []

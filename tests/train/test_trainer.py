@@ -57,6 +57,7 @@ def moments(run):
     return {key: value for key, value in tensors_of(run.state()).items() if key.endswith(".exp_avg")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 4])
 def test_a_batch_in_parts_gives_the_gradients_of_the_whole_one(parts):
     """Of networks that keep samples apart, for one step, as Adam makes full steps of what is only rounding.
@@ -136,6 +137,7 @@ POISONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("poison", POISONS)
 @pytest.mark.parametrize(("parts", "optimizer"), [(1, "adamw"), (2, "adamw"), (1, "muon")])
 def test_an_update_that_is_not_finite_is_not_made_and_the_next_one_is(monkeypatch, poison, parts, optimizer):
@@ -171,6 +173,7 @@ def test_statistics_of_pictures_that_are_not_finite_are_not_remembered():
     assert all(torch.isfinite(tensor).all() for tensor in tensors_of(run.state()).values())
 
 
+@pytest.mark.slow
 def test_losses_scaled_for_fp16_make_the_same_updates_and_skip_the_same(monkeypatch):
     """With a scaler on the CPU, where fp16 itself is not computed in: what a GPU's would see."""
     options = ("optimizer.clip=1.0", "optimizer.accumulate=2", "loss.adversarial.weight=0.5")
@@ -218,6 +221,7 @@ def test_a_row_of_skipped_steps_stops_the_run_and_a_broken_row_does_not():
         alarms.require_progress(torch.tensor([3.0, 3.0, 3.0]), 41)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_a_step_reads_nothing_back_from_the_device(monkeypatch, optimizer):
     """Each reading would wait for a GPU to finish; on a CPU it can be counted just as well."""
@@ -245,6 +249,7 @@ def test_the_rate_betas_and_decay_at_resume_are_the_recipes_and_the_moments_the_
     assert all(torch.equal(value, moments(run)[key]) for key, value in moments(other).items())
 
 
+@pytest.mark.slow
 def test_moments_of_a_channels_last_run_serve_one_of_another_layout():
     """Fused updates on CPUs go by memory: with strides that differ they would mix up the elements of a weight."""
     first = make("deblurgan", "channels_last=true")

@@ -39,6 +39,7 @@ def test_a_checkpoint_from_before_there_was_a_choice_keeps_its_best():
 SCORES = [(24.0, 0.80, 0.050), (25.0, 0.70, 0.060), (24.5, 0.90, 0.055), (24.9, 0.70, 0.045)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("select", "step"), [("psnr", 2), ("psnr+ssim", 3), ("l1", 4)])
 def test_the_recipe_chooses_which_model_is_kept(start, tmp_path, monkeypatch, select, step):
     from train import loop
