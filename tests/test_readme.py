@@ -110,12 +110,8 @@ def require_parsed(command: str) -> None:
         require_launcher(words[: words.index("train/") + 1])
         require_training(words[words.index("train/") + 1 :])
     elif "deblur_hub.evaluation" in words:
-        from deblur_hub.cli.evaluating import evaluate_arguments
-
         require_launcher(words[: words.index("deblur_hub.evaluation") + 1])
-        scores = argparse.ArgumentParser(exit_on_error=False)
-        evaluate_arguments(scores)
-        scores.parse_args(words[words.index("deblur_hub.evaluation") + 1 :])
+        parser().parse_args(["evaluate", *words[words.index("deblur_hub.evaluation") + 1 :]])
     elif words[:2] == ["python", "train/study/ablation.py"]:
         from train.study.ablation import parse, read_plans
 
@@ -166,9 +162,11 @@ def require_training(words: list[str]) -> None:
 def small_models(tmp_path_factory) -> Path:
     """Bundled models of the released names and cards, with few weights."""
     folder = tmp_path_factory.mktemp("weights")
-    for name, options in zip(SMALL, ({"width": 4, "stages": 3}, {"widths": [8, 8], "blocks": [1, 1]}), strict=True):
+    maxim = {"width": 4, "stages": 3, "crisp": True, "refiner_widths": [8, 8], "refiner_blocks": [1, 1]}
+    networks = (("maxim_refined", maxim), ("compact", {"widths": [8, 8], "blocks": [1, 1]}))
+    for name, (architecture, options) in zip(SMALL, networks, strict=True):
         # A quality of its own, so that none is chosen by what each would take, which is counted for seconds.
-        config = GeneratorConfig(name, options, name=name, quality="best")
+        config = GeneratorConfig(architecture, options, name=name, quality="best")
         DeblurGenerator(config).save_pretrained(folder / name)
         (folder / name / "README.md").write_text((ROOT / f"deblur_hub/weights/{name}/README.md").read_text())
     return folder
@@ -182,7 +180,8 @@ def here(tmp_path, monkeypatch, generator, small_models) -> Path:
     rng = np.random.default_rng(0)
     pairs = ("pairs", "eval/gopro", "GOPRO_Large/test/GOPR0384_11_00")
     paired = [f"{folder}/{side}/1.png" for folder in pairs for side in ("blur", "sharp")]
-    for path in ("photo.jpg", "holiday/beach.jpg", "photos/1.png", "blur/1.png", "sharp/1.png", *paired):
+    single = ("photo.jpg", "holiday/beach.jpg", "photos/1.png", "eval/sharp/1.png", "blur/1.png", "sharp/1.png")
+    for path in (*single, *paired):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)).save(tmp_path / path)
     (tmp_path / "restored").mkdir()
