@@ -86,16 +86,18 @@ def read_png(file: BinaryIO, name: str) -> PngFile:
             kept.append((chunk.name, contents))
         elif chunk.name == b"sBIT" and len(set(contents)) == 1:
             bits = contents[0]
-    require_palette(file, chunks, name)
+    require_picture(file, chunks, name)
     if not whole:
         parts.append(packed(b"IEND", b""))
     return PngFile(cast(BinaryIO, SplicedFile(file, parts)), icc, xmp, exif, tuple(kept), bits, tuple(notes))
 
 
-def require_palette(file: BinaryIO, chunks: list[Chunk], name: str) -> None:
-    """Raises PictureError if there is no header, or the header asks for a palette that is not there."""
+def require_picture(file: BinaryIO, chunks: list[Chunk], name: str) -> None:
+    """Raises PictureError if there are no header and samples, or the header asks for a palette that is not there."""
     if not chunks or chunks[0].name != b"IHDR" or chunks[0].length != 13:
         raise PictureError(f"{name}: damaged (no header); nothing was written")
+    if not any(chunk.name == b"IDAT" for chunk in chunks):
+        raise PictureError(f"{name}: truncated; nothing was written")
     file.seek(chunks[0].start + 9)
     if file.read(1) == b"\3" and not any(chunk.name == b"PLTE" and chunk.length for chunk in chunks):
         raise PictureError(f"{name}: damaged (no palette); nothing was written")
