@@ -8,7 +8,6 @@ PLACES = {
     "DeepHeader": "deep:DeepHeader",
     "check_size": "opening:check_size",
     "converted": "modes:converted",
-    "deep_header": "deep:read_deep_header",
     "extrema": "modes:extrema",
     "identify": "opening:identify",
     "load": "opening:load",

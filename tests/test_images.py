@@ -61,8 +61,11 @@ def test_a_restored_picture_keeps_mode_and_size_and_is_what_the_tensor_says(mode
     assert (after.mode, after.size) == (mode, (37, 23))
     if mode == "CMYK":
         assert samples(after).max() == 0
-    elif mode in ("L", "1", "RGB", "LA", "RGBA"):
+    elif mode in ("L", "1", "RGB"):
         assert samples(after).min() == (1 if mode == "1" else 255)
+    elif mode in ("LA", "RGBA"):
+        colours, alpha = samples(after)[..., :-1], samples(after)[..., -1]
+        assert colours[alpha > 0].min() == 255 and np.array_equal(alpha, samples(picture(mode))[..., -1])
 
 
 def test_the_tensor_holds_the_colours_in_order_from_minus_one_to_one():
@@ -83,13 +86,15 @@ def test_samples_are_rounded_to_the_nearest_and_clipped():
     assert images.to_array(values.expand(1, 3, 1, 4), original).tolist() == [[0, 255, 10, 11]]
 
 
-def test_a_varying_alpha_is_restored_and_a_constant_one_is_kept():
-    assert images.read(picture("RGBA"))[0].shape[0] == 2
+def test_alpha_comes_back_as_it_was():
     flat = picture("RGB").copy()
     flat.putalpha(77)
-    tensor, original = images.read(flat)
-    assert tensor.shape[0] == 1
-    assert set(images.to_image(tensor * 0.5, original).getchannel("A").get_flattened_data()) == {77}
+    for before in (flat, picture("RGBA"), picture("LA"), picture("PA")):
+        tensor, original = images.read(before)
+        assert tensor.shape[0] == 1
+        after = images.to_image(tensor * 0.5, original)
+        assert after.getchannel("A").tobytes() == before.getchannel("A").tobytes()
+        assert after.convert("RGB").tobytes() != before.convert("RGB").tobytes()
 
 
 def test_colours_under_full_transparency_are_kept_whatever_the_network_makes_of_them():
@@ -234,10 +239,11 @@ def test_profile_xmp_and_resolution_survive_and_the_old_thumbnail_does_not(tmp_p
     thumbnail = file_of(picture("RGB", (8, 8)), "JPEG")
     end = len(bare) - 6  # the directory of a thumbnail behind the first one
     entries = b"".join(
-        tag.to_bytes(2, "little") + b"\4\0\1\0\0\0" + value.to_bytes(4, "little")
+        tag.to_bytes(2, "big") + b"\0\4\0\0\0\1" + value.to_bytes(4, "big")
         for tag, value in ((0x201, end + 30), (0x202, len(thumbnail)))
     )
-    with_thumbnail = bare[:-4] + end.to_bytes(4, "little") + b"\2\0" + entries + b"\0" * 4 + thumbnail
+    assert bare[6:8] == b"MM"
+    with_thumbnail = bare[:-4] + end.to_bytes(4, "big") + b"\0\2" + entries + b"\0" * 4 + thumbnail
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
     data = file_of(picture("RGB"), "JPEG", exif=with_thumbnail, icc_profile=profile, xmp=xmp, dpi=(300, 300))
     assert thumbnail in data
@@ -254,14 +260,27 @@ def test_profile_xmp_and_resolution_survive_and_the_old_thumbnail_does_not(tmp_p
                 assert [round(float(x)) for x in written.info["dpi"]] == [300, 300]
 
 
-def test_a_jpeg_is_written_with_full_colour_and_as_progressive_as_it_was(tmp_path):
-    for progressive in (False, True):
-        data = file_of(picture("RGB"), "JPEG", progressive=progressive, quality=60)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_is_compressed_as_it_was_or_as_asked(mode, tmp_path):
+    for progressive, subsampling in ((False, 0), (True, 1), (False, 2)):
+        data = file_of(picture(mode), "JPEG", progressive=progressive, quality=60, subsampling=subsampling)
         tensor, original = images.read(data)
-        with Image.open(images.write(tensor, original, tmp_path / "out.jpg")) as written:
-            assert [layer[1:3] for layer in written.layer] == [(1, 1)] * 3
-            assert bool(written.info.get("progressive")) is progressive
-            assert np.abs(samples(written).astype(int) - samples(images.to_image(tensor, original))).mean() < 3
+        with Image.open(io.BytesIO(data)) as before:
+            with Image.open(images.write(tensor, original, tmp_path / "out.jpg")) as written:
+                assert written.quantization == before.quantization
+                assert mode != "RGB" or written.layer[0][1:3] == before.layer[0][1:3]
+                assert bool(written.info.get("progressive")) is progressive
+                assert written.mode == mode
+            with Image.open(images.write(tensor, original, tmp_path / "out.jpg", quality=95)) as written:
+                assert mode != "RGB" or [layer[1:3] for layer in written.layer] == [(1, 1)] * 3
+                assert written.quantization[0] != before.quantization[0]
+
+
+def test_a_jpeg_of_another_format_is_written_with_full_colour(tmp_path):
+    tensor, original = images.read(picture("RGB"))
+    with Image.open(images.write(tensor, original, tmp_path / "out.jpg")) as written:
+        assert [layer[1:3] for layer in written.layer] == [(1, 1)] * 3
+        assert np.abs(samples(written).astype(int) - samples(picture("RGB"))).mean() < 4
 
 
 def test_further_frames_are_mentioned():
@@ -367,7 +386,7 @@ def test_sixteen_bit_colour_is_read_and_written_at_full_depth(channels, suffix, 
     before = noise(23, 37, channels, dtype=np.uint16)
     first = deep_file(tmp_path / f"in.{suffix}", before)
     tensor, original = images.read(first)
-    assert tensor.shape == (1 if channels == 3 else 2, 3, 23, 37)
+    assert tensor.shape == (1, 3, 23, 37)
     second = images.write(tensor, original, tmp_path / f"out.{suffix}")
     assert np.array_equal(deep_samples(second), before)
     assert np.array_equal(images.to_array(*images.read(second)), before)

@@ -1,19 +1,31 @@
 """16 bits in each of several channels, and floats: PNG and TIFF, through imagecodecs and tifffile."""
 
 import io
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from PIL import TiffImagePlugin
 
 from ..errors import PictureError, reason_of
-from .metadata import Metadata, append_directories, png_chunks, tiff_parts
+from .metadata import RESOLUTION, Metadata
+from .png import PngFile, insert_chunks
+from .tiff import (
+    BITS,
+    CHANNELS,
+    EXTRA_SAMPLES,
+    LENGTHS,
+    OFFSETS,
+    PHOTOMETRIC,
+    SAMPLE_FORMAT,
+    TiffPage,
+    append_entries,
+)
 
-DEPTH_TAG, PHOTOMETRIC_TAG, CHANNELS_TAG, FORMAT_TAG = 258, 262, 277, 339
+ASSOCIATED = 1  # of ExtraSamples: colours are multiplied by the alpha
+PNG_CHANNELS = {2: "RGB", 4: "LA", 6: "RGBA"}  # by the colour type of IHDR
+TIFF_CHANNELS = {(1, 2): "LA", (2, 3): "RGB", (2, 4): "RGBA", (5, 4): "CMYK"}  # by photometric and samples per pixel
 
 
 @dataclass(frozen=True)
@@ -23,43 +35,45 @@ class DeepHeader:
     format: str
     size: tuple[int, int]
     channels: str  # "LA", "RGB", "RGBA" or "CMYK"
-    orientation: int = 1
-    icc_profile: bytes | None = None
+    number: int = 0  # of a TIFF's directory
+    premultiplied: bool = False
 
 
-def read_deep_header(file: BinaryIO, name: str) -> DeepHeader | None:
-    """Reads from a PNG's or TIFF's header whether it holds 16-bit colour; None for every other file."""
-    file.seek(0)
-    start = file.read(33)
-    if start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR" and len(start) >= 26:
-        width, height, depth, kind = struct.unpack(">IIBB", start[16:26])
-        channels = {2: "RGB", 4: "LA", 6: "RGBA"}.get(kind)
-        return DeepHeader("PNG", (width, height), channels) if depth == 16 and channels else None
-    if start[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+def deep_png(png: PngFile) -> DeepHeader | None:
+    """What a PNG's header says if it holds 16-bit colour; None otherwise."""
+    channels = PNG_CHANNELS.get(png.colour_type)
+    if png.depth != 16 or channels is None:
         return None
-    try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(start[: 16 if start[2:4].strip(b"\0") == b"+" else 8])
-        file.seek(tags.next)
-        tags.load(file)
-        bits, count = tags.get(DEPTH_TAG, (1,)), tags.get(CHANNELS_TAG, 1)
-        if bits[0] != 16 or count == 1 or tags.get(FORMAT_TAG, (1,))[0] != 1:
-            return None
-        channels = {(1, 2): "LA", (2, 3): "RGB", (2, 4): "RGBA", (5, 4): "CMYK"}.get((tags[PHOTOMETRIC_TAG], count))
-        size, turned, icc = (tags[256], tags[257]), tags.get(274, 1), tags.get(34675)
-        offsets: Any = tags.get(273) or tags.get(324)
-        lengths: Any = tags.get(279) or tags.get(325)
-        end = max(a + b for a, b in zip(offsets, lengths, strict=True))
-    except Exception:  # a damaged directory: Pillow's own reader words the complaint
+    return DeepHeader("PNG", png.size, "RGBA" if png.has_key else channels)  # a transparent colour is decoded as alpha
+
+
+def deep_tiff(file: BinaryIO, page: TiffPage, name: str) -> DeepHeader | None:
+    """What a TIFF's directory says if it holds 16-bit colour; None otherwise.
+
+    Raises:
+        PictureError: if it does, of a kind that is not read, or the file is cut short.
+    """
+    count, sizes = page.value(CHANNELS, 1), page.numbers(BITS) or (1,)
+    if sizes[0] != 16 or count == 1 or page.value(SAMPLE_FORMAT, 1) != 1:
         return None
+    channels = TIFF_CHANNELS.get((page.value(PHOTOMETRIC, -1), count))
     if channels is None:
         raise PictureError(f"{name}: 16-bit TIFF with {count} channels of a kind not read here; save it as RGB first")
-    if end > file.seek(0, io.SEEK_END):
-        raise PictureError(f"{name}: truncated; nothing was written")
-    return DeepHeader("TIFF", size, channels, turned if turned in range(1, 9) else 1, icc)
+    for offsets, lengths in zip(OFFSETS, LENGTHS, strict=True):
+        ends = [start + length for start, length in zip(page.numbers(offsets), page.numbers(lengths), strict=False)]
+        if ends and max(ends) > file.seek(0, io.SEEK_END):
+            raise PictureError(f"{name}: truncated; nothing was written")
+    return DeepHeader(
+        "TIFF",
+        (page.value(256, 0), page.value(257, 0)),
+        channels,
+        page.number,
+        channels.endswith("A") and page.value(EXTRA_SAMPLES, 0) == ASSOCIATED,
+    )
 
 
 def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
-    """(H, W, C) uint16, as stored (not yet upright); PictureError if the file is damaged."""
+    """(H, W, C) uint16, as stored (not yet upright), colours not multiplied by alpha; PictureError if it is damaged."""
     imagecodecs, tifffile = codecs(name)
     file.seek(0)
     try:
@@ -67,7 +81,7 @@ def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
             samples = imagecodecs.png_decode(file.read())
         else:
             with tifffile.TiffFile(file) as tiff:
-                page = tiff.pages[0]
+                page = tiff.pages[header.number]
                 samples = page.asarray()
                 if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                     samples = np.moveaxis(samples, 0, -1)
@@ -76,21 +90,27 @@ def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
     width, height = header.size
     if samples.shape != (height, width, len(header.channels)) or samples.dtype.itemsize != 2:
         raise PictureError(f"{name}: its samples are not what its header says; nothing was written")
-    return np.asarray(samples, np.uint16)
+    samples = np.asarray(samples, np.uint16)
+    return divided_by_alpha(samples) if header.premultiplied else samples
+
+
+def divided_by_alpha(samples: np.ndarray) -> np.ndarray:
+    """Colours that were multiplied by their alpha (the last channel), as they were before; (H, W, C) uint16."""
+    divided = samples.copy()
+    for row in divided:  # so that floats of a whole picture never exist
+        alpha = row[:, -1:].astype(np.float64)
+        colours = row[:, :-1] * np.divide(65535, alpha, out=np.zeros_like(alpha), where=alpha > 0)
+        row[:, :-1] = np.minimum(np.rint(colours), 65535)
+    return divided
 
 
 def save_deep(samples: np.ndarray, channels: str, path: Path, format_name: str, metadata: Metadata, name: str) -> None:
     """Writes (H, W, C) uint16, float16 or float32 as PNG (uint16 without CMYK) or TIFF."""
     imagecodecs, tifffile = codecs(name)
     if format_name == "PNG":
-        data = imagecodecs.png_encode(np.ascontiguousarray(samples))
-        path.write_bytes(data[:33] + png_chunks(metadata) + data[33:])
+        path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(samples)))
+        insert_chunks(path, metadata.png_chunks())
         return
-    flat, directories = tiff_parts(metadata)
-    description, software, date = (flat.pop(tag, None) for tag in (270, 305, 306))
-    typed = [
-        (tag, 1, len(value), value) if isinstance(value, bytes) else (tag, 2, 0, value) for tag, value in flat.items()
-    ]
     tifffile.imwrite(
         path,
         samples,
@@ -102,15 +122,10 @@ def save_deep(samples: np.ndarray, channels: str, path: Path, format_name: str, 
         predictor=samples.dtype.kind == "u",
         rowsperstrip=64,
         metadata=None,
-        description=description,
-        software=software or False,
-        datetime=date,
-        resolution=metadata.dpi,
-        resolutionunit="INCH" if metadata.dpi else None,
+        software=False,
         iccprofile=metadata.icc_profile,
-        extratags=[(*tag, True) for tag in typed],
     )
-    append_directories(path, directories)
+    append_entries(path, *metadata.tiff_entries(), instead_of=RESOLUTION)
 
 
 def codecs(name: str) -> tuple[ModuleType, ModuleType]:

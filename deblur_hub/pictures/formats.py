@@ -3,13 +3,17 @@
 A format that is to be written needs a row of `HOLDS`, and a case in `save` if Pillow's defaults are not good enough.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from ..errors import PictureError
-from .metadata import Directories, Metadata, append_directories, profile_fits, tiff_parts
+from .jpeg import Compression
+from .metadata import RESOLUTION, Metadata, profile_fits
 from .modes import PLAIN, converted, extrema
+from .png import insert_chunks
+from .tiff import append_entries
 
 # The modes that each format gives back as they were written. Pillow would flatten or clip some others without a word.
 HOLDS = {
@@ -24,6 +28,7 @@ HOLDS = {
     "PPM": ("1", "L", "RGB", "I;16"),
     "TGA": ("L", "LA", "RGB", "RGBA"),
 }
+MOST_PIXELS = {"WEBP": 16383, "JPEG": 65500, "GIF": 65535, "TGA": 65535, "AVIF": 65536}  # a side
 # Where a format lacks a mode, the next one holds the same picture.
 WIDER = PLAIN | {"L": "RGB", "LA": "RGBA", "P": "RGB"} | dict.fromkeys(("I;16B", "I;16L", "I;16N"), "I;16")
 LOST = {"C": "its four inks (CMYK)", "F": "its floating-point values", "I": "its 32 bits", "I;": "its 16 bits"}
@@ -39,6 +44,15 @@ def format_of(target: Path) -> str:
             ".jp2, .bmp, .gif, .ppm or .tga"
         )
     return format_name
+
+
+def require_size(size: tuple[int, int], target: Path, name: str) -> None:
+    """Raises PictureError if the target's format holds no picture of `size` (width, height)."""
+    most = MOST_PIXELS.get(format_of(target))
+    if most and max(size) > most:
+        raise PictureError(
+            f"{name}: {size[0]}x{size[1]}, but {target.suffix} holds {most} pixels a side at most; write .png or .tif"
+        )
 
 
 def fitted(picture: Image.Image, target: Path, name: str) -> Image.Image:
@@ -76,32 +90,50 @@ def require_deep(target: Path, channels: str, *, whole: bool, name: str) -> None
 
 
 def save(
-    picture: Image.Image, path: Path, format_name: str, metadata: Metadata, quality: int, progressive: bool
+    picture: Image.Image,
+    path: Path,
+    format_name: str,
+    metadata: Metadata,
+    *,
+    quality: int | None,
+    compression: Compression | None = None,
+    progressive: bool = False,
+    lossless: bool = False,
 ) -> None:
-    """Writes a Pillow picture of a mode that the format holds."""
-    options = metadata.info()
-    xmp = options.pop("xmp", None)
-    directories: Directories = {}
+    """Writes a Pillow picture of a mode that the format holds.
+
+    Args:
+        quality: of JPEG, WebP and AVIF, up to 100; None for that of the source: its `compression` of a JPEG, `lossless`
+            of a WebP, or else 95.
+    """
+    options = {key: value for key, value in metadata.info().items() if key in ("exif", "icc_profile", "dpi")}
+    picture.info.pop("exif", None)  # or Pillow takes it from there where `options` have none
     if metadata.icc_profile and not profile_fits(metadata.icc_profile, picture.mode):
-        options["icc_profile"] = None  # or Pillow takes it from `info`
-    if xmp and format_name in ("JPEG", "WEBP", "AVIF"):
-        options["xmp"] = xmp
+        options["icc_profile"] = None
+    if metadata.xmp and format_name in ("JPEG", "WEBP", "AVIF"):
+        options["xmp"] = metadata.xmp
     match format_name:
         case "JPEG":
-            options |= {"quality": quality, "subsampling": "4:4:4", "progressive": progressive}
+            options |= {"quality": quality or 95, "subsampling": "4:4:4", "progressive": progressive}
+            if quality is None and compression is not None:
+                options = {key: value for key, value in options.items() if key not in ("quality", "subsampling")}
+                options |= compression.options(len(picture.getbands()))
+            options["extra"] = metadata.jpeg_segments()
+            options["comment"] = b""  # it is one of the segments
         case "WEBP":
-            options |= {"quality": quality, "exact": True}
+            options |= {"quality": quality or 95, "exact": True, "lossless": lossless and quality is None}
         case "AVIF":
-            options |= {"quality": quality, "subsampling": "4:4:4"}
-        case "PNG" if xmp:
-            options["pnginfo"] = PngImagePlugin.PngInfo()
-            options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+            options |= {"quality": quality or 95, "subsampling": "4:4:4"}
+        case "PNG":
+            options = {"icc_profile": None}  # all goes in by chunks, below
         case "TIFF":
+            options = {"icc_profile": options.get("icc_profile")}
             if picture.mode != "I;16B":  # which only Pillow's own, uncompressed writer keeps in that byte order
                 options["compression"] = "tiff_adobe_deflate"
-            # libtiff knows neither EXIF's directories, which are appended below, nor every tag of a camera's.
-            flat, directories = tiff_parts(metadata)
-            options["exif"] = Image.Exif()
-            options["exif"].update(flat)
+            options["exif"] = Image.Exif()  # entries are appended below, as libtiff does not know all of them
     picture.save(path, format_name, **options)
-    append_directories(path, directories)
+    if format_name == "PNG":
+        fits = not metadata.icc_profile or profile_fits(metadata.icc_profile, picture.mode)
+        insert_chunks(path, (metadata if fits else replace(metadata, icc_profile=None)).png_chunks())
+    elif format_name == "TIFF":
+        append_entries(path, *metadata.tiff_entries(), instead_of=RESOLUTION)

@@ -10,6 +10,8 @@ from PIL import Image, JpegImagePlugin
 
 END = b"\xff\xd9"
 COMMENT, PHOTOSHOP = 0xFE, 0xED  # markers; the second is APP13, in which IPTC lies
+SIGNATURE = b"Photoshop 3.0\0"
+IPTC_KEY = b"8BIM\x04\x04"  # the name of the block that holds captions and keywords
 FILLER = bytes(range(1, 255)) * 64  # none of its bytes begins a marker
 
 
@@ -20,9 +22,13 @@ class Compression:
     tables: dict[int, list[int]]
     subsampling: int | None
 
-    def options(self) -> dict[str, Any]:
-        """For Pillow's `save`."""
-        return {"qtables": self.tables} | ({} if self.subsampling is None else {"subsampling": self.subsampling})
+    def options(self, channels: int) -> dict[str, Any]:
+        """For Pillow's `save`, of a picture of so many channels."""
+        tables = [self.tables[number] for number in sorted(self.tables)]
+        if channels == 1:
+            tables = tables[:1]
+        sampled = channels == 3 and self.subsampling is not None
+        return {"qtables": tables} | ({"subsampling": self.subsampling} if sampled else {})
 
 
 def compression_of(picture: Image.Image) -> Compression | None:
@@ -42,6 +48,26 @@ def segments_of(picture: Image.Image) -> bytes:
         for kind, contents in listed
         if kind in kinds and len(contents) < 65534
     )
+
+
+def photoshop_blocks(segments: bytes) -> bytes:
+    """Photoshop's blocks of segments, without what marks them in a JPEG; a long one is spread over several segments."""
+    blocks, place = b"", 0
+    while place + 4 <= len(segments):
+        length = int.from_bytes(segments[place + 2 : place + 4], "big")
+        contents = segments[place + 4 : place + 2 + length]
+        if segments[place + 1] == PHOTOSHOP and contents.startswith(SIGNATURE):
+            blocks += contents.removeprefix(SIGNATURE)
+        place += 2 + length
+    return blocks
+
+
+def photoshop_segment(blocks: bytes) -> bytes:
+    """The other way round; nothing if the blocks are none, or too long for one segment."""
+    contents = SIGNATURE + blocks
+    if not blocks or len(contents) > 65533:
+        return b""
+    return struct.pack(">BBH", 0xFF, PHOTOSHOP, len(contents) + 2) + contents
 
 
 def complete(file: BinaryIO) -> tuple[BinaryIO, int]:

@@ -1,37 +1,150 @@
-"""What goes with a picture: EXIF, colour profile, XMP, resolution; read, put upright, and laid out for each format."""
+"""What goes with a picture: EXIF, colour profile, XMP, resolution, texts; read, made true, laid out for each format.
 
-import io
+Blocks and entries go along byte for byte, but for what is no longer true of the restored picture. What the format of
+the result has no place for is named by `left_out`.
+"""
+
 import math
-import re
 import struct
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
+from PIL import ExifTags, Image
 
-# What of a TIFF's first directory describes the picture rather than how that file stored it.
-DESCRIPTIVE_TAGS = {270, 271, 272, 305, 306, 315, 316, 33432, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo}
-PIXEL_WIDTH, PIXEL_HEIGHT = 0xA002, 0xA003  # in the EXIF directory
-XMP_TAG = 700
+from . import exif as exif_blocks
+from . import tiff, xmp
+from .exif import PREFIX, ExifError
+from .jpeg import IPTC_KEY, photoshop_blocks, photoshop_segment
+from .png import COLOURS, PngFile, packed
+from .tiff import TiffEntry, TiffPage
 
-Directories = dict[int, dict[int, Any]]  # of a TIFF, beside its main one: tag and value, by the tag that names each
+RESOLUTION = (282, 283, 296)  # tags: pixels per unit across and down, and the unit
+RESOLUTION_UNITS = {2: 1.0, 3: 2.54}  # per inch
+# What of a TIFF's directory EXIF defines as well.
+EXIF_TAGS = {270, 271, 272, 305, 306, 315, 316, 33432, 18246, 18249, *range(40091, 40096), *RESOLUTION}
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What goes with a picture: `exif` already speaks of the upright picture of `size`, and holds no thumbnail."""
+    """What goes with a picture: it already speaks of the upright picture of its size, and holds no thumbnail.
+
+    Attributes:
+        exif: a block with `exif.PREFIX`.
+        segments: of a JPEG: comments and Photoshop's blocks, as they stand in a file.
+        chunks: of a PNG: texts and what colours mean, as (name, contents).
+        entries: of a TIFF: its directory's, but for what says how samples are stored.
+        inner: of a TIFF: the entries of its EXIF and GPS directories, by the tag of each.
+    """
 
     icc_profile: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    segments: bytes = b""
+    chunks: tuple[tuple[bytes, bytes], ...] = ()
+    entries: tuple[TiffEntry, ...] = ()
+    inner: dict[int, tuple[TiffEntry, ...]] = field(default_factory=dict)
 
     def info(self) -> dict[str, Any]:
         """As Pillow keeps it in `Image.info`."""
-        return {key: value for key, value in vars(self).items() if value}
+        known = {"icc_profile": self.icc_profile, "exif": self.exif_block(), "xmp": self.xmp, "dpi": self.dpi}
+        return {key: value for key, value in known.items() if value}
+
+    def exif_block(self) -> bytes | None:
+        """The EXIF block; of a TIFF, made of its entries."""
+        if self.exif or not (self.entries or self.inner):
+            return self.exif
+        own = tuple(entry for entry in self.entries if entry.tag in EXIF_TAGS)
+        return PREFIX + tiff.exif_of_entries(own, self.inner) if own or self.inner else None
+
+    def tiff_entries(self) -> tuple[tuple[TiffEntry, ...], dict[int, tuple[TiffEntry, ...]]]:
+        """The entries of a TIFF's directory, and of its EXIF and GPS directories."""
+        entries, inner = self.entries, self.inner
+        if self.exif:
+            with suppress(ExifError):
+                entries, inner = tiff.entries_of_exif(self.exif)
+        tags = {entry.tag for entry in entries}
+        if self.dpi and 282 not in tags:
+            fractions = [struct.pack("<2I", round(value * 10000), 10000) for value in self.dpi]
+            values = (*((5, value) for value in fractions), (3, struct.pack("<H", 2)))
+            entries += tuple(
+                TiffEntry(tag, kind, 1, value) for tag, (kind, value) in zip(RESOLUTION, values, strict=True)
+            )
+        if self.xmp:
+            entries += (TiffEntry(tiff.XMP, 1, len(self.xmp), self.xmp),)
+        blocks = photoshop_blocks(self.segments)
+        if blocks and tiff.PHOTOSHOP not in tags:
+            entries += (TiffEntry(tiff.PHOTOSHOP, 7, len(blocks), blocks),)
+        return entries, inner
+
+    def jpeg_segments(self) -> bytes:
+        """Comments and Photoshop's blocks as segments of a JPEG."""
+        blocks = next((entry.values for entry in self.entries if entry.tag == tiff.PHOTOSHOP), b"")
+        return self.segments or photoshop_segment(blocks)
+
+    def png_chunks(self) -> bytes:
+        """Everything as chunks that stand behind IHDR."""
+        made = [packed(name, contents) for name, contents in self.chunks if name in COLOURS]
+        if self.icc_profile:
+            made.append(packed(b"iCCP", b"ICC Profile\0\0" + zlib.compress(self.icc_profile)))
+        if self.dpi:
+            per_metre = [int(x / 0.0254 + 0.5) for x in self.dpi]
+            made.append(packed(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+        exif = self.exif_block()
+        if exif:
+            made.append(packed(b"eXIf", exif.removeprefix(PREFIX)))
+        if self.xmp:
+            made.append(packed(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + self.xmp))
+        made += [packed(name, contents) for name, contents in self.chunks if name not in COLOURS]
+        return b"".join(made)
+
+    def without_position(self) -> "Metadata":
+        """The same without where the picture was taken: neither in EXIF nor in XMP."""
+        exif = None
+        with suppress(ExifError):
+            exif = exif_blocks.without_position(self.exif) if self.exif else None
+        inner = {tag: entries for tag, entries in self.inner.items() if tag != tiff.GPS}
+        return replace(self, exif=exif, inner=inner, xmp=self.xmp and xmp.without_position(self.xmp))
+
+    def colours_only(self) -> "Metadata":
+        """What samples mean, and nothing else: neither who, where and when, nor any text."""
+        return Metadata(
+            icc_profile=self.icc_profile, chunks=tuple(chunk for chunk in self.chunks if chunk[0] in COLOURS)
+        )
+
+    def left_out(self, format_name: str) -> tuple[str, ...]:
+        """What a file of this format has no place for; for a sentence that begins "left out:"."""
+        gone = []
+        texts = [name for name, _ in self.chunks if name not in COLOURS]
+        colours = [name.decode("ascii") for name, _ in self.chunks if name in COLOURS and name != b"sRGB"]
+        if format_name != "PNG":
+            gone += ["its PNG texts"] if texts else []
+            gone += [f"what its {' and '.join(colours)} said of its colours"] if colours else []
+        if format_name == "TIFF":
+            gone += ["its comment"] if b"\xff\xfe" in comment_marks(self.segments) else []
+        elif format_name != "JPEG":
+            gone += ["its captions (IPTC)"] if IPTC_KEY in self.segments else []
+            gone += ["its comment"] if b"\xff\xfe" in comment_marks(self.segments) else []
+        if format_name != "TIFF":
+            known = EXIF_TAGS | ({tiff.PHOTOSHOP} if format_name == "JPEG" else set())
+            others = sorted(entry.tag for entry in self.entries if entry.tag not in known)
+            gone += [f"its TIFF tags {', '.join(map(str, others))}"] if others else []
+        if format_name not in ("PNG", "JPEG", "TIFF", "WEBP", "AVIF"):
+            gone += ["its EXIF"] if self.exif_block() and format_name != "JPEG2000" else []
+            gone += ["its XMP"] if self.xmp else []
+            gone += ["its colour profile"] if self.icc_profile and format_name != "JPEG2000" else []
+        return tuple(gone)
+
+
+def comment_marks(segments: bytes) -> set[bytes]:
+    """The markers of segments."""
+    marks, place = set(), 0
+    while place + 4 <= len(segments):
+        marks.add(segments[place : place + 2])
+        place += 2 + int.from_bytes(segments[place + 2 : place + 4], "big")
+    return marks
 
 
 def orientation_of(picture: Image.Image) -> int:
@@ -42,109 +155,96 @@ def orientation_of(picture: Image.Image) -> int:
     return 1
 
 
-def read_metadata(picture: Image.Image, size: tuple[int, int]) -> Metadata:
-    """The picture's metadata, rewritten for its upright pixels of `size` (width, height)."""
-    info = picture.info
-    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
-    if isinstance(xmp, str):
-        xmp = xmp.encode()
-    if isinstance(xmp, bytes):
-        xmp = re.sub(rb'(tiff:Orientation(?:="|>))[0-9]', rb"\g<1>1", xmp)
-    dpi: Any = info.get("dpi")
-    with suppress(Exception):
-        dpi = (float(dpi[0]), float(dpi[1]))
+def read_metadata(
+    picture: Image.Image | None,
+    size: tuple[int, int],
+    *,
+    png: PngFile | None = None,
+    page: TiffPage | None = None,
+    segments: bytes = b"",
+) -> tuple[Metadata, tuple[str, ...]]:
+    """A picture's metadata, made true of its upright pixels of `size` (width, height); and notes on what was dropped.
+
+    Args:
+        picture: what Pillow read of it; None where Pillow cannot read it.
+        png, page, segments: of a file of its format, what was found there.
+    """
+    info = picture.info if picture is not None else {}
+    notes: list[str] = []
+    packet = png.xmp if png else page.bytes_of(tiff.XMP) if page else info.get("xmp") or info.get("XML:com.adobe.xmp")
+    packet = packet.encode() if isinstance(packet, str) else packet
+    if isinstance(packet, bytes):
+        packet, dropped = xmp.true_xmp(packet, size)
+        notes += [f"its {part} is not restored, and was left out" for part in dropped]
+    block = png.exif if png else info.get("exif")
+    if page is not None:
+        block = None
+    elif block is None and picture is not None:
+        block = pillows_exif(picture)
     exif = None
-    with suppress(Exception):  # EXIF that cannot be parsed cannot be put right, and must not go out wrong
-        exif = upright_exif(picture.getexif(), size, tiff=picture.format == "TIFF")
+    if isinstance(block, bytes) and block.removeprefix(PREFIX):
+        try:
+            exif = PREFIX + exif_blocks.upright_exif(block.removeprefix(PREFIX), size)
+        except ExifError:
+            notes.append("its EXIF is damaged, and was left out")
     return Metadata(
-        icc_profile=info.get("icc_profile") or None,
+        icc_profile=(png.icc_profile if png else page.bytes_of(tiff.PROFILE) if page else info.get("icc_profile"))
+        or None,
         exif=exif,
-        xmp=xmp if isinstance(xmp, bytes) else None,
-        dpi=dpi if isinstance(dpi, tuple) and all(math.isfinite(x) and x > 0 for x in dpi) else None,
-    )
+        xmp=packet if isinstance(packet, bytes) else None,
+        dpi=page_dpi(page) if page else valid_dpi(info.get("dpi")),
+        segments=segments,
+        chunks=png.kept if png else (),
+        entries=page.kept() if page else (),
+        inner=upright_entries(page.inner, size) if page else {},
+    ), tuple(notes)
 
 
-def upright_exif(exif: Image.Exif, size: tuple[int, int], *, tiff: bool) -> bytes | None:
-    """EXIF with orientation 1 and the right size, without the thumbnail, which shows the old picture."""
-    fresh = Image.Exif()
-    fresh.endian = exif.endian
-    for tag, value in exif.items():
-        if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            directory = dict(exif.get_ifd(tag))
-            if isinstance(directory.get(ExifTags.IFD.Interop), int):
-                directory[ExifTags.IFD.Interop] = dict(exif.get_ifd(ExifTags.IFD.Interop))
-            for size_tag, length in zip((PIXEL_WIDTH, PIXEL_HEIGHT), size, strict=True):
-                if size_tag in directory:
-                    directory[size_tag] = length
-            fresh[tag] = directory
-        elif tag == ExifTags.Base.Orientation:
-            fresh[tag] = 1
-        elif not tiff or tag in DESCRIPTIVE_TAGS:
-            fresh[tag] = value
-    return fresh.tobytes() if len(fresh) else None
+def pillows_exif(picture: Image.Image) -> bytes | None:
+    """The EXIF of a picture that came without a block: one that was made in memory, or read from a TIFF by others."""
+    with suppress(Exception):  # what cannot be parsed cannot be put right, and must not go out wrong
+        found, fresh = picture.getexif(), Image.Exif()
+        fresh.endian = found.endian
+        for tag, value in found.items():
+            if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                directory = dict(found.get_ifd(tag))
+                if isinstance(directory.get(ExifTags.IFD.Interop), int):
+                    directory[ExifTags.IFD.Interop] = dict(found.get_ifd(ExifTags.IFD.Interop))
+                fresh[tag] = directory
+            elif not hasattr(picture, "tag_v2") or tag in EXIF_TAGS - set(RESOLUTION):
+                fresh[tag] = value
+        return fresh.tobytes() if len(fresh) else None
+    return None
+
+
+def upright_entries(inner: dict[int, tuple[TiffEntry, ...]], size: tuple[int, int]) -> dict[int, tuple[TiffEntry, ...]]:
+    """The inner directories of a TIFF with the right size in them."""
+    sizes = dict(zip((exif_blocks.PIXEL_WIDTH, exif_blocks.PIXEL_HEIGHT), size, strict=True))
+    return {
+        tag: tuple(
+            TiffEntry(entry.tag, 4, 1, struct.pack("<I", sizes[entry.tag])) if entry.tag in sizes else entry
+            for entry in entries
+        )
+        for tag, entries in inner.items()
+    }
+
+
+def page_dpi(page: TiffPage) -> tuple[float, float] | None:
+    """Pixels per inch, if the directory says so: a resolution without a unit is none."""
+    per_inch = RESOLUTION_UNITS.get(page.value(RESOLUTION[2], 2))
+    found = [page.fraction(tag) for tag in RESOLUTION[:2]]
+    return valid_dpi(tuple(value * per_inch for value in found if value)) if per_inch else None
+
+
+def valid_dpi(dpi: Any) -> tuple[float, float] | None:
+    with suppress(Exception):
+        across, down = float(dpi[0]), float(dpi[1])
+        if all(math.isfinite(value) and value > 0 for value in (across, down)):
+            return across, down
+    return None
 
 
 def profile_fits(profile: bytes, mode: str) -> bool:
     """Whether a profile describes the samples of that mode; a wrong one makes viewers drop the picture."""
     space = {"CMYK": b"CMYK", "LAB": b"Lab "}.get(mode, b"RGB " if mode.startswith(("RGB", "P")) else b"GRAY")
     return len(profile) < 20 or profile[16:20] == space
-
-
-# --- laid out for PNG and TIFF -----------------------------------------------------------------------------------
-
-
-def png_chunks(metadata: Metadata) -> bytes:
-    """The metadata as the chunks that follow IHDR."""
-    chunks = io.BytesIO()
-    if metadata.icc_profile:
-        PngImagePlugin.putchunk(chunks, b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc_profile))
-    if metadata.dpi:
-        per_metre = [int(x / 0.0254 + 0.5) for x in metadata.dpi]
-        PngImagePlugin.putchunk(chunks, b"pHYs", struct.pack(">IIB", *per_metre, 1))
-    if metadata.exif:
-        PngImagePlugin.putchunk(chunks, b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
-    if metadata.xmp:
-        PngImagePlugin.putchunk(chunks, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
-    return chunks.getvalue()
-
-
-def tiff_parts(metadata: Metadata) -> tuple[dict[int, str | bytes], Directories]:
-    """What of EXIF and XMP goes into a TIFF's main directory, and the EXIF and GPS directories beside it."""
-    exif = Image.Exif()
-    if metadata.exif:
-        exif.load(metadata.exif)
-    directories = {int(tag): exif.get_ifd(tag) for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) if tag in exif}
-    flat = {tag: value for tag, value in exif.items() if tag in DESCRIPTIVE_TAGS and isinstance(value, str)}
-    return flat | ({XMP_TAG: metadata.xmp} if metadata.xmp else {}), directories
-
-
-def append_directories(path: Path, directories: Directories) -> None:
-    """Adds to a TIFF what its writers omit: EXIF and GPS directories, and a main one that names them."""
-    if not directories:
-        return
-    with path.open("r+b") as file:
-        start = file.read(8)
-        order = "<" if start.startswith(b"II") else ">"
-        file.seek(struct.unpack(order + "I", start[4:])[0])
-        count = struct.unpack(order + "H", file.read(2))[0]
-        entries = [file.read(12) for _ in range(count)]
-        for tag, values in directories.items():
-            directory = TiffImagePlugin.ImageFileDirectory_v2(start)
-            for key, value in values.items():
-                if not isinstance(value, dict):
-                    directory[key] = value
-            offset = even_end(file)
-            file.write(directory.tobytes(offset))
-            entries.append(struct.pack(order + "HHII", tag, 4, 1, offset))
-        offset = even_end(file)
-        file.write(struct.pack(order + "H", len(entries)))
-        entries.sort(key=lambda entry: struct.unpack(order + "H", entry[:2]))
-        file.write(b"".join(entries) + b"\0" * 4)
-        file.seek(4)
-        file.write(struct.pack(order + "I", offset))
-
-
-def even_end(file: BinaryIO) -> int:
-    """The position of the file's end, made even as TIFF requires."""
-    file.write(b"\0" * (file.seek(0, io.SEEK_END) % 2))
-    return file.tell()

@@ -30,6 +30,9 @@ def to_plain_mode(source: Image.Image) -> Image.Image:
 
 def extrema(picture: Image.Image) -> tuple[float, float]:
     """The least and the greatest sample of a picture of one channel."""
+    if picture.mode in ("I;16B", "I;16L", "I;16N"):  # of which Pillow does not say
+        samples = np.asarray(picture)
+        return float(samples.min()), float(samples.max())
     return cast(tuple[float, float], picture.getextrema())
 
 

@@ -1,13 +1,16 @@
 """Pictures opened safely: identified, their size checked, and only then decoded.
 
-Pillow reads everything except 16-bit colour, which it would cut to 8 bits: that is `deep`'s.
+Pillow reads everything except 16-bit colour, which it would cut to 8 bits: that is `deep`'s. What it refuses although
+every viewer shows it, it is handed without the part that it stumbles over.
 """
 
 import io
 import os
+import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,10 +18,20 @@ import numpy as np
 from PIL import Image
 
 from ..errors import PictureError, reason_of
-from .deep import DeepHeader, decode_deep, read_deep_header
+from . import png as png_files
+from .deep import DeepHeader, decode_deep, deep_png, deep_tiff
+from .exif import ORIENTATION, ExifBlock, ExifError
+from .jpeg import Compression, complete, compression_of, segments_of
+from .metadata import orientation_of
 from .modes import KNOWN_MODES
+from .png import PngFile, read_png
+from .tiff import MOST_SAMPLE, TiffPage, is_tiff, pages_of
+from .tiff import ORIENTATION as TURN
 
 RUNS_PROGRAMS = {"EPS", "WMF"}  # vector formats, drawn by an outside program: not for files from strangers
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+RAW_STARTS = {b"FUJIFILMCCD-RAW": "RAF", b"IIRO": "ORF", b"MMOR": "ORF", b"IIU\0": "RW2", b"FOVb": "X3F"}
+RAW_SUFFIXES = {".cr2", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".pef", ".srw", ".dcr", ".kdc", ".3fr", ".iiq", ".erf"}
 
 
 @dataclass(frozen=True)
@@ -29,8 +42,13 @@ class Opened:
         kind: "file", "pil" or "array".
         samples: a Pillow picture, or an array (H, W) or (H, W, C).
         channels: of an array: "L", "LA", "RGB", "RGBA" or "CMYK".
-        header: what Pillow read of the file, with the metadata; None of an array and where Pillow cannot read it.
+        header: what Pillow read of the file; None of an array and where Pillow cannot read it.
         deep: the header of a file of 16-bit colour.
+        png, page: of a PNG and of a TIFF, what stands beside the samples.
+        pages: pictures in the file, of a TIFF.
+        compression: of a JPEG.
+        lossless: of a WebP.
+        segments: of a JPEG: comments and Photoshop's blocks.
         notes: sentences for the user on what of the file is not restored.
     """
 
@@ -40,12 +58,42 @@ class Opened:
     channels: str = ""
     header: Image.Image | None = None
     deep: DeepHeader | None = None
+    png: PngFile | None = None
+    page: TiffPage | None = None
+    pages: int = 1
+    compression: Compression | None = None
+    lossless: bool = False
+    segments: bytes = b""
     notes: tuple[str, ...] = ()
+
+    @property
+    def orientation(self) -> int:
+        """The EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
+        found: int | None = 1
+        if self.png is not None and self.png.exif:
+            with suppress(ExifError):
+                exif = ExifBlock(self.png.exif)
+                found = exif.number(exif.first, ORIENTATION)
+        elif self.page is not None and self.deep is not None:  # Pillow turns a TIFF itself
+            found = self.page.value(TURN, 1)
+        elif self.header is not None:
+            found = orientation_of(self.header)
+        return found if found is not None and 1 <= found <= 8 else 1
+
+    @property
+    def most_sample(self) -> int | None:
+        """The greatest sample that the file speaks of, where it says so."""
+        if self.png is not None and self.png.significant_bits:
+            return (1 << self.png.significant_bits) - 1
+        return self.page.value(MOST_SAMPLE, 0) or None if self.page is not None else None
 
 
 @contextmanager
 def opened(
-    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray, *, max_megapixels: float
+    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray,
+    *,
+    max_megapixels: float,
+    page: int | None = None,
 ) -> Iterator[Opened]:
     """Opens what `read` takes; a file stays open meanwhile, as Pillow reads some metadata only when asked.
 
@@ -59,11 +107,7 @@ def opened(
         yield from_pillow(source, "pil", name, max_megapixels)
     else:
         with binary_file(source) as (file, name):
-            header = read_deep_header(file, name)
-            if header is not None:
-                yield from_deep_file(file, header, name, max_megapixels)
-            else:
-                yield from_pillow(identify(file, name), "file", name, max_megapixels)
+            yield from_file(file, name, max_megapixels, page)
 
 
 @contextmanager
@@ -77,14 +121,7 @@ def binary_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[t
     if isinstance(source, str | os.PathLike):
         path = Path(os.fsdecode(source))
         name = path.name
-        try:
-            file: BinaryIO = path.open("rb")
-        except FileNotFoundError:
-            raise PictureError(f"{path}: no such file") from None
-        except IsADirectoryError:
-            raise PictureError(f"{path}: a folder, not a picture") from None
-        except (OSError, ValueError) as error:
-            raise PictureError(f"{path}: cannot be opened ({reason_of(error)})") from error
+        file = open_regular(path)
     elif isinstance(source, bytes | bytearray | memoryview):
         file = io.BytesIO(source)
     elif hasattr(source, "read"):
@@ -101,6 +138,24 @@ def binary_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[t
         yield file, name
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file, and nothing that would make the reader wait for a writer.
+
+    Raises:
+        PictureError: if there is no file.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise PictureError(f"{path}: not a file of its own (a pipe, a socket or a device); save it as a file first")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise PictureError(f"{path}: a folder, not a picture") from None
+    except (OSError, ValueError) as error:
+        raise PictureError(f"{path}: cannot be opened ({reason_of(error)})") from error
+
+
 def identify(file: BinaryIO, name: str) -> Image.Image:
     """`Image.open` up to its check of the size, which is a global of Pillow's and stricter than our limit.
 
@@ -113,8 +168,6 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
     Image.init()
     file.seek(0)
     prefix = file.read(16)
-    if prefix[4:8] == b"ftyp" and prefix[8:12] in (b"heic", b"heix", b"mif1", b"hevc"):
-        raise PictureError(f"{name}: HEIC is not read here; save it as JPEG or PNG first")
     reason = ""
     for format_name in Image.ID:
         factory, accept = Image.OPEN[format_name]
@@ -130,8 +183,17 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
         except Exception as error:  # readers fail in their own ways on what is not theirs or is damaged
             if accept is not None and not reason:
                 reason = f" (its {format_name} header is damaged or cut short: {reason_of(error)})"
+    require_readable(prefix, name)
     reason = reason or " (none of the formats that Pillow knows)"
     raise PictureError(f"{name}: not a picture that can be read{reason}")
+
+
+def require_readable(prefix: bytes, name: str) -> None:
+    """Raises PictureError for a format that no reader here knows, but the user will: HEIC and camera raw."""
+    if prefix[4:8] == b"ftyp" and prefix[8:12] in HEIC_BRANDS:
+        raise PictureError(f"{name}: HEIC is not read here; save it as JPEG or PNG first")
+    if any(prefix.startswith(start) for start in RAW_STARTS) or prefix[4:12] == b"ftypcrx ":
+        raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
 
 
 def check_size(size: tuple[int, int], name: str, *, max_megapixels: float) -> None:
@@ -149,24 +211,73 @@ def check_size(size: tuple[int, int], name: str, *, max_megapixels: float) -> No
 # --- decoding ----------------------------------------------------------------------------------------------------
 
 
-def from_pillow(picture: Image.Image, kind: str, name: str, max_megapixels: float) -> Opened:
+def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | None) -> Opened:
+    """The picture of a file; of a TIFF, that of page `number`, or of the first with a note on the others."""
+    start = file.read(16)
+    png: PngFile | None = None
+    page: TiffPage | None = None
+    pages, notes = 1, tuple[str, ...]()
+    if start.startswith(png_files.SIGNATURE):
+        png = read_png(file, name)
+        file, notes = png.picture, png.notes
+        deep = deep_png(png)
+    elif is_tiff(start):
+        if Path(name).suffix.lower() in RAW_SUFFIXES:
+            raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
+        found = pages_of(file, name)
+        page, pages = found[number or 0], len(found)
+        if number is None and pages > 1:
+            notes = (f"{pages} pages; only the first is restored",)
+        deep = deep_tiff(file, page, name)
+    else:
+        deep = None
+    if deep is not None:
+        check_size(deep.size, name, max_megapixels=max_megapixels)
+        header: Image.Image | None = None
+        with suppress(PictureError):  # 16-bit grey with alpha, which Pillow does not know
+            header = identify(file, name)
+            notes += frame_notes(header) if png else ()
+        samples = decode_deep(file, deep, name)
+        return Opened("file", name, samples, deep.channels, header, deep, png, page, pages, notes=notes)
+    picture = identify(file, name)
+    if page is not None and page.number:
+        seek(picture, page.number, name)
+    made = from_pillow(picture, "file", name, max_megapixels, file, is_page=page is not None)
+    lossless = picture.format == "WEBP" and is_lossless(file)
+    return replace(made, png=png, page=page, pages=pages, lossless=lossless, notes=(*notes, *made.notes))
+
+
+def from_pillow(
+    picture: Image.Image,
+    kind: str,
+    name: str,
+    max_megapixels: float,
+    file: BinaryIO | None = None,
+    *,
+    is_page: bool = False,
+) -> Opened:
     check_size(picture.size, name, max_megapixels=max_megapixels)
     if picture.mode not in KNOWN_MODES:
         raise PictureError(f"{name}: mode {picture.mode} is not one that can be restored; convert it to RGB first")
-    notes = (*frame_notes(picture), *depth_notes(picture))
-    load(picture, name)
-    return Opened(kind, name, picture, header=picture, notes=notes)
+    notes = (*(() if is_page else frame_notes(picture)), *depth_notes(picture))
+    compression, segments = compression_of(picture), segments_of(picture)
+    samples, more = load(picture, name, file)
+    return Opened(
+        kind,
+        name,
+        samples,
+        header=picture,
+        compression=compression,
+        segments=segments,
+        notes=notes + more,
+    )
 
 
-def from_deep_file(file: BinaryIO, header: DeepHeader, name: str, max_megapixels: float) -> Opened:
-    check_size(header.size, name, max_megapixels=max_megapixels)
-    picture: Image.Image | None = None
-    notes: tuple[str, ...] = ()
-    with suppress(PictureError):  # 16-bit grey with alpha, which Pillow does not know
-        picture = identify(file, name)  # for its metadata
-        notes = frame_notes(picture)
-    samples = decode_deep(file, header, name)
-    return Opened("file", name, samples, header.channels, picture, header, notes)
+def seek(picture: Image.Image, number: int, name: str) -> None:
+    try:
+        picture.seek(number)
+    except Exception as error:
+        raise PictureError(f"{name}: page {number + 1} cannot be read ({reason_of(error)})") from error
 
 
 def from_array(samples: np.ndarray, max_megapixels: float) -> Opened:
@@ -189,14 +300,15 @@ def from_array(samples: np.ndarray, max_megapixels: float) -> Opened:
     return Opened("array", name, samples, {1: "L", 3: "RGB", 4: "RGBA"}[shape[2] if len(shape) == 3 else 1])
 
 
-def load(picture: Image.Image, name: str) -> None:
-    """Decodes the pixels.
+def load(picture: Image.Image, name: str, file: BinaryIO | None) -> tuple[Image.Image, tuple[str, ...]]:
+    """Decodes the pixels: the picture, or what is as good, and a note if its file lacks its end.
 
     Raises:
         PictureError: if the file ends early or is damaged.
     """
     try:
         picture.load()
+        return picture, ()
     except Exception as error:
         if not (isinstance(error, EOFError) or "truncated" in str(error).lower()):
             raise PictureError(f"{name}: cannot be decoded ({reason_of(error)}); nothing was written") from error
@@ -204,8 +316,27 @@ def load(picture: Image.Image, name: str) -> None:
         half_filled = getattr(picture, "_im", None)
         filled = half_filled.getbbox() if half_filled is not None else None
         rows = filled[3] if filled else picture.height
+        if picture.format == "JPEG" and file is not None:
+            with suppress(Exception):
+                whole, rows = complete(file)
+                if rows == picture.height:
+                    again = identify(whole, name)
+                    again.load()
+                    return again, ("the end of the file is missing; all of the picture was there",)
         reached = f" after {100 * rows // picture.height}% of its rows" if rows < picture.height else ""
         raise PictureError(f"{name}: truncated{reached}; nothing was written") from error
+
+
+def is_lossless(file: BinaryIO) -> bool:
+    """Whether the picture of a WebP file is a lossless one."""
+    file.seek(0)
+    place = 12
+    while len(header := (file.seek(place), file.read(8))[1]) == 8:
+        name, length = struct.unpack("<4sI", header)
+        if name in (b"VP8L", b"VP8 "):
+            return bool(name == b"VP8L")
+        place += 8 + length + length % 2
+    return False
 
 
 def frame_notes(picture: Image.Image) -> tuple[str, ...]:

@@ -6,9 +6,11 @@ import numpy as np
 from PIL import Image
 
 from ..errors import PictureError
-from .metadata import Metadata, orientation_of, read_metadata
+from .jpeg import Compression
+from .metadata import Metadata, read_metadata
 from .modes import extrema, to_plain_mode
 from .opening import Opened
+from .tiff import SAMPLE_FORMAT
 
 TURNS = ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"]
 UPRIGHT = {orientation: Image.Transpose[turn] for orientation, turn in enumerate(TURNS, 2)}
@@ -18,8 +20,9 @@ UPRIGHT = {orientation: Image.Transpose[turn] for orientation, turn in enumerate
 class Original:
     """What a restored tensor needs to become the picture that was read.
 
-    `notes` are sentences for the user. `kept` is the source itself where that is needed: a pixel that comes back
-    unchanged keeps its palette index, its hue in the dark or its colour under full transparency.
+    `notes` are sentences for the user. `kept` is the source itself where that is needed: alpha comes back as it was,
+    and a pixel that comes back unchanged keeps its palette index, its hue in the dark or its colour under full
+    transparency.
     """
 
     kind: str  # "file", "pil" or "array"
@@ -32,15 +35,18 @@ class Original:
     shape: tuple[int, ...]  # of the array that came in, or (H, W, C)
     alpha: float | None = None  # where it is the same everywhere
     format: str | None = None
+    pages: int = 1  # pictures in its file, of a TIFF
     progressive: bool = False
+    lossless: bool = False  # of a WebP
+    compression: Compression | None = None  # of a JPEG
     kept: Image.Image | np.ndarray | None = field(default=None, repr=False, compare=False)
     metadata: Metadata = field(default_factory=Metadata, repr=False)
     notes: tuple[str, ...] = ()
 
     @property
     def pictures(self) -> int:
-        """P of the tensor: 2 if an alpha or a black ink is restored beside the colours."""
-        return 2 if self.channels == "CMYK" or (self.channels.endswith("A") and self.alpha is None) else 1
+        """P of the tensor: 2 if a black ink is restored beside the colours."""
+        return 2 if self.channels == "CMYK" else 1
 
 
 def describe(picture: Opened) -> tuple[Image.Image | np.ndarray, Original]:
@@ -51,15 +57,17 @@ def describe(picture: Opened) -> tuple[Image.Image | np.ndarray, Original]:
 
 
 def describe_pillow(picture: Opened, stored: Image.Image) -> tuple[Image.Image, Original]:
-    turn = UPRIGHT.get(orientation_of(stored))
+    turn = UPRIGHT.get(picture.orientation)
     source = stored.transpose(turn) if turn is not None else stored
     plain = to_plain_mode(source)
     channels = plain.mode if plain.mode in ("LA", "RGB", "RGBA", "CMYK") else "L"
-    low, high = map(int, extrema(plain.getchannel("A"))) if channels.endswith("A") else (1, 0)
+    low, high = map(int, extrema(plain.getchannel("A"))) if channels.endswith("A") else (1, 1)
     kept = None
-    if low == 0 or "transparency" in source.info or source.mode != plain.mode:
+    if low != high or low == 0 or "transparency" in source.info or source.mode != plain.mode:
         kept = source.copy()  # pixels, palette and transparency, without an open file behind them
         kept.info = {key: value for key, value in source.info.items() if key == "transparency"}
+    span, notes = span_of(plain, picture)
+    metadata, dropped = metadata_of(picture, source.size)
     return plain, Original(
         kind=picture.kind,
         name=picture.name,
@@ -67,30 +75,36 @@ def describe_pillow(picture: Opened, stored: Image.Image) -> tuple[Image.Image, 
         mode=stored.mode,
         channels=channels,
         dtype=np.asarray(Image.new(plain.mode, (1, 1))).dtype,
-        span=span_of(plain, picture.name),
+        span=span,
         shape=(source.height, source.width, len(channels)),
-        alpha=low if low == high else None,
+        alpha=low if low == high and channels.endswith("A") else None,
         format=stored.format,
+        pages=picture.pages,
         progressive=bool(stored.info.get("progressive") or stored.info.get("progression")),
+        lossless=picture.lossless,
+        compression=picture.compression,
         kept=kept,
-        metadata=read_metadata(stored, source.size),
-        notes=picture.notes,
+        metadata=metadata,
+        notes=(*picture.notes, *notes, *dropped),
     )
 
 
 def describe_array(picture: Opened, stored: np.ndarray) -> tuple[np.ndarray, Original]:
-    header, deep, channels = picture.header, picture.deep, picture.channels
-    samples = upright(stored, orientation_of(header) if header else deep.orientation if deep else 1)
+    deep, channels = picture.deep, picture.channels
+    samples = upright(stored, picture.orientation)
     size = (samples.shape[1], samples.shape[0])
     kind, brightest = samples.dtype.kind, 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
     mode = channels if samples.dtype == np.uint8 else ""
     if channels == "L" and not mode:
         mode = "F" if kind == "f" else "I;16"
-    metadata = Metadata(icc_profile=deep.icc_profile if deep else None)
-    low, high = (samples[..., -1].min(), samples[..., -1].max()) if channels.endswith("A") else (1, 0)
+    low, high = (samples[..., -1].min(), samples[..., -1].max()) if channels.endswith("A") else (1, 1)
     kept: Image.Image | np.ndarray | None = None
-    if low == 0:  # full transparency hides colours, which are to be kept
+    if low != high or low == 0:  # full transparency hides colours, which are to be kept
         kept = Image.fromarray(samples) if mode else samples.copy()
+    notes: tuple[str, ...] = ()
+    if deep is not None and channels != "CMYK":
+        brightest, notes = span_of_16_bits(int(samples.max()), picture.most_sample)
+    metadata, dropped = metadata_of(picture, size)
     return samples.reshape(*samples.shape[:2], -1), Original(
         kind=picture.kind,
         name=picture.name,
@@ -100,27 +114,53 @@ def describe_array(picture: Opened, stored: np.ndarray) -> tuple[np.ndarray, Ori
         dtype=samples.dtype,
         span=(brightest, 0) if channels == "CMYK" else (0, brightest),
         shape=samples.shape,
-        alpha=low if low == high else None,
+        alpha=low if low == high and channels.endswith("A") else None,
         format=deep.format if deep else None,
+        pages=picture.pages,
         kept=kept,
-        metadata=read_metadata(header, size) if header else metadata,
-        notes=picture.notes,
+        metadata=metadata,
+        notes=(*picture.notes, *notes, *dropped),
     )
 
 
-def span_of(plain: Image.Image, name: str) -> tuple[float, float]:
-    """The samples that become -1 and 1: the mode's own, or the picture's for I and F, whose samples have no range."""
-    if plain.mode == "CMYK":
-        return (255, 0)  # ink is the absence of light
-    if plain.mode not in ("I", "F"):
-        return (0, 65535 if plain.mode.startswith("I;16") else 255)
-    usual = 1 if plain.mode == "F" else 65535
-    if plain.mode == "F" and not np.isfinite(np.asarray(plain)).all():
+def metadata_of(picture: Opened, size: tuple[int, int]) -> tuple[Metadata, tuple[str, ...]]:
+    return read_metadata(picture.header, size, png=picture.png, page=picture.page, segments=picture.segments)
+
+
+def span_of(plain: Image.Image, picture: Opened) -> tuple[tuple[float, float], tuple[str, ...]]:
+    """The samples that become -1 and 1, and a note where those are not the mode's own.
+
+    Raises:
+        PictureError: if they cannot be told.
+    """
+    name, mode = picture.name, plain.mode
+    if mode == "CMYK":
+        return (255, 0), ()  # ink is the absence of light
+    if mode not in ("I", "F") and not mode.startswith("I;16"):
+        return (0, 255), ()
+    if mode == "F" and not np.isfinite(np.asarray(plain)).all():
         raise PictureError(f"{name}: holds NaN or infinite samples; fill those pixels first")
     low, high = extrema(plain)
-    if low >= 0 and high <= usual:
-        return (0, usual)
-    return (low, high if high > low else low + 1)
+    if mode == "I" and low < 0 and picture.page is not None and picture.page.value(SAMPLE_FORMAT, 1) == 1:
+        raise PictureError(f"{name}: holds whole numbers above 2147483647, which are not read here; divide them first")
+    if mode.startswith("I;16") or (mode == "I" and low >= 0 and high < 65536):
+        top, notes = span_of_16_bits(int(high), picture.most_sample)
+        return (0, top), notes
+    if mode == "F" and low >= 0 and high <= 1:
+        return (0, 1), ()
+    return (low, high if high > low else low + 1), ()
+
+
+def span_of_16_bits(high: int, declared: int | None) -> tuple[int, tuple[str, ...]]:
+    """The brightest sample that 16-bit samples up to `high` can have: cameras put 10, 12 or 14 bits into 16.
+
+    Args:
+        declared: what the file says of it; believed if no sample is greater.
+    """
+    top = declared if declared and declared >= high else (1 << max(8, high.bit_length())) - 1
+    if top >= 65535 or not high:
+        return 65535, ()
+    return top, (f"samples up to {high} of 65535; restored as {top.bit_length()}-bit ones",)
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:

@@ -18,6 +18,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOURS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")  # what the samples mean; before PLTE and IDAT
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 XMP = b"XML:com.adobe.xmp\0"
+INDEXED = 3  # the colour type of a palette
 MOST_PROFILE = 1 << 26  # bytes of a colour profile once it is inflated
 MOST_CHUNKS = 1 << 20
 
@@ -42,12 +43,18 @@ class PngFile:
 
     Attributes:
         picture: the file as Pillow is to see it.
+        size, depth, colour_type: of its header: (width, height), bits a sample, 0 (grey) to 6 (colour with alpha).
+        has_key: whether a colour, or entries of the palette, are transparent.
         kept: chunks that go along with the picture as they are: texts and what colours mean; (name, contents).
         significant_bits: of `sBIT`, if it says the same of every channel; None otherwise.
         notes: sentences for the user.
     """
 
     picture: BinaryIO
+    size: tuple[int, int]
+    depth: int
+    colour_type: int
+    has_key: bool
     icc_profile: bytes | None
     xmp: bytes | None
     exif: bytes | None
@@ -86,21 +93,39 @@ def read_png(file: BinaryIO, name: str) -> PngFile:
             kept.append((chunk.name, contents))
         elif chunk.name == b"sBIT" and len(set(contents)) == 1:
             bits = contents[0]
-    require_picture(file, chunks, name)
+    size, depth, colour_type = read_header(file, chunks, name)
     if not whole:
         parts.append(packed(b"IEND", b""))
-    return PngFile(cast(BinaryIO, SplicedFile(file, parts)), icc, xmp, exif, tuple(kept), bits, tuple(notes))
+    return PngFile(
+        cast(BinaryIO, SplicedFile(file, parts)),
+        size,
+        depth,
+        colour_type,
+        any(chunk.name == b"tRNS" for chunk in chunks),
+        icc,
+        xmp,
+        exif,
+        tuple(kept),
+        bits,
+        tuple(notes),
+    )
 
 
-def require_picture(file: BinaryIO, chunks: list[Chunk], name: str) -> None:
-    """Raises PictureError if there are no header and samples, or the header asks for a palette that is not there."""
+def read_header(file: BinaryIO, chunks: list[Chunk], name: str) -> tuple[tuple[int, int], int, int]:
+    """Size, bits a sample and colour type.
+
+    Raises:
+        PictureError: if there are no header and samples, or the header asks for a palette that is not there.
+    """
     if not chunks or chunks[0].name != b"IHDR" or chunks[0].length != 13:
         raise PictureError(f"{name}: damaged (no header); nothing was written")
     if not any(chunk.name == b"IDAT" for chunk in chunks):
         raise PictureError(f"{name}: truncated; nothing was written")
-    file.seek(chunks[0].start + 9)
-    if file.read(1) == b"\3" and not any(chunk.name == b"PLTE" and chunk.length for chunk in chunks):
+    file.seek(chunks[0].start)
+    width, height, depth, colour_type = struct.unpack(">IIBB", file.read(10))
+    if colour_type == INDEXED and not any(chunk.name == b"PLTE" and chunk.length for chunk in chunks):
         raise PictureError(f"{name}: damaged (no palette); nothing was written")
+    return (width, height), depth, colour_type
 
 
 def chunks_of(file: BinaryIO, name: str) -> tuple[list[Chunk], bool]:

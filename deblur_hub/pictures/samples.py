@@ -16,7 +16,10 @@ BAND_SAMPLES = 1 << 21  # of the rows that are computed at once
 
 
 def read(
-    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray, *, max_megapixels: float = 100
+    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray,
+    *,
+    max_megapixels: float = 100,
+    page: int | None = None,
 ) -> tuple[Tensor, Original]:
     """Reads a picture, upright, with its header checked before its pixels are decoded.
 
@@ -24,16 +27,16 @@ def read(
         source: a path, a file's bytes, a binary file, a Pillow picture of any mode, or an array: (H, W), (H, W, 1),
             (H, W, 3) or (H, W, 4); uint8, uint16, or floating point in [0, 1].
         max_megapixels: the largest picture accepted.
+        page: of a TIFF, counted from 0; None for the first, with a note where there are more.
 
     Returns:
-        (P, 3, H, W) float32 in [-1, 1]: the colours (grey three times), then (P = 2) as a grey picture of its own the
-        alpha or, as light, the black ink of CMYK; and what `to_image`, `to_array` and `write` need to turn the restored
-        tensor back.
+        (P, 3, H, W) float32 in [-1, 1]: the colours (grey three times), then (P = 2) as a grey picture of its own, as
+        light, the black ink of CMYK; and what `to_image`, `to_array` and `write` need to turn the restored tensor back.
 
     Raises:
         PictureError: if there is no picture, or it is damaged, too large, or not in range.
     """
-    with opened(source, max_megapixels=max_megapixels) as picture:
+    with opened(source, max_megapixels=max_megapixels, page=page) as picture:
         samples, original = describe(picture)
         return to_tensor(samples, original), original
 
@@ -57,7 +60,11 @@ def to_tensor(samples: Image.Image | np.ndarray, original: Original) -> Tensor:
 def to_bands(
     restored: Tensor, original: Original, source: Image.Image | np.ndarray | None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, (h, W, C) in the original's dtype), downwards; `source` has the colours that transparency hides."""
+    """(first row, (h, W, C) in the original's dtype), downwards.
+
+    Args:
+        source: the samples that were read, of which alpha and the colours that it hides come back as they were.
+    """
     shape = (original.pictures, 3, *original.size[::-1])
     if restored.shape != shape:
         raise ValueError(f"restored is {tuple(restored.shape)}, but {original.name} was {shape}")
@@ -69,13 +76,15 @@ def to_bands(
         planes = torch.cat([colours, part[1].mean(0, keepdim=True)]) if original.pictures == 2 else colours
         values = (planes.clamp(-1, 1).permute(1, 2, 0).numpy() + 1) / 2 * (high - low) + low
         band = (np.floor(values + 0.5) if original.dtype.kind in "ui" else values).astype(original.dtype)
-        if original.alpha is not None:
-            opacity = np.full((*band.shape[:2], 1), original.alpha, band.dtype)
-            band = np.concatenate([band, opacity], axis=2)
-        if source is not None and original.channels.endswith("A"):
-            before = rows_of(source, top, bottom)
-            hidden = (before[..., -1] == 0) & (band[..., -1] == 0)
-            band[hidden] = before[hidden]
+        if original.channels.endswith("A"):
+            if source is None:  # opaque all over
+                opacity = np.full((*band.shape[:2], 1), original.alpha, band.dtype)
+                band = np.concatenate([band, opacity], axis=2)
+            else:
+                before = rows_of(source, top, bottom)
+                band = np.concatenate([band, before[..., -1:]], axis=2)
+                hidden = before[..., -1] == 0
+                band[hidden] = before[hidden]
         yield top, band
 
 

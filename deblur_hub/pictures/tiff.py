@@ -16,16 +16,19 @@ from ..errors import PictureError
 from .exif import DIRECTORY, SIZES, ExifBlock
 
 SUBFILE, BITS, PHOTOMETRIC, ORIENTATION, CHANNELS, PLANES = 254, 258, 262, 274, 277, 284
-EXTRA_SAMPLES, SAMPLE_FORMAT, MOST_SAMPLE, XMP, PROFILE = 338, 339, 281, 700, 34675
+EXTRA_SAMPLES, SAMPLE_FORMAT, MOST_SAMPLE = 338, 339, 281
+OFFSETS, LENGTHS = (273, 324), (279, 325)  # of strips and of tiles
+XMP, PHOTOSHOP, PROFILE = 700, 34377, 34675
 EXIF, GPS, INTEROP = int(ExifTags.IFD.Exif), int(ExifTags.IFD.GPSInfo), int(ExifTags.IFD.Interop)
 RAW_VERSION, RAW_PHOTOMETRICS = 50706, (32803, 34892)  # DNGVersion; a colour filter's mosaic, and linear raw
 REDUCED, MASK = 1, 4  # bits of NewSubfileType: a smaller version of another directory's picture; a mask for one
 # What says how a file stored its samples, or holds another picture of them: the writer's business.
 STRUCTURE = (
-    {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281, 282, 283, 284, 288, 289}
-    | {296, 297, 301, 317, 318, 319, 320, 322, 323, 324, 325, 326, 327, 328, 330, 332, 338, 339, 340, 341, 347}
+    {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281, 284, 288, 289}
+    | {297, 301, 317, 318, 319, 320, 322, 323, 324, 325, 326, 327, 328, 330, 332, 338, 339, 340, 341, 347}
     | {*range(512, 522), 529, 530, 531, 532, XMP, EXIF, GPS, PROFILE, 37724}
 )
+WANTED = {BITS, EXTRA_SAMPLES, SAMPLE_FORMAT, MOST_SAMPLE, XMP, PROFILE, *OFFSETS, *LENGTHS}  # of those, asked for
 MOST_ENTRIES, MOST_PAGES, MOST_BYTES = 4096, 10_000, 1 << 28  # of a whole file, so that none takes memory and hours
 LONG8, IFD8 = (16, 17, 18), 18
 
@@ -68,8 +71,23 @@ class TiffPage:
     inner: dict[int, tuple[TiffEntry, ...]]
 
     def value(self, tag: int, default: int) -> int:
+        return (*self.numbers(tag), default)[0]
+
+    def numbers(self, tag: int) -> tuple[int, ...]:
         entry = self.entries.get(tag)
-        return entry.numbers()[0] if entry is not None and entry.numbers() else default
+        return entry.numbers() if entry is not None else ()
+
+    def bytes_of(self, tag: int) -> bytes | None:
+        entry = self.entries.get(tag)
+        return entry.values if entry is not None else None
+
+    def fraction(self, tag: int) -> float | None:
+        """The value of an entry that is one fraction, if it is one."""
+        entry = self.entries.get(tag)
+        if entry is None or (entry.kind, entry.count) != (5, 1):
+            return None
+        above, below = struct.unpack(entry.order + "2I", entry.values)
+        return above / below if below else None
 
     def kept(self) -> tuple[TiffEntry, ...]:
         """What goes along with the picture as it is: descriptions, and whatever nobody here knows."""
@@ -144,8 +162,8 @@ class _Directories:
             inline = body[start + width - (8 if self.big else 4) : start + width]
             if size <= len(inline):
                 values = inline[:size]
-            elif tag in STRUCTURE and tag not in (BITS, EXTRA_SAMPLES, SAMPLE_FORMAT, MOST_SAMPLE, XMP, PROFILE):
-                continue  # such as where the strips are
+            elif tag in STRUCTURE - WANTED:
+                continue
             else:
                 (offset,) = struct.unpack(self.order + wide, inline)
                 self.left -= size
@@ -190,13 +208,28 @@ def entries_of_exif(block: bytes) -> tuple[tuple[TiffEntry, ...], dict[int, tupl
     return tuple(entry for entry in raw(exif.first) if entry.tag not in STRUCTURE), inner
 
 
-def append_entries(path: Path, entries: tuple[TiffEntry, ...], inner: dict[int, tuple[TiffEntry, ...]]) -> None:
-    """Adds entries to the last directory of a TIFF that was just written, with directories of its own for EXIF and GPS.
+def exif_of_entries(entries: tuple[TiffEntry, ...], inner: dict[int, tuple[TiffEntry, ...]]) -> bytes:
+    """An EXIF block, without its prefix, of a TIFF's entries."""
+    file = io.BytesIO(b"II*\0" + bytes(4))
+    made = [
+        struct.pack("<HHII", tag, 4, 1, _write_directory(file, "<", inside)) for tag, inside in inner.items() if inside
+    ]
+    place = _write_entries(file, "<", made + [_written(file, "<", entry) for entry in entries])
+    return file.getvalue()[:4] + struct.pack("<I", place) + file.getvalue()[8:]
 
-    An entry that the writer has made already stays as the writer made it.
+
+def append_entries(
+    path: Path,
+    entries: tuple[TiffEntry, ...],
+    inner: dict[int, tuple[TiffEntry, ...]],
+    *,
+    instead_of: tuple[int, ...] = (),
+) -> None:
+    """Puts entries into the last directory of a TIFF that was just written, with directories for EXIF and GPS.
+
+    Args:
+        instead_of: tags of the writer's own that go, beside those that `entries` have.
     """
-    if not entries and not inner:
-        return
     with path.open("r+b") as file:
         order = "<" if file.read(2) == b"II" else ">"
         link, place = 4, _number(file, order, 4)
@@ -205,11 +238,12 @@ def append_entries(path: Path, entries: tuple[TiffEntry, ...], inner: dict[int, 
         count = _number(file, order, place, "H")
         file.seek(place + 2)
         made = [file.read(12) for _ in range(count)]
-        tags = {struct.unpack(order + "H", entry[:2])[0] for entry in made}
+        gone = {*instead_of, *inner, *(entry.tag for entry in entries)}
+        made = [entry for entry in made if struct.unpack(order + "H", entry[:2])[0] not in gone]
         for tag, inside in inner.items():
-            if inside and tag not in tags:
+            if inside:
                 made.append(struct.pack(order + "HHII", tag, 4, 1, _write_directory(file, order, inside)))
-        made += [_written(file, order, entry) for entry in entries if entry.tag not in tags]
+        made += [_written(file, order, entry) for entry in entries]
         place = _write_entries(file, order, made)
         file.seek(link)
         file.write(struct.pack(order + "I", place))

@@ -1,18 +1,22 @@
 """The way out: a restored tensor becomes a Pillow picture, an array or a file, as the original was."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import AppendingTiffWriter
 from torch import Tensor
 
 from ..atomic import replacing
-from ..errors import PictureError, reason_of
+from ..errors import DeblurHubError, PictureError, reason_of
 from . import formats
 from .deep import save_deep
+from .metadata import RESOLUTION
 from .modes import back_in_mode, to_plain_mode
 from .original import Original
 from .samples import to_bands
+from .tiff import append_entries
 
 
 def to_image(restored: Tensor, original: Original) -> Image.Image:
@@ -58,12 +62,39 @@ def to_array(restored: Tensor, original: Original) -> np.ndarray:
     return samples.reshape(original.shape)
 
 
-def write(restored: Tensor, original: Original, target: Path, *, quality: int = 95) -> Path:
+def require_target(original: Original, target: Path) -> None:
+    """That the target's format holds what will be restored, so that nobody waits for what cannot be written.
+
+    Raises:
+        PictureError: if the format is not known, or would lose alpha, depth, inks or size.
+    """
+    target, name = Path(target), original.name
+    formats.require_size(original.size, target, name)
+    if not original.mode:
+        return formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", name=name)
+    kept = original.kept
+    probe = kept.crop((0, 0, 1, 1)) if isinstance(kept, Image.Image) else Image.new(original.mode, (1, 1))
+    if probe.mode in ("LA", "RGBA"):
+        opacity = 128 if original.alpha is None else int(original.alpha)
+        probe.putalpha(opacity)
+    elif probe.mode == "I":
+        probe.putpixel((0, 0), int(max(original.span, key=abs)))
+    formats.fitted(probe, target, name)
+    return None
+
+
+def write(
+    restored: Tensor,
+    original: Original,
+    target: Path,
+    *,
+    quality: int | None = None,
+) -> Path:
     """Writes the restored tensor in the format of the target's suffix, whole or not at all.
 
     Args:
         restored: (P, 3, H, W) as `read` gave it, any floating type; clipped to [-1, 1].
-        quality: of JPEG, WebP and AVIF, up to 100.
+        quality: of JPEG, WebP and AVIF, up to 100; None for that of the source, or 95 if it was of another format.
 
     Returns:
         The target.
@@ -71,21 +102,65 @@ def write(restored: Tensor, original: Original, target: Path, *, quality: int = 
     Raises:
         PictureError: if the format is not known, would lose alpha, depth or inks, or the file cannot be written.
     """
-    target, name = Path(target), original.name
+    return write_pages(iter([(restored, original)]), target, quality=quality)
+
+
+def write_pages(
+    pages: Iterator[tuple[Tensor, Original]],
+    target: Path,
+    *,
+    quality: int | None = None,
+) -> Path:
+    """Writes one picture after another into one file, of which all but a TIFF take one only; as `write` does."""
+    target = Path(target)
     format_name = formats.format_of(target)
-    if original.mode:
-        picture = formats.fitted(to_image(restored, original), target, name)
-    else:
-        formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", name=name)
-        samples = to_array(restored, original).reshape(*original.size[::-1], -1)
     try:
         with replacing(target) as part:
-            if original.mode:
-                formats.save(picture, part, format_name, original.metadata, quality, original.progressive)
-            else:
-                save_deep(samples, original.channels, part, format_name, original.metadata, name)
-    except PictureError:
+            for number, (restored, original) in enumerate(pages):
+                page = part if not number else part.with_suffix(".page.part")
+                try:
+                    write_page(restored, original, target, page, format_name, quality)
+                    if number:
+                        append_page(page, part)
+                        append_entries(part, *original.metadata.tiff_entries(), instead_of=RESOLUTION)
+                finally:
+                    if number:
+                        page.unlink(missing_ok=True)
+    except DeblurHubError:
         raise
     except Exception as error:
         raise PictureError(f"{target}: cannot be written ({reason_of(error)})") from error
     return target
+
+
+def write_page(
+    restored: Tensor,
+    original: Original,
+    target: Path,
+    path: Path,
+    format_name: str,
+    quality: int | None,
+) -> None:
+    name = original.name
+    if not original.mode:
+        formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", name=name)
+        samples = to_array(restored, original).reshape(*original.size[::-1], -1)
+        return save_deep(samples, original.channels, path, format_name, original.metadata, name)
+    picture = formats.fitted(to_image(restored, original), target, name)
+    return formats.save(
+        picture,
+        path,
+        format_name,
+        original.metadata,
+        quality=quality,
+        compression=original.compression if original.format == "JPEG" else None,
+        progressive=original.progressive,
+        lossless=original.lossless,
+    )
+
+
+def append_page(page: Path, whole: Path) -> None:
+    """Adds the picture of one TIFF to another, as its last; without directories inside its own."""
+    with AppendingTiffWriter(str(whole)) as file:
+        file.write(page.read_bytes())
+        file.newFrame()
