@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict, Unpack, cast, overload
@@ -24,18 +24,18 @@ from .networks.description import Description
 from .networks.refined import RefinedMaximGenerator
 from .networks.state import cast_floats, evaluating, place_weights, require_weight_dtype
 from .networks.windows import WindowedGenerator
-from .pictures import Original, read, to_array, to_image, write
+from .pictures import Original, Strip, read, read_pages, to_array, to_image, write_pages
 from .restoration.crispness import blended, require_partners, require_share
 from .restoration.quality import Choice, choose, require_quality, require_strength, step_of, with_strength
 from .restoration.restore import Precision, device_and_dtype, dtype_for, restore
-from .restoration.tiles import Progress
+from .restoration.tiles import Progress, part_of
 
 log = logging.getLogger("deblur_hub")
 
 AT_QUALITY = " at quality "  # between a model's name and the quality that it was given
 
 
-class DeblurOptions(TypedDict, total=False):
+class RestoreOptions(TypedDict, total=False):
     """How a picture is restored; `DeblurGenerator.deblur` explains each."""
 
     quality: str | None
@@ -43,6 +43,11 @@ class DeblurOptions(TypedDict, total=False):
     crispness: float
     tile: int | None
     precision: Precision
+
+
+class DeblurOptions(RestoreOptions, total=False):
+    """The same, and what is accepted and told."""
+
     progress: Progress | None
     max_megapixels: float
 
@@ -92,7 +97,10 @@ class DeblurGenerator(nn.Module):
     def deblur(
         self,
         image: np.ndarray | Image.Image | str | os.PathLike[str] | bytes | BinaryIO,
-        **options: Unpack[DeblurOptions],
+        *,
+        max_megapixels: float = 100,
+        progress: Progress | None = None,
+        **options: Unpack[RestoreOptions],
     ) -> np.ndarray | Image.Image:
         """Restores a picture, which keeps its size, mode, alpha, bit depth and colour profile.
 
@@ -120,40 +128,60 @@ class DeblurGenerator(nn.Module):
             ModelError: for a crispness outside of [0, 1], or above 0 if the model has no crisp partner or not at this
                 quality.
         """
-        restored, original = self._deblurred(image, **options)
-        return (to_array if isinstance(image, np.ndarray) else to_image)(restored, original)
+        restored = self._restorer(**options)
+        blurred, original = read(image, max_megapixels=max_megapixels)
+        for note in original.notes:
+            log.warning("%s: %s", original.name, note)
+        return (to_array if isinstance(image, np.ndarray) else to_image)(restored(blurred, progress), original)
 
     def deblur_file(
         self,
         source: str | os.PathLike[str],
         target: str | os.PathLike[str],
-        **options: Unpack[DeblurOptions],
+        *,
+        jpeg_quality: int | None = None,
+        strip: Strip | None = None,
+        max_megapixels: float = 100,
+        progress: Progress | None = None,
+        **options: Unpack[RestoreOptions],
     ) -> Path:
         """Restores a picture file into another, whose suffix chooses the format; options and errors as in `deblur`.
 
-        The target is written whole or not at all, with the metadata (EXIF, colour profile, resolution).
-        """
-        restored, original = self._deblurred(source, **options)
-        return write(restored, original, Path(target))
+        The target is written whole or not at all, with the metadata (EXIF, IPTC, XMP, texts, colour profile,
+        resolution) and, of a TIFF, all pages. What is not restored, or has no place in the target's format, is a
+        warning of the logger `deblur_hub`.
 
-    def _deblurred(
-        self,
-        source: Any,
-        *,
-        quality: str | None = None,
-        strength: float = 1.0,
-        crispness: float = 0.0,
-        max_megapixels: float = 100,
-        **options: Any,
-    ) -> tuple[Tensor, Original]:
-        """The restored tensor of what `read` takes; mistakes in the arguments are found before it is read."""
+        Args:
+            jpeg_quality: of JPEG, WebP and AVIF, 1 to 100; None for that of the source, or 95 if it has none.
+            strip: "gps" leaves out where the picture was taken, "metadata" all but what its colours mean.
+        """
+        target, said = Path(target), list[str]()
+        restored = self._restorer(**options)
+
+        def pages() -> Iterator[tuple[Tensor, Original]]:
+            for number, count, blurred, original in read_pages(source, target, strip, max_megapixels=max_megapixels):
+                said.extend(f"{original.name}: {note}" for note in original.notes)
+                yield restored(blurred, progress and part_of(progress, number, count)), original
+
+        write_pages(pages(), target, quality=jpeg_quality)
+        for sentence in dict.fromkeys(said):
+            log.warning("%s", sentence)
+        return target
+
+    def _restorer(
+        self, *, quality: str | None = None, strength: float = 1.0, crispness: float = 0.0, **options: Any
+    ) -> Callable[[Tensor, Progress | None], Tensor]:
+        """What restores with these options, in which mistakes are found before a picture is read."""
         require_quality(quality)
         require_strength(strength)
         generator = self.with_crispness(crispness)
         generator._require(quality)
-        blurred, original = read(source, max_megapixels=max_megapixels)
-        restored = generator.restore(blurred, quality=quality, **options)
-        return with_strength(blurred, restored, strength), original
+
+        def restored(blurred: Tensor, progress: Progress | None) -> Tensor:
+            made = generator.restore(blurred, quality=quality, progress=progress, **options)
+            return with_strength(blurred, made, strength)
+
+        return restored
 
     def restore(
         self,

@@ -9,6 +9,7 @@
 `doctor`         doctor
 """
 
+import io
 import os
 import sys
 from argparse import Namespace
@@ -23,6 +24,9 @@ __all__ = ["main", "parser"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 if all is well, 1 if some files of a batch failed, 2 if nothing was done."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal has no letters for ends no command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     typed = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(typed, Namespace(typed=typed))
     try:

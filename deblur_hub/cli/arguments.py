@@ -36,6 +36,12 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def percent(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 to 100")
+    return int(text)
+
+
 def megapixels(text: str) -> float:
     try:
         number = float(text)
@@ -160,10 +166,19 @@ def deblur(made: ArgumentParser) -> None:
     )
     add(made, "--crispness", "--crisp-model")
     made.add_argument("--format", choices=("png", "jpg", "tif", "webp"), help="of the output (default: the photo's)")
+    made.add_argument(
+        "--jpeg-quality",
+        type=percent,
+        metavar="NUMBER",
+        help="of JPEG, WebP and AVIF, from 1 to 100 (default: that of the photo, or 95 if it has none)",
+    )
+    for name, what in (("gps", "where the photo was taken"), ("metadata", "all metadata but what colours mean")):
+        made.add_argument(f"--strip-{name}", dest="strip", action="store_const", const=name, help=f"leave out {what}")
     made.add_argument("--overwrite", action="store_true", help="replace files that exist")
     add(made, "--tile")
     made.add_argument("--max-megapixels", type=megapixels, default=100, help="refuse larger pictures (%(default)s)")
     add(made, "--precision", "--device", "--quiet")
+    made.add_argument("--debug", action="store_true", help="show where an unexpected error comes from")
 
 
 def evaluate(made: ArgumentParser) -> None:

@@ -34,10 +34,10 @@ def counting(what: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int],
 
 
 @contextmanager
-def logging_to(write: Callable[[str], None]) -> Iterator[None]:
-    """Passes on what the package logs, such as the quality that it chooses."""
+def logging_to(write: Callable[[str, int], None]) -> Iterator[None]:
+    """Passes on what the package logs, such as the quality that it chooses, with its level."""
     log, handler = logging.getLogger("deblur_hub"), logging.Handler()
-    handler.emit = lambda record: write(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: write(record.getMessage(), record.levelno)  # type: ignore[method-assign]
     before = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)

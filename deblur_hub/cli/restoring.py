@@ -1,32 +1,51 @@
 """`deblur-hub deblur`: files and folders of photos."""
 
 import argparse
+import logging
 import sys
+import traceback
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ..datasets import PICTURE_SUFFIXES
-from ..errors import DeblurHubError
+from ..errors import DeblurHubError, reason_of
 from ..generator import DeblurGenerator
 from ..restoration.crispness import require_use
 from ..restoration.quality import require_strength
+from .jobs import plan
 from .outcomes import FAILED, OK, SOME_FAILED, UsageError, logging_to, print_error
-
-RESULT = "-deblurred"  # suffix of a result that lies beside its photo
 
 
 def run_deblur(options: argparse.Namespace) -> int:
     require_use(options.crisp_model, options.crispness)
     require_strength(options.strength)
-    jobs, mistakes = plan(options.inputs, options.output, options.format, options.overwrite)
-    for mistake in mistakes:
+    made = plan(options.inputs, options.output, options.format, options.overwrite)
+    mistakes = len(made.mistakes)
+    for mistake in made.mistakes:
         print_error(mistake)
-    if not jobs:
+    written: list[Path] = []
+    if made.jobs:
+        generator = DeblurGenerator.from_pretrained(options.model, device=options.device, crisp=options.crisp_model)
+        generator = generator.with_crispness(options.crispness)
+        written = run_jobs(generator, made.jobs, options)
+        mistakes += len(made.jobs) - len(written)
+    for note in made.notes():
+        print(f"deblur-hub: {note}", file=sys.stderr)
+    if not made.jobs:
         return FAILED
-    generator = DeblurGenerator.from_pretrained(options.model, device=options.device, crisp=options.crisp_model)
-    generator = generator.with_crispness(options.crispness)
+    where = written[0] if len(written) == 1 else options.output or "beside the originals"
+    failed = f", {mistakes} failed" if mistakes else ""
+    missed = f", {len(made.passed_over)} passed over" if made.passed_over else ""
+    print(f"{len(written)} restored{f' ({where})' if written else ''}{failed}{missed}")
+    if not written:
+        return FAILED
+    return SOME_FAILED if mistakes or made.passed_over else OK
+
+
+def run_jobs(generator: DeblurGenerator, jobs: list[tuple[Path, Path]], options: argparse.Namespace) -> list[Path]:
+    """Restores one file after another, and says what was wrong with each that could not be; the files written."""
     settings = {name: getattr(options, name) for name in ("quality", "strength", "tile", "precision", "max_megapixels")}
+    settings |= {"jpeg_quality": options.jpeg_quality, "strip": options.strip}
     written = []
     with tqdm(
         total=len(jobs),
@@ -36,91 +55,49 @@ def run_deblur(options: argparse.Namespace) -> int:
         dynamic_ncols=True,
     ) as bar:
         for number, (source, target) in enumerate(jobs):
-            bar.set_description_str(source.name)
+            bar.set_description_str(printable(source.name))
 
             def show(done: int, total: int, number: int = number) -> None:
                 bar.update(number + done / total - bar.n)
 
-            def write(text: str, photo: str = source.name) -> None:
-                if not options.quiet:
-                    bar.write(f"{photo}: {text}", file=sys.stderr)
+            def write(text: str, level: int, photo: str = source.name) -> None:
+                if level >= logging.WARNING:
+                    bar.write(f"deblur-hub: {printable(text)}", file=sys.stderr)
+                elif not options.quiet:
+                    bar.write(f"{printable(photo)}: {text}", file=sys.stderr)
 
-            fresh = not target.parent.exists()
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
                 with logging_to(write):
-                    generator.deblur_file(source, target, progress=show, **settings)
+                    restore_file(generator, source, target, progress=show, **settings)
                 written.append(target)
-            except (OSError, DeblurHubError) as mistake:
-                if isinstance(mistake, OSError):
-                    folder, reason = target.parent, mistake.strerror
-                    mistake = UsageError(f"{folder}: cannot be written ({reason}); name another folder with -o")
-                mistakes.append(mistake)
-                bar.write(f"deblur-hub: {mistake}", file=sys.stderr)
-            if fresh and target.parent.is_dir() and not any(target.parent.iterdir()):
-                target.parent.rmdir()  # made for a picture that could not be restored
+            except DeblurHubError as mistake:
+                bar.write(f"deblur-hub: {printable(str(mistake))}", file=sys.stderr)
+            except Exception as error:  # a mistake of ours, or of a library; the other photos are none the worse for it
+                kind = type(error).__name__
+                text = f"{source}: cannot be restored ({kind}: {reason_of(error)}); --debug shows where it failed"
+                bar.write(f"deblur-hub: {printable(text)}", file=sys.stderr)
+                if options.debug:
+                    bar.write(traceback.format_exc(), file=sys.stderr)
             show(1, 1)
-    where = written[0] if len(written) == 1 else options.output or "beside the originals"
-    failed = f", {len(mistakes)} failed" if mistakes else ""
-    print(f"{len(written)} restored{f' ({where})' if written else ''}{failed}")
-    return OK if not mistakes else SOME_FAILED if written else FAILED
+    return written
 
 
-def plan(
-    inputs: list[Path], output: Path | None, suffix: str | None, overwrite: bool
-) -> tuple[list[tuple[Path, Path]], list[DeblurHubError]]:
-    """The jobs, from a file to another, and an error for each input that nothing can be written for.
-
-    Raises:
-        UsageError: if two inputs would be written to the same file, or one over itself.
-    """
-    to_file = output is not None and output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()
-    if to_file and (len(inputs) > 1 or inputs[0].is_dir()):
-        raise UsageError(f"{output}: is the name of one picture, but there are several to write; name a folder")
-    found: list[tuple[Path, Path]] = []
-    mistakes: list[DeblurHubError] = []
-    for given in inputs:
-        if given.is_dir():
-            inside = pictures_below(given, output)
-            if not inside:
-                kinds = ", ".join(sorted(PICTURE_SUFFIXES))
-                mistakes.append(UsageError(f"{given}: holds no pictures ({kinds}); name another folder"))
-            found += [(path, path.relative_to(given)) for path in inside]
-        elif given.is_file():
-            found.append((given, Path(given.name)))
-        else:
-            mistakes.append(UsageError(f"{given}: no such file or folder; check the path"))
-    jobs = []
-    taken: dict[Path, Path] = {}
-    for source, relative in found:
-        name = relative.with_suffix(f".{suffix}") if suffix else relative
-        if output is None:
-            target = source.with_name(f"{source.stem}{RESULT}{name.suffix}")
-        else:
-            target = output if to_file else output / name
-        if target.resolve() == source.resolve():
-            raise UsageError(f"{source}: would be written over itself; name another folder with -o")
-        if target.resolve() in taken:
-            raise UsageError(
-                f"{source} and {taken[target.resolve()]} would both be written to {target}; "
-                "restore them one after the other, into two folders"
-            )
-        taken[target.resolve()] = source
-        if target.exists() and not overwrite:
-            mistakes.append(UsageError(f"{target}: exists already; give --overwrite to replace it"))
-        else:
-            jobs.append((source, target))
-    return jobs, mistakes
+def restore_file(generator: DeblurGenerator, source: Path, target: Path, **settings: object) -> None:
+    """Makes the target's folder, which goes again if the photo cannot be restored."""
+    folder = target.parent
+    fresh = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = reason_of(error)
+        raise UsageError(f"{folder}: cannot be written ({reason}); name another folder with -o") from error
+    try:
+        generator.deblur_file(source, target, **settings)  # type: ignore[arg-type]
+    finally:
+        if fresh and not any(folder.iterdir()):
+            folder.rmdir()
 
 
-def pictures_below(folder: Path, output: Path | None) -> list[Path]:
-    """The pictures at any depth, without hidden ones and without the results of earlier runs."""
-    inside = output.resolve() if output is not None and output.resolve() != folder.resolve() else None
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in PICTURE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not (output is None and path.stem.endswith(RESULT))
-        and not (inside and path.resolve().is_relative_to(inside))
-    ]
+def printable(text: str) -> str:
+    """Text whose bytes no terminal takes for commands: names of files may hold anything."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

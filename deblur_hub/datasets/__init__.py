@@ -3,7 +3,8 @@
 `find_pairs` knows the layouts of GoPro, HIDE, RealBlur-J and -R and REDS as they unpack, and two plain folders.
 """
 
-from .files import PICTURE_SUFFIXES, by_stem, folders_below, picture_size, pictures_in, require_one_size
+from ..pictures.formats import PICTURE_SUFFIXES
+from .files import by_stem, folders_below, picture_size, pictures_in, require_one_size
 from .official import count_notes
 from .pairs import BLUR, SHARP, Pair, find_pairs, pair_up
 

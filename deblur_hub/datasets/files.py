@@ -7,8 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import DatasetError
-
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+from ..pictures.formats import PICTURE_SUFFIXES
 
 
 def folders_below(root: Path) -> Iterator[Path]:

@@ -3,10 +3,13 @@
     tensor, original = read("photo.jpg")
     write(network(tensor), original, Path("sharp.jpg"))
 
-`opening`    identifies the picture, checks its size and decodes it; `deep` does so for 16-bit colour
-`original`   describes it: mode, depth, palette, `metadata`, notes for the user; turns it upright into a plain mode
+`opening`    identifies the picture, checks its size and decodes it; `deep` does so for 16-bit colour. `png`, `jpeg` and
+             `tiff` know what else stands in such files
+`original`   describes it: mode, depth, palette, notes, `metadata` (with `exif` and `xmp`); turns it upright into a
+             plain mode
 `samples`    makes it a tensor, and after the restoration rows of samples again
 `modes`      brings those back to the original's mode: palettes, transparent colours
+`pages`      takes the pictures of a file one after another to one that holds them
 `writing`    hands them over, or writes them whole or not at all in one of the `formats`, or as 16-bit colour by `deep`
 
 Each step knows only those before it on its own way. Handing the tensor back unchanged gives the same samples back.
@@ -14,7 +17,19 @@ Each step knows only those before it on its own way. Handing the tensor back unc
 
 from .metadata import Metadata
 from .original import Original
+from .pages import Strip, read_pages
 from .samples import read
-from .writing import to_array, to_image, write
+from .writing import require_target, to_array, to_image, write, write_pages
 
-__all__ = ["Metadata", "Original", "read", "to_array", "to_image", "write"]
+__all__ = [
+    "Metadata",
+    "Original",
+    "Strip",
+    "read",
+    "read_pages",
+    "require_target",
+    "to_array",
+    "to_image",
+    "write",
+    "write_pages",
+]

@@ -31,7 +31,7 @@ from .tiff import ORIENTATION as TURN
 RUNS_PROGRAMS = {"EPS", "WMF"}  # vector formats, drawn by an outside program: not for files from strangers
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 RAW_STARTS = {b"FUJIFILMCCD-RAW": "RAF", b"IIRO": "ORF", b"MMOR": "ORF", b"IIU\0": "RW2", b"FOVb": "X3F"}
-RAW_SUFFIXES = {".cr2", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".pef", ".srw", ".dcr", ".kdc", ".3fr", ".iiq", ".erf"}
+RAW_TIFFS = {".cr2", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".pef", ".srw", ".dcr", ".kdc", ".3fr", ".iiq", ".erf"}
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | No
         file, notes = png.picture, png.notes
         deep = deep_png(png)
     elif is_tiff(start):
-        if Path(name).suffix.lower() in RAW_SUFFIXES:
+        if Path(name).suffix.lower() in RAW_TIFFS:
             raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
         found = pages_of(file, name)
         page, pages = found[number or 0], len(found)

@@ -153,7 +153,7 @@ def write_page(
         format_name,
         original.metadata,
         quality=quality,
-        compression=original.compression if original.format == "JPEG" else None,
+        compression=original.compression,
         progressive=original.progressive,
         lossless=original.lossless,
     )

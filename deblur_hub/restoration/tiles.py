@@ -13,6 +13,11 @@ from ..networks.frame import Tiles, statistics
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
 
 
+def part_of(progress: Progress, number: int, count: int) -> Progress:
+    """Progress within part `number`, from 0, of `count` equal ones."""
+    return lambda done, total: progress(number * total + done, count * total)
+
+
 @dataclass(frozen=True)
 class Tile:
     """What a tile reads (with margins, beyond the picture by reflection), and the part of the frame that is its own."""

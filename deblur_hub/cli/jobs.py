@@ -1,0 +1,179 @@
+"""Which files a command is to restore, into which, and what of a folder is passed over."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import DeblurHubError, PictureError, reason_of
+from ..pictures.formats import MISSED, PICTURE_SUFFIXES, VIDEOS, format_of
+from .outcomes import UsageError
+
+RESULT = "-deblurred"  # suffix of a result that lies beside its photo
+THUMBNAILS = "@eaDir"  # folders in which a NAS keeps small copies of the photos beside them
+NAMED = 3  # files of one kind that a sentence names
+
+
+@dataclass
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        jobs: (source, target), one for each picture.
+        mistakes: of each input that nothing can be written for.
+        passed_over: what else lies in the folders and somebody may miss.
+        earlier: results of earlier runs, which are not restored again.
+    """
+
+    jobs: list[tuple[Path, Path]] = field(default_factory=list)
+    mistakes: list[DeblurHubError] = field(default_factory=list)
+    passed_over: list[Path] = field(default_factory=list)
+    earlier: list[Path] = field(default_factory=list)
+
+    def notes(self) -> Iterator[str]:
+        """A sentence on each kind of file that was passed over."""
+        kinds = {"not read here (convert them to JPEG or PNG first)": MISSED, "videos": VIDEOS}
+        for kind, suffixes in kinds.items():
+            files = [path for path in self.passed_over if path.suffix.lower() in suffixes]
+            if files:
+                yield f"{counted(files)} passed over, {kind}: {named(files)}"
+        if self.earlier:
+            yield f"{counted(self.earlier)} passed over, results of earlier runs: {named(self.earlier)}"
+
+
+def plan(inputs: list[Path], output: Path | None, suffix: str | None, overwrite: bool) -> Plan:
+    """The plan; what is wrong with one input costs that input alone.
+
+    Raises:
+        UsageError: if `output` names one picture, and there are several to write, or one of a format that is not
+            written.
+    """
+    to_file = output is not None and is_picture_name(output) and not is_folder(output)
+    if to_file and output is not None:
+        try:
+            format_of(output)
+        except PictureError as error:
+            raise UsageError(str(error)) from error
+        if len(inputs) > 1 or is_folder(inputs[0]):
+            raise UsageError(f"{output}: is the name of one picture, but there are several to write; name a folder")
+    made = Plan()
+    targets: dict[Path, list[tuple[Path, Path]]] = {}
+    seen = set()
+    for source, relative in found(inputs, output, made):
+        place = resolved(source)
+        if place in seen:
+            continue  # a folder and a file in it, or two patterns that match one file
+        seen.add(place)
+        name = relative.with_suffix(f".{suffix}") if suffix else relative
+        if output is None:
+            target = source.with_name(f"{source.stem}{RESULT}{name.suffix}")
+        else:
+            target = output if to_file else output / name
+        targets.setdefault(resolved(target), []).append((source, target))
+    for place, jobs in targets.items():
+        for source, target in jobs:
+            wrong = complaint(source, target, place, [other for other, _ in jobs if other != source], overwrite)
+            if wrong is None:
+                made.jobs.append((source, target))
+            else:
+                made.mistakes.append(wrong)
+    return made
+
+
+def complaint(source: Path, target: Path, place: Path, others: list[Path], overwrite: bool) -> DeblurHubError | None:
+    """What is wrong with restoring `source` into `target`, as far as names tell."""
+    if place == resolved(source):
+        return UsageError(f"{source}: would be written over itself; name another folder with -o")
+    if others:
+        return UsageError(
+            f"{source} and {others[0]} would both be written to {target}; restore them one after the other, into two "
+            "folders"
+        )
+    if not target.suffix:
+        return UsageError(f"{source}: has no suffix that says its format; name the result with -o, or give --format")
+    try:
+        format_of(target)
+        if target.exists() and not overwrite:
+            return UsageError(f"{target}: exists already; give --overwrite to replace it")
+    except PictureError as error:
+        return error
+    except OSError as error:
+        return UsageError(f"{source}: {target.name} cannot be written ({reason_of(error)}); name the result with -o")
+    return None
+
+
+def found(inputs: list[Path], output: Path | None, made: Plan) -> Iterator[tuple[Path, Path]]:
+    """Each picture, and its path below the output folder; mistakes and what is passed over go into `made`."""
+    for given in inputs:
+        if is_folder(given):
+            inside = list(pictures_below(given, output, made))
+            if not inside:
+                kinds = ", ".join(sorted(PICTURE_SUFFIXES))
+                made.mistakes.append(UsageError(f"{given}: holds no pictures ({kinds}); name another folder"))
+            yield from ((path, path.relative_to(given)) for path in inside)
+        elif is_there(given, made):
+            yield given, Path(given.name)
+
+
+def pictures_below(folder: Path, output: Path | None, made: Plan) -> Iterator[Path]:
+    """The pictures at any depth: files of their own, not hidden, no thumbnails, no results of earlier runs."""
+    inside = resolved(output) if output is not None and resolved(output) != resolved(folder) else None
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        suffix = path.suffix.lower()
+        if any(part.startswith(".") for part in parts) or THUMBNAILS in parts or not asked(path.is_file):
+            continue
+        if inside is not None and resolved(path).is_relative_to(inside):
+            continue
+        if suffix in MISSED | VIDEOS:
+            made.passed_over.append(path)
+        elif suffix in PICTURE_SUFFIXES and path.stem.endswith(RESULT):
+            made.earlier.append(path)
+        elif suffix in PICTURE_SUFFIXES:
+            yield path
+
+
+def is_there(path: Path, made: Plan) -> bool:
+    try:
+        if path.exists():
+            return True
+        made.mistakes.append(UsageError(f"{path}: no such file or folder; check the path"))
+    except OSError as error:
+        made.mistakes.append(UsageError(f"{path}: cannot be opened ({reason_of(error)})"))
+    return False
+
+
+def is_picture_name(path: Path) -> bool:
+    """Whether a name is that of a picture, be it of a format that is written or not; else it is a folder's."""
+    return path.suffix.lower() in PICTURE_SUFFIXES | MISSED
+
+
+def is_folder(path: Path) -> bool:
+    return asked(path.is_dir)
+
+
+def asked(question: Callable[[], bool]) -> bool:
+    """The answer of the file system; no if it cannot tell, as of a name that is too long."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
+def resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        return path.absolute()
+
+
+def counted(files: list[Path]) -> str:
+    return f"{len(files)} file{'' if len(files) == 1 else 's'}"
+
+
+def named(files: Iterable[Path]) -> str:
+    """The first names, and how many more of which suffix."""
+    files = list(files)
+    names = ", ".join(path.name for path in files[:NAMED])
+    more = Counter(path.suffix.lower() for path in files[NAMED:])
+    return names + "".join(f", {count} more {suffix}" for suffix, count in more.items())
