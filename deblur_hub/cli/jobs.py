@@ -1,5 +1,6 @@
 """Which files a command is to restore, into which, and what of a folder is passed over."""
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -98,6 +99,8 @@ def complaint(source: Path, target: Path, place: Path, others: list[Path], overw
     except PictureError as error:
         return error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return UsageError(f"{source}: its name is too long for a result beside it; name the result with -o")
         return UsageError(f"{source}: {target.name} cannot be written ({reason_of(error)}); name the result with -o")
     return None
 
