@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..errors import DatasetError
+from ..evaluation import published
 from ..evaluation.comparison import compare, comparison_text
 from ..evaluation.processes import MainProcessFailed, Processes, process_group
 from ..evaluation.protocols import find_protocol
+from ..evaluation.report import require_writable, write_report
 from ..evaluation.results import RESTORED, Evaluation
 from ..evaluation.scoring import evaluate, load_model, score_pictures
 from ..evaluation.sets import EvaluationSet, pairs_in, sharp_pictures
@@ -20,9 +22,7 @@ from .outcomes import FAILED, OK, counting
 
 def run_evaluate(options: argparse.Namespace) -> int:
     if options.published:
-        from ..evaluation.published import table as published
-
-        print(published())
+        print(published.table())
         return OK
     with process_group() as processes:
         try:
@@ -65,8 +65,6 @@ def evaluate_on(options: argparse.Namespace, processes: Processes) -> int:
         if processes.rank == 0:
             present(evaluation)
             if options.html:
-                from ..evaluation.report import write_report
-
                 write_report(evaluation, options.html, pictures=pictures, restored=output / RESTORED)
                 print(f"written: {options.html}")
             if options.output:
@@ -81,8 +79,6 @@ def pictures_of(options: argparse.Namespace) -> EvaluationSet:
         DatasetError: if the arguments contradict each other, or the pictures cannot be scored.
     """
     if options.html:
-        from ..evaluation.report import require_writable
-
         require_writable(options.html)
     sources = [source for source in (options.dataset, options.sharp, options.synthetic) if source is not None]
     if len(sources) > 1:
