@@ -14,7 +14,7 @@ Each step knows only those before it on its own way. Handing the tensor back unc
 
 from .metadata import Metadata
 from .original import Original
-from .reading import read
+from .samples import read
 from .writing import to_array, to_image, write
 
 __all__ = ["Metadata", "Original", "read", "to_array", "to_image", "write"]
