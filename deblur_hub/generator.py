@@ -259,11 +259,9 @@ class DeblurGenerator(nn.Module):
 
     def _require(self, quality: str | None) -> None:
         require_quality(quality)
-        only = self.qualities[0] if len(self.qualities) == 1 else None
-        if only and quality not in (None, only):
-            raise ModelError(
-                f"{self.config.name}: crispness is of quality '{only}', not of '{quality}'; omit one of the two"
-            )
+        name, only = self.config.name, self.qualities
+        if len(only) == 1 and quality not in (None, *only):
+            raise ModelError(f"{name}: crispness is of quality '{only[0]}', not of '{quality}'; omit one of the two")
 
     def _own_partner(self) -> dict[str, Tensor]:
         return self.network.crisp_weights() if isinstance(self.network, RefinedMaximGenerator) else {}
@@ -411,7 +409,7 @@ class DeblurGenerator(nn.Module):
             max_shard_size=max_shard_size,
             golden=golden,
             golden_notes=hub.golden_metadata(tensors, tolerances),
-            card=card if card is not None else plain_card(self.config),
+            card=plain_card(self.config) if card is None else card,
         )
         return Path(folder)
 

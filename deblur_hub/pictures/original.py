@@ -82,10 +82,11 @@ def describe_array(picture: Opened, stored: np.ndarray) -> tuple[np.ndarray, Ori
     header, deep, channels = picture.header, picture.deep, picture.channels
     samples = upright(stored, orientation_of(header) if header else deep.orientation if deep else 1)
     size = (samples.shape[1], samples.shape[0])
-    kind, brightest = samples.dtype.kind, 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+    floats = samples.dtype.kind == "f"
+    brightest = 1 if floats else np.iinfo(samples.dtype).max
     mode = channels if samples.dtype == np.uint8 else ""
     if channels == "L" and not mode:
-        mode = "F" if kind == "f" else "I;16"
+        mode = "F" if floats else "I;16"
     metadata = Metadata(icc_profile=deep.icc_profile if deep else None)
     low, high = (samples[..., -1].min(), samples[..., -1].max()) if channels.endswith("A") else (1, 0)
     kept: Image.Image | np.ndarray | None = None
