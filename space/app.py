@@ -223,11 +223,6 @@ EXPECTATIONS = """
 """
 
 
-def model_line(model: str) -> str:
-    advice = ADVICE.get(model, "")
-    return f'<p class="model-line">Model <strong>{html.escape(model)}</strong>. {html.escape(advice)}</p>'
-
-
 def facts(result: Restored) -> str:
     run = result.run
     width, height = run.original.size
@@ -303,7 +298,8 @@ def build_app() -> gr.Blocks:
                     elem_id="model",
                 )
                 if len(models) == 1:
-                    gr.HTML(model_line(models[0]))
+                    name, advice = html.escape(models[0]), html.escape(ADVICE.get(models[0], ""))
+                    gr.HTML(f'<p class="model-line">Model <strong>{name}</strong>. {advice}</p>')
                 quality = gr.Radio(
                     label="Quality",
                     info="Auto takes the best that needs at most a minute.",

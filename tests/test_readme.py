@@ -110,11 +110,11 @@ def require_parsed(command: str) -> None:
         require_launcher(words[: words.index("train/") + 1])
         require_training(words[words.index("train/") + 1 :])
     elif "deblur_hub.evaluation" in words:
-        from deblur_hub.cli.evaluating import evaluate_arguments
+        from deblur_hub.cli.arguments import evaluate
 
         require_launcher(words[: words.index("deblur_hub.evaluation") + 1])
         scores = argparse.ArgumentParser(exit_on_error=False)
-        evaluate_arguments(scores)
+        evaluate(scores)
         scores.parse_args(words[words.index("deblur_hub.evaluation") + 1 :])
     elif words[:2] == ["python", "train/study/ablation.py"]:
         from train.study.ablation import parse, read_plans
