@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast, overload
+from typing import Any, BinaryIO, TypedDict, Unpack, cast, overload
 
 import numpy as np
 import torch
@@ -33,6 +33,18 @@ from .restoration.tiles import Progress
 log = logging.getLogger("deblur_hub")
 
 AT_QUALITY = " at quality "  # between a model's name and the quality that it was given
+
+
+class DeblurOptions(TypedDict, total=False):
+    """How a picture is restored; `DeblurGenerator.deblur` explains each."""
+
+    quality: str | None
+    strength: float
+    crispness: float
+    tile: int | None
+    precision: Precision
+    progress: Progress | None
+    max_megapixels: float
 
 
 class DeblurGenerator(nn.Module):
@@ -70,44 +82,17 @@ class DeblurGenerator(nn.Module):
         return cast(Tensor | list[Tensor], restored if self.training else restored.clamp(-1, 1))
 
     @overload
-    def deblur(
-        self,
-        image: np.ndarray,
-        *,
-        quality: str | None = None,
-        strength: float = 1.0,
-        crispness: float = 0.0,
-        tile: int | None = None,
-        precision: Precision = "auto",
-        progress: Progress | None = None,
-        max_megapixels: float = 100,
-    ) -> np.ndarray: ...
+    def deblur(self, image: np.ndarray, **options: Unpack[DeblurOptions]) -> np.ndarray: ...
 
     @overload
     def deblur(
-        self,
-        image: Image.Image | str | os.PathLike[str] | bytes | BinaryIO,
-        *,
-        quality: str | None = None,
-        strength: float = 1.0,
-        crispness: float = 0.0,
-        tile: int | None = None,
-        precision: Precision = "auto",
-        progress: Progress | None = None,
-        max_megapixels: float = 100,
+        self, image: Image.Image | str | os.PathLike[str] | bytes | BinaryIO, **options: Unpack[DeblurOptions]
     ) -> Image.Image: ...
 
     def deblur(
         self,
         image: np.ndarray | Image.Image | str | os.PathLike[str] | bytes | BinaryIO,
-        *,
-        quality: str | None = None,
-        strength: float = 1.0,
-        crispness: float = 0.0,
-        tile: int | None = None,
-        precision: Precision = "auto",
-        progress: Progress | None = None,
-        max_megapixels: float = 100,
+        **options: Unpack[DeblurOptions],
     ) -> np.ndarray | Image.Image:
         """Restores a picture, which keeps its size, mode, alpha, bit depth and colour profile.
 
@@ -117,14 +102,14 @@ class DeblurGenerator(nn.Module):
             image: a PIL image; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16 or floats in
                 [0, 1]; or a path, a file's bytes or an open file. EXIF orientation is applied.
             quality: "draft", "fast", "balanced" or "best", of a model that has several (the next lower one where it
-                lacks this one); None takes the configuration's, or else what `choose_quality` says.
-            strength: a blend of the photo as it was, at 0.0, and the restored picture, at 1.0.
-            crispness: from 0.0, most faithful to the photo, to 1.0, crisper edges and textures at the price of some
-                fidelity; see `with_crispness`.
-            tile: side of the tiles in pixels; 0 restores the frame whole, None chooses by the memory at hand.
-            precision: of the arithmetic: "auto", "float32", "bfloat16" or "float16".
+                lacks this one); None, the default, takes the configuration's, or else what `choose_quality` says.
+            strength: a blend of the photo as it was, at 0.0, and the restored picture, at 1.0, the default.
+            crispness: from 0.0, the default, most faithful to the photo, to 1.0, crisper edges and textures at the
+                price of some fidelity; see `with_crispness`.
+            tile: side of the tiles in pixels; 0 restores the frame whole, None (default) chooses by the memory at hand.
+            precision: of the arithmetic: "auto" (default), "float32", "bfloat16" or "float16".
             progress: called with (steps done, steps in all); an exception that it raises ends the work.
-            max_megapixels: larger pictures are refused before they are decoded.
+            max_megapixels: larger pictures (default: than 100) are refused before they are decoded.
 
         Returns:
             A PIL image for a PIL image, a path or a file; an array for an array.
@@ -132,44 +117,42 @@ class DeblurGenerator(nn.Module):
         Raises:
             PictureError: if it cannot be read, or is too large.
             RestorationError: if memory does not suffice, or for an unknown quality or a strength outside of [0, 1].
-            ModelError: for a crispness outside of [0, 1], or above 0 if the model has no crisp partner or not at this
-                quality.
+            ModelError: as `with_crispness` says, or if the crispness is not to be had at this quality.
         """
-        options = {"quality": quality, "tile": tile, "precision": precision, "progress": progress}
-        restored, original = self._deblurred(image, strength, crispness, max_megapixels, **options)
+        restored, original = self._deblurred(image, **options)
         return (to_array if isinstance(image, np.ndarray) else to_image)(restored, original)
 
     def deblur_file(
         self,
         source: str | os.PathLike[str],
         target: str | os.PathLike[str],
+        **options: Unpack[DeblurOptions],
+    ) -> Path:
+        """Restores a picture file into another, whose suffix chooses the format; options and errors as in `deblur`.
+
+        The target is written whole or not at all, with the metadata (EXIF, colour profile, resolution).
+        """
+        restored, original = self._deblurred(source, **options)
+        return write(restored, original, Path(target))
+
+    def _deblurred(
+        self,
+        source: Any,
         *,
         quality: str | None = None,
         strength: float = 1.0,
         crispness: float = 0.0,
-        tile: int | None = None,
-        precision: Precision = "auto",
-        progress: Progress | None = None,
         max_megapixels: float = 100,
-    ) -> Path:
-        """Restores a picture file into another, whose suffix chooses the format; arguments and errors as in `deblur`.
-
-        The target is written whole or not at all, with the metadata (EXIF, colour profile, resolution).
-        """
-        options = {"quality": quality, "tile": tile, "precision": precision, "progress": progress}
-        restored, original = self._deblurred(source, strength, crispness, max_megapixels, **options)
-        return write(restored, original, Path(target))
-
-    def _deblurred(
-        self, source: Any, strength: float, crispness: float, max_megapixels: float, **options: Any
+        **options: Any,
     ) -> tuple[Tensor, Original]:
         """The restored tensor of what `read` takes; mistakes in the arguments are found before it is read."""
-        require_quality(options["quality"])
+        require_quality(quality)
         require_strength(strength)
         generator = self.with_crispness(crispness)
-        generator._require(options["quality"])
+        generator._require(quality)
         blurred, original = read(source, max_megapixels=max_megapixels)
-        return with_strength(blurred, generator.restore(blurred, **options), strength), original
+        restored = generator.restore(blurred, quality=quality, **options)
+        return with_strength(blurred, restored, strength), original
 
     def restore(
         self,
@@ -180,11 +163,7 @@ class DeblurGenerator(nn.Module):
         precision: Precision = "auto",
         progress: Progress | None = None,
     ) -> Tensor:
-        """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where that is needed; see `restoration.restore`.
-
-        Args:
-            quality: as `deblur` takes it.
-        """
+        """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where needed; options as in `deblur`."""
         self._require(quality)
         with evaluating(self):
             name = quality or self.config.quality
@@ -222,8 +201,6 @@ class DeblurGenerator(nn.Module):
     def with_quality(self, quality: str) -> "DeblurGenerator":
         """A generator of the same weights that restores at a quality by default; itself if it has a single one.
 
-            generator = DeblurGenerator.from_pretrained("maxim").with_quality("balanced")
-
         Raises:
             RestorationError: for an unknown quality.
         """
@@ -253,16 +230,11 @@ class DeblurGenerator(nn.Module):
             name = self.config.name or self.config.architecture
             raise ModelError(
                 f"{name}: has no crisp partner to blend with; leave the crispness at 0, take the model "
-                f"'{hub.DEFAULT_MODEL}', or name one that was trained from it (crisp=..., in the shell "
-                "--crisp-model)"
+                f"'{hub.DEFAULT_MODEL}', or name one that was trained from it (crisp=..., in the shell --crisp-model)"
             )
-        if self.crisp is not None and (self._partner is None or self._partner[0] != self.crisp):
-            partner = DeblurGenerator.from_pretrained(self.crisp, device="cpu", **self._access)
-            require_partners(self.config, partner.config, of=self.config.name, partner=str(self.crisp))
-            self._partner = (self.crisp, partner.network.state_dict())
+        weights = self._own_partner() if self.crisp is None else self._named_partner(self.crisp)
         name = f"{self.config.name} at crispness {crispness:g}"[-LONGEST_NAME:]
         config = replace(self.config, name=name, quality="" if self.crisp is None else self.config.quality)
-        weights = self._partner[1] if self.crisp is not None and self._partner else self._own_partner()
         made = DeblurGenerator(config, blended(self.network, weights, crispness))
         if self.crisp is None and isinstance(made.network, RefinedMaximGenerator):
             made.network.keep_to_fast()
@@ -275,14 +247,19 @@ class DeblurGenerator(nn.Module):
 
     def _require(self, quality: str | None) -> None:
         require_quality(quality)
-        only = self.qualities[0] if len(self.qualities) == 1 else None
-        if only and quality not in (None, only):
-            raise ModelError(
-                f"{self.config.name}: crispness is of quality '{only}', not of '{quality}'; omit one of the two"
-            )
+        name, only = self.config.name, self.qualities
+        if len(only) == 1 and quality not in (None, *only):
+            raise ModelError(f"{name}: crispness is of quality '{only[0]}', not of '{quality}'; omit one of the two")
 
     def _own_partner(self) -> dict[str, Tensor]:
         return self.network.crisp_weights() if isinstance(self.network, RefinedMaximGenerator) else {}
+
+    def _named_partner(self, crisp: str | os.PathLike[str]) -> dict[str, Tensor]:
+        if self._partner is None or self._partner[0] != crisp:
+            partner = DeblurGenerator.from_pretrained(crisp, device="cpu", **self._access)
+            require_partners(self.config, partner.config, of=self.config.name, partner=str(crisp))
+            self._partner = (crisp, partner.network.state_dict())
+        return self._partner[1]
 
     def describe(self, size: tuple[int, int] = (1280, 720)) -> Description:
         """Parameters, multiply-adds for a picture of (width, height), receptive field, source and licence."""
@@ -416,7 +393,9 @@ class DeblurGenerator(nn.Module):
         """
         require_weight_dtype(dtype)
         tensors = cast_floats(self.network.state_dict(), dtype)
-        golden, tolerances = self.golden(tensors)
+        with torch.device("meta"):
+            empty = build(self.config, "golden").eval()
+        golden, tolerances = make_golden(empty, tensors)
         hub.write_model(
             Path(folder),
             self.config,
@@ -425,7 +404,7 @@ class DeblurGenerator(nn.Module):
             max_shard_size=max_shard_size,
             golden=golden,
             golden_notes=hub.golden_metadata(tensors, tolerances),
-            card=card if card is not None else plain_card(self.config),
+            card=plain_card(self.config) if card is None else card,
         )
         return Path(folder)
 
@@ -478,12 +457,6 @@ class DeblurGenerator(nn.Module):
                 tag=tag,
                 card=text if CARD_BEGIN not in text else None,
             )
-
-    def golden(self, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Golden tensors for weights of this network; see `hub.golden_tensors.make_golden`."""
-        with torch.device("meta"):
-            network = build(self.config, "golden").eval()
-        return make_golden(network, tensors)
 
     def __repr__(self) -> str:
         parameters = list(self.parameters())

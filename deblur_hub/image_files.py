@@ -1,6 +1,6 @@
 """The former place of what reads and writes picture files in `deblur_hub.pictures`; deprecated since 0.2."""
 
-from .deprecation import moved
+from .images import moved
 
 PLACES = {
     "HOLDS": "formats:HOLDS",

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deblur_hub"
 FLOORS = (  # from the ground up; a room imports from its own floor and those below
-    {"errors", "config", "machine", "atomic", "deprecation", "networks", "blur", "metrics", "pictures", "model_card"},
+    {"errors", "config", "machine", "atomic", "networks", "blur", "metrics", "pictures", "model_card"},
     {"restoration", "datasets", "hub"},
     {"generator"},
     {"evaluation", "conversion", "release"},

@@ -1,6 +1,6 @@
 """The shell command `deblur-hub`.
 
-`arguments`      every command, its arguments and their help; `options` are those that several commands share
+`arguments`      every command, its arguments and their help
 `restoring`      deblur
 `evaluating`     evaluate, compare, score
 `benchmarking`   benchmark

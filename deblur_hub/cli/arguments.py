@@ -2,12 +2,13 @@
 
 import argparse
 from argparse import ArgumentParser
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
-from ..evaluation.measures import METRICS
-from . import options as shared
+from ..config import QUALITIES
+from ..evaluation.measures import DEFAULT_METRICS, METRICS
+from ..evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
 from .benchmarking import run_benchmark
 from .doctor import run_doctor
 from .evaluating import run_compare, run_evaluate, run_score
@@ -15,36 +16,124 @@ from .models import run_card, run_convert, run_networks, run_publish, run_releas
 from .page import run_demo
 from .restoring import run_deblur
 
+SEVERAL = "of a model that has several, from fast to slow"
+
+
+def size(text: str) -> tuple[int, int]:
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 1280x720")
+    return int(width), int(height)
+
+
+def photo(text: str) -> Path | tuple[int, int]:
+    return Path(text) if Path(text).is_file() else size(text)
+
+
+def whole_number(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 up")
+    return int(text)
+
+
+def megapixels(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of megapixels above 0")
+    return number
+
+
+class InsteadOf(argparse.Action):
+    """An option that stands in for positional arguments, which argparse otherwise requires."""
+
+    def __init__(self, *, positionals: tuple[argparse.Action, ...], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.positionals = positionals
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option: object = None) -> None:
+        setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
+        for positional in self.positionals:
+            positional.required = False
+
+
+SHARED: dict[str, dict[str, Any]] = {  # what several commands take
+    "--crispness": {
+        "type": float,
+        "default": 0.0,
+        "metavar": "SHARE",
+        "help": "from 0, true to the photo, to 1, crisp: the share of the model's crisp partner (%(default)s)",
+    },
+    "--crisp-model": {
+        "metavar": "MODEL",
+        "help": "the crisp partner of a model of your own (default: the bundled one)",
+    },
+    "--protocol": {"metavar": "NAME", "help": f"{', '.join(PROTOCOLS)} (default: pairs)"},
+    "--blur": {"choices": tuple(BLUR_FOLDERS), "help": "which of GoPro's blurry pictures (linear)"},
+    "--metrics": {
+        "type": lambda text: tuple(filter(None, text.split(","))),
+        "default": (),
+        "metavar": "NAME,...",
+        "help": f"besides {', '.join(DEFAULT_METRICS)}: {', '.join(sorted(METRICS.keys() - set(DEFAULT_METRICS)))}",
+    },
+    "--about": {
+        "type": Path,
+        "metavar": "FILE.toml",
+        "help": "what cannot be measured: training, data, where it fails; such as docs/cards/compact.toml",
+    },
+    "--pictures": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "pairs that may be published; the card shows those that --about names",
+    },
+    "--tile": {
+        "type": whole_number,
+        "metavar": "PIXELS",
+        "help": "side of the tiles, 0 for whole frames (default: as large as memory allows)",
+    },
+    "--precision": {
+        "choices": ("auto", "float32", "bfloat16", "float16"),
+        "default": "auto",
+        "help": "of the arithmetic; auto is the fastest that the device supports (%(default)s)",
+    },
+    "--device": {"help": "cpu, cuda, cuda:1, mps (default: a GPU if there is one)"},
+    "--quiet": {"action": "store_true", "help": "no progress bar"},
+}
+
+
+def add(made: ArgumentParser, *names: str, **changes: Any) -> None:
+    """Adds options of `SHARED`; the changes are to all of them."""
+    for name in names:
+        flags = ("-q", name) if name == "--quiet" else (name,)
+        made.add_argument(*flags, **SHARED[name] | changes)
+
 
 def parser() -> ArgumentParser:
     top = ArgumentParser(prog="deblur-hub", description="Sharpens blurry photos.")
     top.add_argument("--version", action="version", version=f"deblur-hub {__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
 
-    def command(
-        name: str,
-        run: Callable[[argparse.Namespace], int],
-        summary: str,
-        add_arguments: Callable[[ArgumentParser], None] | None = None,
-    ) -> None:
+    for name, run, add_arguments, summary in (
+        ("deblur", run_deblur, deblur, "Restores photos, and all photos in folders."),
+        ("evaluate", run_evaluate, evaluate, "Scores a model on pairs of blurry and sharp pictures."),
+        ("compare", run_compare, compare, "Prints by how much two evaluations differ, the worst pictures first."),
+        ("score", run_score, score, "Scores pictures that any program restored against sharp ones."),
+        ("benchmark", run_benchmark, benchmark, "Measures speed against ResNet-9, or memory on a large photo."),
+        ("networks", run_networks, networks, "Lists the networks that can be built and trained by name."),
+        ("convert", run_convert, convert, "Converts an author's checkpoint to our format."),
+        ("release", run_release, release, "Scores a trained model and adds it to the released ones."),
+        ("card", run_card, card, "Writes the card of a model folder again, from an evaluation of it."),
+        ("publish", run_publish, publish, "Uploads a model folder to a hub repository; can be repeated."),
+        ("verify", run_verify, verify, "Checks that a model gives the output that it gave when it was saved."),
+        ("demo", run_demo, demo, "Opens the page in the browser."),
+        ("doctor", run_doctor, None, "Prints versions, device and models, to be pasted into a bug report."),
+    ):
         made = commands.add_parser(name, help=summary, description=summary)
         made.set_defaults(run=run)
         if add_arguments:
             add_arguments(made)
-
-    command("deblur", run_deblur, "Restores photos, and all photos in folders.", deblur)
-    command("evaluate", run_evaluate, "Scores a model on pairs of blurry and sharp pictures.", evaluate)
-    command("compare", run_compare, "Prints by how much two evaluations differ, the worst pictures first.", compare)
-    command("score", run_score, "Scores pictures that any program restored against sharp ones.", score)
-    command("benchmark", run_benchmark, "Measures speed against ResNet-9, or memory on a large photo.", benchmark)
-    command("networks", run_networks, "Lists the networks that can be built and trained by name.", networks)
-    command("convert", run_convert, "Converts an author's checkpoint to our format.", convert)
-    command("release", run_release, "Scores a trained model and adds it to the released ones.", release)
-    command("card", run_card, "Writes the card of a model folder again, from an evaluation of it.", card)
-    command("publish", run_publish, "Uploads a model folder to a hub repository; can be repeated.", publish)
-    command("verify", run_verify, "Checks that a model gives the output that it gave when it was saved.", verify)
-    command("demo", run_demo, "Opens the page in the browser.", demo)
-    command("doctor", run_doctor, "Prints versions, device and models, to be pasted into a bug report.")
     return top
 
 
@@ -57,7 +146,11 @@ def deblur(made: ArgumentParser) -> None:
         help="a folder, or for one photo a file (default: photo-deblurred.jpg beside photo.jpg)",
     )
     made.add_argument("--model", help="a bundled model, a folder, or a hub repository owner/name (default: maxim)")
-    shared.add_quality(made, "the best that is estimated to take at most a minute here")
+    made.add_argument(
+        "--quality",
+        choices=QUALITIES,
+        help=f"{SEVERAL} (default: the best that is estimated to take at most a minute here)",
+    )
     made.add_argument(
         "--strength",
         type=float,
@@ -65,16 +158,12 @@ def deblur(made: ArgumentParser) -> None:
         metavar="SHARE",
         help="from 0, the photo as it was, to 1, the restored picture: a blend of the two (%(default)s)",
     )
-    shared.add_crispness(made)
+    add(made, "--crispness", "--crisp-model")
     made.add_argument("--format", choices=("png", "jpg", "tif", "webp"), help="of the output (default: the photo's)")
-    shared.add_overwrite(made, "files that exist")
-    shared.add_tile(made)
-    made.add_argument(
-        "--max-megapixels", type=shared.megapixels, default=100, help="refuse larger pictures (%(default)s)"
-    )
-    shared.add_precision(made)
-    shared.add_device(made)
-    shared.add_quiet(made)
+    made.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    add(made, "--tile")
+    made.add_argument("--max-megapixels", type=megapixels, default=100, help="refuse larger pictures (%(default)s)")
+    add(made, "--precision", "--device", "--quiet")
 
 
 def evaluate(made: ArgumentParser) -> None:
@@ -90,34 +179,31 @@ def evaluate(made: ArgumentParser) -> None:
     ):
         made.add_argument(
             name,
-            action=shared.InsteadOf,
+            action=InsteadOf,
             positionals=(dataset,),
             type=Path,
             metavar="FOLDER",
             help=f"in place of a dataset: {what}",
         )
-    made.add_argument("--seed", type=shared.whole_number, help="of the synthetic camera shake (0)")
+    made.add_argument("--seed", type=whole_number, help="of the synthetic camera shake (0)")
     made.add_argument("--upload", action="store_true", help="with --synthetic: add noise and JPEG, as uploads have")
     made.add_argument(
         "--published",
-        action=shared.InsteadOf,
+        action=InsteadOf,
         positionals=(model, dataset),
         nargs=0,
         const=True,
         default=False,
         help="print the scores of papers and reports, and which of ours they can be compared with",
     )
-    shared.add_quality(made, "the best, however long it takes")
-    shared.add_crispness(made)
-    shared.add_protocol(made)
+    made.add_argument("--quality", choices=QUALITIES, help=f"{SEVERAL} (default: the best, however long it takes)")
+    add(made, "--crispness", "--crisp-model", "--protocol", "--blur", "--metrics")
     made.add_argument("-o", "--output", type=Path, metavar="DIR", help="write results.json there, and resume from it")
     made.add_argument("--save", action="store_true", help="with --output: write the restored pictures as well")
     made.add_argument("--html", type=Path, metavar="FILE", help="write a page with the best and worst pictures")
-    shared.add_tile(made)
-    shared.add_overwrite(made, "what another run left in the output folder")
-    shared.add_precision(made)
-    shared.add_device(made)
-    shared.add_quiet(made)
+    add(made, "--tile")
+    made.add_argument("--overwrite", action="store_true", help="replace what another run left in the output folder")
+    add(made, "--precision", "--device", "--quiet")
 
 
 def compare(made: ArgumentParser) -> None:
@@ -132,18 +218,18 @@ def score(made: ArgumentParser) -> None:
     made.add_argument("restored", type=Path, help="a folder of restored pictures, at any depth")
     made.add_argument("sharp", type=Path, help="a folder of sharp ones of the same names")
     made.add_argument("--blurred", type=Path, metavar="DIR", help="the blurry input, for its own scores and the gain")
-    shared.add_protocol(made)
+    add(made, "--protocol", "--blur", "--metrics")
     made.add_argument("-o", "--output", type=Path, metavar="DIR", help="write results.json there")
-    shared.add_overwrite(made, "what another run left in the output folder")
-    shared.add_quiet(made)
+    made.add_argument("--overwrite", action="store_true", help="replace what another run left in the output folder")
+    add(made, "--quiet")
 
 
 def benchmark(made: ArgumentParser) -> None:
     made.add_argument("models", nargs="*", help="bundled models, folders or presets (default: the default model)")
-    shared.add_size(made, "of the picture")
+    made.add_argument("--size", type=size, default=(1280, 720), help="of the picture (1280x720)")
     made.add_argument("--runs", type=int, choices=range(1, 100), metavar="N", default=3, help="counted (%(default)s)")
     made.add_argument(
-        "--photo", type=shared.photo, metavar="WxH|FILE", help="instead: the memory that 'deblur' takes for a picture"
+        "--photo", type=photo, metavar="WxH|FILE", help="instead: the memory that 'deblur' takes for a picture"
     )
     made.add_argument("--whole", action="store_true", help="with --photo: measure it without tiles as well")
     made.add_argument("--train", metavar="RECIPE", help="instead: the steps of a training recipe, in several ways")
@@ -154,12 +240,14 @@ def benchmark(made: ArgumentParser) -> None:
         action="store_true",
         help="instead: from file to file at each quality and precision, against this machine's matrix product",
     )
-    shared.add_precision(made)
-    shared.add_device(made, "cpu")
+    add(made, "--precision")
+    add(made, "--device", help="cpu, cuda, cuda:1, mps (default: cpu)")
 
 
 def networks(made: ArgumentParser) -> None:
-    shared.add_size(made, "of the picture that multiply-adds are counted for")
+    made.add_argument(
+        "--size", type=size, default=(1280, 720), help="of the picture that multiply-adds are counted for (1280x720)"
+    )
 
 
 def convert(made: ArgumentParser) -> None:
@@ -171,7 +259,7 @@ def convert(made: ArgumentParser) -> None:
     )
     made.add_argument("-o", "--output", type=Path, required=True, metavar="folder", help="the model folder to write")
     made.add_argument("--name", default="", help="of the model (default: its architecture)")
-    shared.add_overwrite(made, "the model that is in the folder")
+    made.add_argument("--overwrite", action="store_true", help="replace the model that is in the folder")
 
 
 def release(made: ArgumentParser) -> None:
@@ -187,10 +275,9 @@ def release(made: ArgumentParser) -> None:
     made.add_argument(
         "--to", type=Path, default=Path("deblur_hub/weights"), help="folder of released models (%(default)s)"
     )
-    shared.add_metrics(made)
+    add(made, "--metrics")
     made.add_argument("--training", default="", help="how it was trained, for its card")
-    shared.add_about(made)
-    shared.add_quiet(made)
+    add(made, "--about", "--pictures", "--quiet")
 
 
 def card(made: ArgumentParser) -> None:
@@ -202,7 +289,7 @@ def card(made: ArgumentParser) -> None:
         required=True,
         help="a results.json of 'evaluate --output', or its folder; one for each quality",
     )
-    shared.add_about(made)
+    add(made, "--about", "--pictures")
 
 
 def publish(made: ArgumentParser) -> None:
@@ -219,8 +306,8 @@ def verify(made: ArgumentParser) -> None:
     made.add_argument("model", nargs="?", help="a bundled model, a folder, or owner/name (default: maxim)")
     made.add_argument("--revision", help="branch, tag or commit of a hub repository")
     made.add_argument("--variant", help="of the weights, such as fp16")
-    shared.add_device(made)
-    shared.add_precision(made, "float32")
+    add(made, "--device")
+    add(made, "--precision", default="float32")
 
 
 def demo(made: ArgumentParser) -> None:

@@ -1,10 +1,14 @@
 """`deblur-hub benchmark`."""
 
 import argparse
+import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+from ..evaluation import benchmark
+from ..hub import DEFAULT_MODEL
 from .outcomes import OK, UsageError
 
 LOADS_PER_RUN = 10  # a load takes a tenth of a second, and a single one says little
@@ -12,9 +16,6 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def run_benchmark(options: argparse.Namespace) -> int:
-    from ..evaluation import benchmark
-    from ..hub import DEFAULT_MODEL
-
     if options.train:
         return run_training_benchmark(options)
     models, device, runs = options.models or [DEFAULT_MODEL], options.device or "cpu", options.runs
@@ -41,11 +42,9 @@ def run_benchmark(options: argparse.Namespace) -> int:
 
 
 def print_memory(model: str, options: argparse.Namespace) -> None:
-    from ..evaluation.benchmark import measure_memory
-
     photo = options.photo.name if isinstance(options.photo, Path) else "a picture of {}x{}".format(*options.photo)
     tiles = (None, 0) if options.whole else (None,)
-    runs = measure_memory(model, photo=options.photo, tiles=tiles, precision=options.precision)
+    runs = benchmark.measure_memory(model, photo=options.photo, tiles=tiles, precision=options.precision)
     for run in runs:
         print(
             f"deblur-hub deblur --model {model}{' --tile 0' if run.tile == 0 else ''}, {photo}: "
@@ -57,9 +56,6 @@ def print_memory(model: str, options: argparse.Namespace) -> None:
 
 def run_training_benchmark(options: argparse.Namespace) -> int:
     """Starts the training program, which lies beside the package in a checkout and can measure itself."""
-    import importlib.util
-    import subprocess
-
     program = PACKAGE.parent / "train"
     if not (program / "__main__.py").is_file() or not (program / "recipes").is_dir():
         raise UsageError("training is not part of the installed package; take a checkout of the repository for --train")

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import torch
+
 from .. import __version__, machine
+from ..config import GeneratorConfig
+from ..errors import DeblurHubError
+from ..hub import CONFIG, list_models
+from ..restoration.fused.kernels import compiled
+from ..restoration.restore import dtype_for, free_memory
 from .outcomes import OK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +28,6 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 def report() -> str:
     """All facts, one a line, with the home folder written as `~`."""
-    from ..hub import list_models
-
     facts: dict[str, Callable[[], str]] = {
         "deblur-hub": lambda: f"{__version__}, {'a checkout' if (ROOT / '.git').exists() else 'installed'}",
         "Python": lambda: f"{platform.python_version()} ({platform.python_implementation()})",
@@ -62,47 +67,31 @@ def installed(package: str) -> str:
 
 
 def processor() -> str:
-    import torch
-
     return f"{machine.processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
 def devices() -> str:
-    import torch
-
     cuda = [f"cuda:{place} {torch.cuda.get_device_name(place)}" for place in range(torch.cuda.device_count())]
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return ", ".join([*cuda, *mps, "cpu"])
 
 
 def precision() -> str:
-    import torch
-
-    from ..restoration.restore import dtype_for
-
     taken = (f"{str(dtype_for('auto', torch.device(kind)))[6:]} on {kind}" for kind in kinds())
     return f"auto is {', '.join(taken)}"
 
 
 def kinds() -> tuple[str, ...]:
-    import torch
-
     return ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
 
 
 def kernels() -> str:
-    from ..restoration.fused.kernels import compiled
-
     if os.environ.get("DEBLUR_HUB_KERNELS") == "0":
         return "switched off by DEBLUR_HUB_KERNELS=0"
     return "not compiled; PyTorch's own operations take their place" if compiled() is None else "compiled"
 
 
 def memory() -> str:
-    import torch
-
-    from ..restoration.restore import free_memory
-
     return ", ".join(f"{free_memory(torch.device(kind)) / 2**30:.1f} GiB on {kind}" for kind in kinds())
 
 
@@ -111,11 +100,7 @@ def cached() -> str:
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
-    from ..config import GeneratorConfig
-    from ..errors import DeblurHubError
-    from ..hub import CONFIG
-
-    names = []
+    names = set()
     try:
         repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
@@ -125,7 +110,7 @@ def cached() -> str:
         try:
             for config in filter(Path.is_file, configs):
                 GeneratorConfig.from_json(config.read_text(encoding="utf-8"))
-                names.append(repo.repo_id)
+                names.add(repo.repo_id)
         except (DeblurHubError, OSError, UnicodeDecodeError):
             continue  # another library's model
-    return ", ".join(sorted(set(names))) or "none"
+    return ", ".join(sorted(names)) or "none"

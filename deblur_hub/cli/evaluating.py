@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..errors import DatasetError
+from ..evaluation import published
 from ..evaluation.comparison import compare, comparison_text
 from ..evaluation.processes import MainProcessFailed, Processes, process_group
 from ..evaluation.protocols import find_protocol
+from ..evaluation.report import require_writable, write_report
 from ..evaluation.results import RESTORED, Evaluation
 from ..evaluation.scoring import evaluate, load_model, score_pictures
 from ..evaluation.sets import EvaluationSet, pairs_in, sharp_pictures
@@ -20,9 +22,7 @@ from .outcomes import FAILED, OK, counting
 
 def run_evaluate(options: argparse.Namespace) -> int:
     if options.published:
-        from ..evaluation.published import table as published
-
-        print(published())
+        print(published.table())
         return OK
     with process_group() as processes:
         try:
@@ -35,13 +35,8 @@ def evaluate_on(options: argparse.Namespace, processes: Processes) -> int:
     pictures = processes.run_on_main(lambda: pictures_of(options))
     if options.save and options.output is None:
         raise DatasetError("--save writes the restored pictures into the output folder; give --output as well")
-    model = load_model(
-        options.model,
-        processes.device(options.device),
-        quality=options.quality,
-        crispness=options.crispness,
-        crisp=options.crisp_model,
-    )
+    how = {"quality": options.quality, "crispness": options.crispness, "crisp": options.crisp_model}
+    model = load_model(options.model, processes.device(options.device), **how)
     with ExitStack() as stack:
         output = options.output
         if options.html and output is None:  # the page shows restored pictures
@@ -58,15 +53,13 @@ def evaluate_on(options: argparse.Namespace, processes: Processes) -> int:
             output=output,
             save=options.save or bool(options.html),
             overwrite=options.overwrite,
-            command=command_line(options),
+            command=f"deblur-hub {shlex.join(options.typed)}",
             processes=processes,
             progress=show,
         )
         if processes.rank == 0:
             present(evaluation)
             if options.html:
-                from ..evaluation.report import write_report
-
                 write_report(evaluation, options.html, pictures=pictures, restored=output / RESTORED)
                 print(f"written: {options.html}")
             if options.output:
@@ -81,8 +74,6 @@ def pictures_of(options: argparse.Namespace) -> EvaluationSet:
         DatasetError: if the arguments contradict each other, or the pictures cannot be scored.
     """
     if options.html:
-        from ..evaluation.report import require_writable
-
         require_writable(options.html)
     sources = [source for source in (options.dataset, options.sharp, options.synthetic) if source is not None]
     if len(sources) > 1:
@@ -116,7 +107,7 @@ def run_score(options: argparse.Namespace) -> int:
             metrics=options.metrics,
             output=options.output,
             overwrite=options.overwrite,
-            command=command_line(options),
+            command=f"deblur-hub {shlex.join(options.typed)}",
             progress=show,
         )
     present(evaluation)
@@ -129,8 +120,3 @@ def present(evaluation: Evaluation) -> None:
     print(f"{heading(evaluation)}\n\n{table(evaluation)}")
     if any(evaluation.values("seconds")):
         print(f"\n{costs(evaluation)}")
-
-
-def command_line(options: argparse.Namespace) -> str:
-    """The command as it was typed."""
-    return f"deblur-hub {shlex.join(options.typed)}"

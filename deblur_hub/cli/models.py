@@ -2,40 +2,36 @@
 
 import argparse
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+import torch
+
+from .. import hub
+from ..conversion import convert
+from ..evaluation import table
+from ..generator import DeblurGenerator
+from ..hub.publishing import publish, require_access
+from ..model_card import NOTHING_KNOWN, About, read_about
+from ..networks import PRESETS, build_network
+from ..release.card import renew_card
+from ..release.releasing import release
 from .outcomes import OK, UsageError, counting
-
-if TYPE_CHECKING:
-    from ..model_card import About
 
 
 def run_networks(options: argparse.Namespace) -> int:
-    import torch
-
-    from ..networks import PRESETS, build_network
-
     width, height = options.size
     print(f"| network | parameters | multiply-adds at {width}x{height} | size multiple | receptive field | design |")
     print("|---|---|---|---|---|---|")
     for name in PRESETS:
         with torch.device("meta"):
             found = build_network(name).describe(options.size)
-        cells = (
-            f"`{name}`",
-            f"{found.parameters / 1e6:.2f} M",
-            f"{found.multiply_adds / 1e9:.0f} G",
-            str(found.size_multiple),
-            found.field + ("" if found.tiles else ", not tiled"),
-            f"{found.source} ({found.licence})" + (f"; {found.note}" if found.note else ""),
-        )
-        print(f"| {' | '.join(cells)} |")
+        costs = f"{found.parameters / 1e6:.2f} M | {found.multiply_adds / 1e9:.0f} G"
+        field = found.field + ("" if found.tiles else ", not tiled")
+        design = f"{found.source} ({found.licence})" + (f"; {found.note}" if found.note else "")
+        print(f"| `{name}` | {costs} | {found.size_multiple} | {field} | {design} |")
     return OK
 
 
 def run_convert(options: argparse.Namespace) -> int:
-    from ..conversion import convert
-
     converted = convert(options.source, options.output, name=options.name, overwrite=options.overwrite)
     chosen = ", ".join(f"{key} {value}" for key, value in converted.options.items()) or "its defaults"
     print(f"{options.source}: {converted.layout}; architecture '{converted.architecture}' with {chosen}")
@@ -50,9 +46,6 @@ def run_convert(options: argparse.Namespace) -> int:
 
 
 def run_release(options: argparse.Namespace) -> int:
-    from ..evaluation import table
-    from ..release.releasing import release
-
     if not options.name.isidentifier() and not options.name.replace("-", "_").isidentifier():
         raise UsageError(f"'{options.name}': a model's name is letters, digits and hyphens; choose another")
     about = about_of(options)
@@ -73,26 +66,19 @@ def run_release(options: argparse.Namespace) -> int:
 
 
 def run_card(options: argparse.Namespace) -> int:
-    from ..release.card import renew_card
-
     renew_card(options.model, options.results, about=about_of(options), pictures=options.pictures)
     print(f"written: {options.model / 'README.md'}")
     return OK
 
 
-def about_of(options: argparse.Namespace) -> "About":
+def about_of(options: argparse.Namespace) -> About:
     """The part of a card that cannot be measured."""
-    from ..model_card import NOTHING_KNOWN, read_about
-
     if options.pictures and not options.about:
         raise UsageError("--pictures shows those that --about names, with their credits; give --about as well")
     return read_about(options.about) if options.about else NOTHING_KNOWN
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    from .. import hub
-    from ..generator import DeblurGenerator
-
     source = hub.find(options.model, revision=options.revision, variant=options.variant, golden=True)
     generator = DeblurGenerator.from_source(source, variant=options.variant, device=options.device)
     match = generator.verify(hub.read_golden(source, options.variant), precision=options.precision)
@@ -105,8 +91,6 @@ def run_verify(options: argparse.Namespace) -> int:
 
 
 def run_publish(options: argparse.Namespace) -> int:
-    from ..hub.publishing import publish, require_access
-
     if doubt := require_access(options.repo):
         raise UsageError(f"{doubt.partition(';')[0]}; try again later")
     address = publish(

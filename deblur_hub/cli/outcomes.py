@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tqdm import tqdm
+
 from ..errors import DeblurHubError
 
 OK, SOME_FAILED, FAILED, INTERRUPTED = 0, 1, 2, 130
@@ -22,8 +24,6 @@ def print_error(mistake: DeblurHubError) -> int:
 @contextmanager
 def counting(what: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A progress bar, moved by calls of (done, total)."""
-    from tqdm import tqdm
-
     with tqdm(desc=what, unit=unit, disable=quiet) as bar:
 
         def show(done: int, total: int) -> None:

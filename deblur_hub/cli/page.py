@@ -1,6 +1,7 @@
 """`deblur-hub demo`."""
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -8,20 +9,15 @@ from .outcomes import OK, UsageError
 
 
 def run_demo(options: argparse.Namespace) -> int:
-    import importlib.util
-
     if importlib.util.find_spec("gradio") is None:
         raise UsageError("the page needs gradio; install it with: pip install 'deblur-hub[space]'")
     package = Path(__file__).resolve().parents[1]
     # An installed wheel carries the page inside the package; in a checkout it stands beside it.
-    for folder in (package / "space", package.parent / "space"):
-        if (folder / "app.py").is_file():
-            break
-    else:
+    programs = [folder / "space/app.py" for folder in (package, package.parent)]
+    program = next(filter(Path.is_file, programs), None)
+    spec = program and importlib.util.spec_from_file_location("deblur_hub_page", program)
+    if not spec or not spec.loader:
         raise UsageError(f"the page is missing from {package}; install deblur-hub again")
-    spec = importlib.util.spec_from_file_location("deblur_hub_page", folder / "app.py")
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{folder / 'app.py'}: cannot be imported; install deblur-hub again")
     page = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = page
     spec.loader.exec_module(page)

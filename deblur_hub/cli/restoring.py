@@ -2,28 +2,21 @@
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
+from ..datasets import PICTURE_SUFFIXES
 from ..errors import DeblurHubError
+from ..generator import DeblurGenerator
+from ..restoration.crispness import require_use
+from ..restoration.quality import require_strength
 from .outcomes import FAILED, OK, SOME_FAILED, UsageError, logging_to, print_error
 
 RESULT = "-deblurred"  # suffix of a result that lies beside its photo
 
 
-@dataclass(frozen=True)
-class Job:
-    source: Path
-    target: Path
-
-
 def run_deblur(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from ..generator import DeblurGenerator
-    from ..restoration.crispness import require_use
-    from ..restoration.quality import require_strength
-
     require_use(options.crisp_model, options.crispness)
     require_strength(options.strength)
     jobs, mistakes = plan(options.inputs, options.output, options.format, options.overwrite)
@@ -33,6 +26,7 @@ def run_deblur(options: argparse.Namespace) -> int:
         return FAILED
     generator = DeblurGenerator.from_pretrained(options.model, device=options.device, crisp=options.crisp_model)
     generator = generator.with_crispness(options.crispness)
+    settings = {name: getattr(options, name) for name in ("quality", "strength", "tile", "precision", "max_megapixels")}
     written = []
     with tqdm(
         total=len(jobs),
@@ -41,60 +35,45 @@ def run_deblur(options: argparse.Namespace) -> int:
         disable=options.quiet,
         dynamic_ncols=True,
     ) as bar:
-        for number, job in enumerate(jobs):
-            bar.set_description_str(job.source.name)
+        for number, (source, target) in enumerate(jobs):
+            bar.set_description_str(source.name)
 
             def show(done: int, total: int, number: int = number) -> None:
                 bar.update(number + done / total - bar.n)
 
-            def write(text: str, photo: str = job.source.name) -> None:
+            def write(text: str, photo: str = source.name) -> None:
                 if not options.quiet:
                     bar.write(f"{photo}: {text}", file=sys.stderr)
 
-            fresh = not job.target.parent.exists()
+            fresh = not target.parent.exists()
             try:
-                job.target.parent.mkdir(parents=True, exist_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 with logging_to(write):
-                    generator.deblur_file(
-                        job.source,
-                        job.target,
-                        quality=options.quality,
-                        strength=options.strength,
-                        tile=options.tile,
-                        precision=options.precision,
-                        progress=show,
-                        max_megapixels=options.max_megapixels,
-                    )
-                written.append(job.target)
-            except OSError as reason:
-                mistakes.append(
-                    UsageError(
-                        f"{job.target.parent}: cannot be written ({reason.strerror}); name another folder with -o"
-                    )
-                )
-                bar.write(f"deblur-hub: {mistakes[-1]}", file=sys.stderr)
-            except DeblurHubError as mistake:
+                    generator.deblur_file(source, target, progress=show, **settings)
+                written.append(target)
+            except (OSError, DeblurHubError) as mistake:
+                if isinstance(mistake, OSError):
+                    folder, reason = target.parent, mistake.strerror
+                    mistake = UsageError(f"{folder}: cannot be written ({reason}); name another folder with -o")
                 mistakes.append(mistake)
                 bar.write(f"deblur-hub: {mistake}", file=sys.stderr)
-            if fresh and job.target.parent.is_dir() and not any(job.target.parent.iterdir()):
-                job.target.parent.rmdir()  # made for a picture that could not be restored
+            if fresh and target.parent.is_dir() and not any(target.parent.iterdir()):
+                target.parent.rmdir()  # made for a picture that could not be restored
             show(1, 1)
-    failed = len(mistakes)
     where = written[0] if len(written) == 1 else options.output or "beside the originals"
-    print(f"{len(written)} restored{f' ({where})' if written else ''}{f', {failed} failed' if failed else ''}")
+    failed = f", {len(mistakes)} failed" if mistakes else ""
+    print(f"{len(written)} restored{f' ({where})' if written else ''}{failed}")
     return OK if not mistakes else SOME_FAILED if written else FAILED
 
 
 def plan(
     inputs: list[Path], output: Path | None, suffix: str | None, overwrite: bool
-) -> tuple[list[Job], list[DeblurHubError]]:
-    """The jobs, and an error for each input that nothing can be written for.
+) -> tuple[list[tuple[Path, Path]], list[DeblurHubError]]:
+    """The jobs, from a file to another, and an error for each input that nothing can be written for.
 
     Raises:
         UsageError: if two inputs would be written to the same file, or one over itself.
     """
-    from ..datasets import PICTURE_SUFFIXES
-
     to_file = output is not None and output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir()
     if to_file and (len(inputs) > 1 or inputs[0].is_dir()):
         raise UsageError(f"{output}: is the name of one picture, but there are several to write; name a folder")
@@ -130,20 +109,18 @@ def plan(
         if target.exists() and not overwrite:
             mistakes.append(UsageError(f"{target}: exists already; give --overwrite to replace it"))
         else:
-            jobs.append(Job(source, target))
+            jobs.append((source, target))
     return jobs, mistakes
 
 
 def pictures_below(folder: Path, output: Path | None) -> list[Path]:
     """The pictures at any depth, without hidden ones and without the results of earlier runs."""
-    from ..datasets import PICTURE_SUFFIXES
-
-    elsewhere = output is not None and output.resolve() != folder.resolve()
+    inside = output.resolve() if output is not None and output.resolve() != folder.resolve() else None
     return [
         path
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in PICTURE_SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not (output is None and path.stem.endswith(RESULT))
-        and not (output is not None and elsewhere and path.resolve().is_relative_to(output.resolve()))
+        and not (inside and path.resolve().is_relative_to(inside))
     ]

@@ -5,7 +5,7 @@
 
 `opening`    identifies the picture, checks its size and decodes it; `deep` does so for 16-bit colour
 `original`   describes it: mode, depth, palette, `metadata`, notes for the user; turns it upright into a plain mode
-`samples`    makes it a tensor, and after the restoration rows of samples again
+`samples`    makes it a tensor, in `read`, and after the restoration rows of samples again
 `modes`      brings those back to the original's mode: palettes, transparent colours
 `writing`    hands them over, or writes them whole or not at all in one of the `formats`, or as 16-bit colour by `deep`
 
@@ -14,7 +14,7 @@ Each step knows only those before it on its own way. Handing the tensor back unc
 
 from .metadata import Metadata
 from .original import Original
-from .reading import read
+from .samples import read
 from .writing import to_array, to_image, write
 
 __all__ = ["Metadata", "Original", "read", "to_array", "to_image", "write"]

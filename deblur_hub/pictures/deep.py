@@ -45,8 +45,7 @@ def read_deep_header(file: BinaryIO, name: str) -> DeepHeader | None:
         if bits[0] != 16 or count == 1 or tags.get(FORMAT_TAG, (1,))[0] != 1:
             return None
         channels = {(1, 2): "LA", (2, 3): "RGB", (2, 4): "RGBA", (5, 4): "CMYK"}.get((tags[PHOTOMETRIC_TAG], count))
-        size, turned = (tags[256], tags[257]), tags.get(274, 1)
-        icc = tags.get(34675)
+        size, turned, icc = (tags[256], tags[257]), tags.get(274, 1), tags.get(34675)
         offsets: Any = tags.get(273) or tags.get(324)
         lengths: Any = tags.get(279) or tags.get(325)
         end = max(a + b for a, b in zip(offsets, lengths, strict=True))
@@ -60,11 +59,7 @@ def read_deep_header(file: BinaryIO, name: str) -> DeepHeader | None:
 
 
 def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
-    """(H, W, C) uint16, as stored (not yet upright).
-
-    Raises:
-        PictureError: if the file is damaged, or the packages that read it are missing.
-    """
+    """(H, W, C) uint16, as stored (not yet upright); PictureError if the file is damaged."""
     imagecodecs, tifffile = codecs(name)
     file.seek(0)
     try:
@@ -85,11 +80,7 @@ def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
 
 
 def save_deep(samples: np.ndarray, channels: str, path: Path, format_name: str, metadata: Metadata, name: str) -> None:
-    """Writes (H, W, C) uint16, float16 or float32 as PNG (uint16 without CMYK) or TIFF.
-
-    Raises:
-        PictureError: if the packages that write it are missing.
-    """
+    """Writes (H, W, C) uint16, float16 or float32 as PNG (uint16 without CMYK) or TIFF."""
     imagecodecs, tifffile = codecs(name)
     if format_name == "PNG":
         data = imagecodecs.png_encode(np.ascontiguousarray(samples))
@@ -97,9 +88,8 @@ def save_deep(samples: np.ndarray, channels: str, path: Path, format_name: str, 
         return
     flat, directories = tiff_parts(metadata)
     description, software, date = (flat.pop(tag, None) for tag in (270, 305, 306))
-    extra = [
-        (tag, 1, len(value), value, True) if isinstance(value, bytes) else (tag, 2, 0, value, True)
-        for tag, value in flat.items()
+    typed = [
+        (tag, 1, len(value), value) if isinstance(value, bytes) else (tag, 2, 0, value) for tag, value in flat.items()
     ]
     tifffile.imwrite(
         path,
@@ -118,12 +108,13 @@ def save_deep(samples: np.ndarray, channels: str, path: Path, format_name: str, 
         resolution=metadata.dpi,
         resolutionunit="INCH" if metadata.dpi else None,
         iccprofile=metadata.icc_profile,
-        extratags=extra,
+        extratags=[(*tag, True) for tag in typed],
     )
     append_directories(path, directories)
 
 
 def codecs(name: str) -> tuple[ModuleType, ModuleType]:
+    """imagecodecs and tifffile; PictureError if they are missing."""
     try:
         import imagecodecs
         import tifffile

@@ -30,11 +30,7 @@ LOST = {"C": "its four inks (CMYK)", "F": "its floating-point values", "I": "its
 
 
 def format_of(target: Path) -> str:
-    """The format of a file's suffix, by Pillow's name.
-
-    Raises:
-        PictureError: if it is none that is written here.
-    """
+    """The format of a file's suffix, by Pillow's name; PictureError if it is none that is written here."""
     Image.init()
     format_name = Image.registered_extensions().get(target.suffix.lower())
     if format_name not in HOLDS or format_name not in Image.SAVE or target.suffix.lower() == ".pfm":
@@ -46,13 +42,9 @@ def format_of(target: Path) -> str:
 
 
 def fitted(picture: Image.Image, target: Path, name: str) -> Image.Image:
-    """The picture in a mode that the target's format holds, without losing anything of it.
-
-    Raises:
-        PictureError: if there is no such mode.
-    """
+    """The picture in a mode that the target's format holds, without losing anything; PictureError if there is none."""
     format_name = format_of(target)
-    holds, mode = HOLDS[format_name], picture.mode
+    mode = picture.mode
     see_through, key = picture.has_transparency_data, picture.info.get("transparency")
     wanted = [mode]
     while wanted[-1] in WIDER:
@@ -67,7 +59,7 @@ def fitted(picture: Image.Image, target: Path, name: str) -> Image.Image:
     elif mode in ("LA", "RGBA") and picture.getextrema()[-1] == (255, 255):
         wanted.append(mode[:-1])  # nothing shines through: without its alpha it is the same picture
     for other in wanted:
-        if other in holds:
+        if other in HOLDS[format_name]:
             return converted(picture, other)
     kind = mode[:2] if mode.startswith("I;") else mode[:1]
     lost = "its transparency" if see_through else LOST.get(kind, "most of its colours")
@@ -76,11 +68,7 @@ def fitted(picture: Image.Image, target: Path, name: str) -> Image.Image:
 
 
 def require_deep(target: Path, channels: str, *, whole: bool, name: str) -> None:
-    """That the target's format holds several channels of 16 bits, whole numbers or floats.
-
-    Raises:
-        PictureError: if it does not.
-    """
+    """Raises PictureError if the target's format does not hold several channels of 16 bits, whole numbers or floats."""
     format_name = format_of(target)
     if format_name != "TIFF" and not (format_name == "PNG" and whole and channels != "CMYK"):
         lost = LOST["C"] if channels == "CMYK" else "its 16 bits a channel" if whole else LOST["F"]
@@ -88,7 +76,7 @@ def require_deep(target: Path, channels: str, *, whole: bool, name: str) -> None
 
 
 def save(
-    picture: Image.Image, path: Path, format_name: str, *, metadata: Metadata, quality: int, progressive: bool
+    picture: Image.Image, path: Path, format_name: str, metadata: Metadata, quality: int, progressive: bool
 ) -> None:
     """Writes a Pillow picture of a mode that the format holds."""
     options = metadata.info()

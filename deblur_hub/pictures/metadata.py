@@ -46,8 +46,7 @@ def read_metadata(picture: Image.Image, size: tuple[int, int]) -> Metadata:
     """The picture's metadata, rewritten for its upright pixels of `size` (width, height)."""
     info = picture.info
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
-    if isinstance(xmp, str):
-        xmp = xmp.encode()
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
     if isinstance(xmp, bytes):
         xmp = re.sub(rb'(tiff:Orientation(?:="|>))[0-9]', rb"\g<1>1", xmp)
     dpi: Any = info.get("dpi")

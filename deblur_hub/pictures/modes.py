@@ -6,16 +6,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImagePalette
 
 # The plain mode that each other one is restored in; of "P" it depends on its palette.
-PLAIN = {
-    "1": "L",
-    "La": "LA",
-    "PA": "RGBA",
-    "RGBa": "RGBA",
-    "RGBX": "RGB",
-    "YCbCr": "RGB",
-    "LAB": "RGB",
-    "HSV": "RGB",
-}
+PLAIN = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 KNOWN_MODES = {*PLAIN, "P", "L", "LA", "RGB", "RGBA", "CMYK", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
@@ -53,8 +44,8 @@ def back_in_mode(picture: Image.Image, source: Image.Image, plain: Image.Image) 
     if source.mode == "RGBX":
         back = Image.merge("RGBX", (*back.split()[:3], source.split()[3]))
     back.info = dict(source.info)
-    key = color_key(source)
-    if key is not None:
+    key = source.info.get("transparency")
+    if source.mode in ("L", "I;16", "RGB") and isinstance(key, tuple if source.mode == "RGB" else int):
         return with_color_key(back, source, key)
     same = np.asarray(picture) == np.asarray(plain)
     back.paste(source, mask=Image.fromarray(same if same.ndim == 2 else same.all(axis=2)))
@@ -110,12 +101,6 @@ def with_color_key(picture: Image.Image, source: Image.Image, key: int | tuple[i
     back = Image.frombytes(picture.mode, picture.size, pixels.tobytes())
     back.info = dict(source.info)
     return back
-
-
-def color_key(source: Image.Image) -> int | tuple[int, ...] | None:
-    key = source.info.get("transparency")
-    fits = isinstance(key, tuple) if source.mode == "RGB" else isinstance(key, int)
-    return key if fits and source.mode in ("L", "I;16", "RGB") else None
 
 
 def packed_colours(colours: np.ndarray) -> np.ndarray:

@@ -23,35 +23,22 @@ RUNS_PROGRAMS = {"EPS", "WMF"}  # vector formats, drawn by an outside program: n
 
 @dataclass(frozen=True)
 class Opened:
-    """A decoded picture as it is stored: not upright yet.
+    """A decoded picture as it is stored: not upright yet."""
 
-    Attributes:
-        kind: "file", "pil" or "array".
-        samples: a Pillow picture, or an array (H, W) or (H, W, C).
-        channels: of an array: "L", "LA", "RGB", "RGBA" or "CMYK".
-        header: what Pillow read of the file, with the metadata; None of an array and where Pillow cannot read it.
-        deep: the header of a file of 16-bit colour.
-        notes: sentences for the user on what of the file is not restored.
-    """
-
-    kind: str
+    kind: str  # "file", "pil" or "array"
     name: str
-    samples: Image.Image | np.ndarray
-    channels: str = ""
-    header: Image.Image | None = None
-    deep: DeepHeader | None = None
-    notes: tuple[str, ...] = ()
+    samples: Image.Image | np.ndarray  # an array is (H, W) or (H, W, C)
+    channels: str = ""  # of an array: "L", "LA", "RGB", "RGBA" or "CMYK"
+    header: Image.Image | None = None  # as Pillow read it, with the metadata; None of an array and where it cannot
+    deep: DeepHeader | None = None  # of a file of 16-bit colour
+    notes: tuple[str, ...] = ()  # sentences for the user on what of the file is not restored
 
 
 @contextmanager
 def opened(
     source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray, *, max_megapixels: float
 ) -> Iterator[Opened]:
-    """Opens what `read` takes; a file stays open meanwhile, as Pillow reads some metadata only when asked.
-
-    Raises:
-        PictureError: if there is no picture, or it is damaged, too large, or not in range.
-    """
+    """Opens what `read` takes; a file stays open meanwhile, as Pillow reads some metadata only when asked."""
     if isinstance(source, np.ndarray):
         yield from_array(source, max_megapixels)
     elif isinstance(source, Image.Image):
@@ -68,11 +55,7 @@ def opened(
 
 @contextmanager
 def binary_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
-    """The source as a seekable binary file that is not empty, and its name for messages.
-
-    Raises:
-        PictureError: if there is nothing to read there.
-    """
+    """The source as a seekable binary file, and its name for messages; PictureError if there is nothing to read."""
     name = "the picture"
     if isinstance(source, str | os.PathLike):
         path = Path(os.fsdecode(source))
@@ -90,8 +73,7 @@ def binary_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[t
     elif hasattr(source, "read"):
         called = getattr(source, "name", None)
         name = Path(called).name if isinstance(called, str) else name
-        seekable = hasattr(source, "seekable") and source.seekable()
-        file = source if seekable else io.BytesIO(source.read())
+        file = source if hasattr(source, "seekable") and source.seekable() else io.BytesIO(source.read())
     else:
         raise TypeError(f"a picture is a path, bytes, a binary file, a PIL image or an array, not {type(source)}")
     with nullcontext() if file is source else file:
@@ -102,10 +84,7 @@ def binary_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[t
 
 
 def identify(file: BinaryIO, name: str) -> Image.Image:
-    """`Image.open` up to its check of the size, which is a global of Pillow's and stricter than our limit.
-
-    Returns:
-        The picture with its header read and no pixel decoded.
+    """`Image.open` without its check of the size, which is stricter than our limit; no pixel is decoded.
 
     Raises:
         PictureError: if none of Pillow's readers accepts the file.
@@ -137,7 +116,7 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
 def check_size(size: tuple[int, int], name: str, *, max_megapixels: float) -> None:
     """Raises PictureError if a picture of `size` (width, height) is empty or larger than the limit."""
     width, height = size
-    if width < 1 or height < 1:
+    if min(size) < 1:
         raise PictureError(f"{name}: has no pixels ({width}x{height})")
     if width * height > max_megapixels * 1e6:
         raise PictureError(
@@ -161,12 +140,10 @@ def from_pillow(picture: Image.Image, kind: str, name: str, max_megapixels: floa
 def from_deep_file(file: BinaryIO, header: DeepHeader, name: str, max_megapixels: float) -> Opened:
     check_size(header.size, name, max_megapixels=max_megapixels)
     picture: Image.Image | None = None
-    notes: tuple[str, ...] = ()
     with suppress(PictureError):  # 16-bit grey with alpha, which Pillow does not know
         picture = identify(file, name)  # for its metadata
-        notes = frame_notes(picture)
-    samples = decode_deep(file, header, name)
-    return Opened("file", name, samples, header.channels, picture, header, notes)
+    notes = frame_notes(picture) if picture else ()
+    return Opened("file", name, decode_deep(file, header, name), header.channels, picture, header, notes)
 
 
 def from_array(samples: np.ndarray, max_megapixels: float) -> Opened:
@@ -190,11 +167,7 @@ def from_array(samples: np.ndarray, max_megapixels: float) -> Opened:
 
 
 def load(picture: Image.Image, name: str) -> None:
-    """Decodes the pixels.
-
-    Raises:
-        PictureError: if the file ends early or is damaged.
-    """
+    """Decodes the pixels; PictureError if the file ends early or is damaged."""
     try:
         picture.load()
     except Exception as error:

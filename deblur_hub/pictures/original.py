@@ -1,7 +1,6 @@
 """What kind of picture was opened: described, turned upright and brought to a plain mode."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,15 +10,8 @@ from .metadata import Metadata, orientation_of, read_metadata
 from .modes import extrema, to_plain_mode
 from .opening import Opened
 
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+TURNS = ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"]
+UPRIGHT = {orientation: Image.Transpose[turn] for orientation, turn in enumerate(TURNS, 2)}
 
 
 @dataclass(frozen=True)
@@ -90,18 +82,16 @@ def describe_array(picture: Opened, stored: np.ndarray) -> tuple[np.ndarray, Ori
     header, deep, channels = picture.header, picture.deep, picture.channels
     samples = upright(stored, orientation_of(header) if header else deep.orientation if deep else 1)
     size = (samples.shape[1], samples.shape[0])
-    kind, brightest = samples.dtype.kind, 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+    floats = samples.dtype.kind == "f"
+    brightest = 1 if floats else np.iinfo(samples.dtype).max
     mode = channels if samples.dtype == np.uint8 else ""
     if channels == "L" and not mode:
-        mode = "F" if kind == "f" else "I;16"
+        mode = "F" if floats else "I;16"
     metadata = Metadata(icc_profile=deep.icc_profile if deep else None)
-    alpha: Any = None
+    low, high = (samples[..., -1].min(), samples[..., -1].max()) if channels.endswith("A") else (1, 0)
     kept: Image.Image | np.ndarray | None = None
-    if channels.endswith("A"):
-        low, high = samples[..., -1].min(), samples[..., -1].max()
-        alpha = low if low == high else None
-        if low == 0:  # full transparency hides colours, which are to be kept
-            kept = Image.fromarray(samples) if mode else samples.copy()
+    if low == 0:  # full transparency hides colours, which are to be kept
+        kept = Image.fromarray(samples) if mode else samples.copy()
     return samples.reshape(*samples.shape[:2], -1), Original(
         kind=picture.kind,
         name=picture.name,
@@ -111,7 +101,7 @@ def describe_array(picture: Opened, stored: np.ndarray) -> tuple[np.ndarray, Ori
         dtype=samples.dtype,
         span=(brightest, 0) if channels == "CMYK" else (0, brightest),
         shape=samples.shape,
-        alpha=alpha,
+        alpha=low if low == high else None,
         format=deep.format if deep else None,
         kept=kept,
         metadata=read_metadata(header, size) if header else metadata,

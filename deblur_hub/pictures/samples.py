@@ -1,15 +1,41 @@
 """Samples to tensors and back, in bands of rows: floats of a whole picture exist as the tensor alone."""
 
+import os
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from .original import Original
+from .opening import opened
+from .original import Original, describe
 
 BAND_SAMPLES = 1 << 21  # of the rows that are computed at once
+
+
+def read(
+    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray, *, max_megapixels: float = 100
+) -> tuple[Tensor, Original]:
+    """Reads a picture, upright, with its header checked before its pixels are decoded.
+
+    Args:
+        source: a path, a file's bytes, a binary file, a Pillow picture of any mode, or an array: (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4); uint8, uint16, or floating point in [0, 1].
+        max_megapixels: the largest picture accepted.
+
+    Returns:
+        (P, 3, H, W) float32 in [-1, 1]: the colours (grey three times), then (P = 2) as a grey picture of its own the
+        alpha or, as light, the black ink of CMYK; and what `to_image`, `to_array` and `write` need to turn the restored
+        tensor back.
+
+    Raises:
+        PictureError: if there is no picture, or it is damaged, too large, or not in range.
+    """
+    with opened(source, max_megapixels=max_megapixels) as picture:
+        samples, original = describe(picture)
+        return to_tensor(samples, original), original
 
 
 def to_tensor(samples: Image.Image | np.ndarray, original: Original) -> Tensor:
@@ -19,7 +45,8 @@ def to_tensor(samples: Image.Image | np.ndarray, original: Original) -> Tensor:
     tensor = torch.empty(original.pictures, 3, height, width)
     for top, bottom in band_rows(original):
         rows = rows_of(samples, top, bottom)
-        unit = (rows.astype(arithmetic(rows.dtype)) - low) / (high - low) * 2 - 1
+        exact: type = np.float32 if rows.dtype.itemsize <= 2 else np.float64  # float32 counts up to 16 bits exactly
+        unit = (rows.astype(exact) - low) / (high - low) * 2 - 1
         planes = torch.from_numpy(unit).permute(2, 0, 1).float()
         tensor[0, :, top:bottom] = planes[: 1 if original.channels in ("L", "LA") else 3]
         if original.pictures == 2:
@@ -30,15 +57,10 @@ def to_tensor(samples: Image.Image | np.ndarray, original: Original) -> Tensor:
 def to_bands(
     restored: Tensor, original: Original, source: Image.Image | np.ndarray | None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, (h, W, C) in the original's dtype), from top to bottom.
-
-    `source` holds the samples that were read, for the colours that full transparency hides.
-    """
-    width, height = original.size
-    if restored.shape != (original.pictures, 3, height, width):
-        raise ValueError(
-            f"restored is {tuple(restored.shape)}, but {original.name} was {(original.pictures, 3, height, width)}"
-        )
+    """(first row, (h, W, C) in the original's dtype), downwards; `source` has the colours that transparency hides."""
+    shape = (original.pictures, 3, *original.size[::-1])
+    if restored.shape != shape:
+        raise ValueError(f"restored is {tuple(restored.shape)}, but {original.name} was {shape}")
     low, high = original.span
     for top, bottom in band_rows(original):
         precision = torch.float64 if original.dtype.itemsize > 2 else torch.float32
@@ -70,8 +92,3 @@ def band_rows(original: Original) -> Iterator[tuple[int, int]]:
     step = max(1, BAND_SAMPLES // (width * len(original.channels)))
     for top in range(0, height, step):
         yield top, min(top + step, height)
-
-
-def arithmetic(dtype: np.dtype) -> type:
-    """float32 counts 16-bit samples exactly; longer ones need more."""
-    return np.float32 if dtype.itemsize <= 2 else np.float64

@@ -71,25 +71,19 @@ def write(restored: Tensor, original: Original, target: Path, *, quality: int = 
     Raises:
         PictureError: if the format is not known, would lose alpha, depth or inks, or the file cannot be written.
     """
-    target = Path(target)
-    format_name, channels, metadata, name = (
-        formats.format_of(target),
-        original.channels,
-        original.metadata,
-        original.name,
-    )
+    target, name = Path(target), original.name
+    format_name = formats.format_of(target)
     if original.mode:
         picture = formats.fitted(to_image(restored, original), target, name)
     else:
-        formats.require_deep(target, channels, whole=original.dtype.kind == "u", name=name)
+        formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", name=name)
         samples = to_array(restored, original).reshape(*original.size[::-1], -1)
     try:
         with replacing(target) as part:
             if original.mode:
-                progressive = original.progressive
-                formats.save(picture, part, format_name, metadata=metadata, quality=quality, progressive=progressive)
+                formats.save(picture, part, format_name, original.metadata, quality, original.progressive)
             else:
-                save_deep(samples, channels, part, format_name, metadata, name)
+                save_deep(samples, original.channels, part, format_name, original.metadata, name)
     except PictureError:
         raise
     except Exception as error:
