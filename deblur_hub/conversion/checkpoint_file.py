@@ -33,11 +33,7 @@ HDF5, SAFETENSORS = b"\x89HDF", ".safetensors"
 
 
 def load_folder(folder: Path) -> dict[str, Any]:
-    """The tensors of a network that is kept as several .pkl files, under the stems of these.
-
-    Raises:
-        ModelError: as `load`; or if there are none.
-    """
+    """The tensors of a network that is kept as several .pkl files, under the stems of these."""
     parts = sorted(folder.glob("*.pkl"))
     if not parts:
         raise ModelError(f"{folder}: a folder without .pkl parts; give the checkpoint file itself")
@@ -45,11 +41,7 @@ def load_folder(folder: Path) -> dict[str, Any]:
 
 
 def load(source: Path) -> Any:
-    """What is in a file.
-
-    Raises:
-        ModelError: if it cannot be read, or not without running code.
-    """
+    """What is in a file; `ModelError` if it cannot be read, or not without running code."""
     try:
         if source.suffix == SAFETENSORS:
             return load_file(source)
@@ -72,11 +64,7 @@ def load(source: Path) -> Any:
 
 
 def state_dict(content: Any, source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The generator's tensors by name, without what authors wrap around them, and what is passed over and why.
-
-    Raises:
-        ModelError: if there are none.
-    """
+    """The generator's tensors by name, without what authors wrap around them, and what is passed over and why."""
     passed_over: dict[str, str] = {}
     tensors = unwrapped(content, "", passed_over)
     if not tensors:
@@ -93,11 +81,10 @@ def unwrapped(content: Any, path: str, passed_over: dict[str, str]) -> dict[str,
         return {}
     for name in WRAPPINGS:
         inner = content.get(name)
-        if isinstance(inner, dict) and any(isinstance(value, Tensor | dict) for value in inner.values()):
-            found = unwrapped(inner, f"{path}{name}.", passed_over)
-            if found:
-                beside = {key: value for key, value in content.items() if key != name}
-                passed_over |= {f"{path}{key}": f"beside '{name}', which holds the generator" for key in beside}
-                return found
+        worth = isinstance(inner, dict) and any(isinstance(value, Tensor | dict) for value in inner.values())
+        if worth and (found := unwrapped(inner, f"{path}{name}.", passed_over)):
+            beside = f"beside '{name}', which holds the generator"
+            passed_over |= {f"{path}{key}": beside for key in content if key != name}
+            return found
     passed_over |= {f"{path}{key}": "no tensor" for key, value in content.items() if not isinstance(value, Tensor)}
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ModelError, shown
 from ..networks import PRESETS
-from .layout import Converted
+from .layout import Converted, unlike
 
 if TYPE_CHECKING:
     import h5py
@@ -30,14 +30,8 @@ Layer = dict[str, Tensor]
 
 
 def load(source: Path) -> dict[str, Any]:
-    """The weights of a Keras file, in its order; for a whole model, under `MODEL` and beside what else is in it.
-
-    Returns:
-        "layer/weight's own name:0" -> tensor, as Keras lays it out, float32.
-
-    Raises:
-        ModelError: if the file is not Keras 2's, or not whole, or h5py is missing.
-    """
+    """The weights of a Keras file by "layer/weight's own name:0", in its order, in float32 and as Keras lays them out;
+    of a whole model, under `MODEL` and beside what else is in it."""
     try:
         import h5py
     except ImportError:
@@ -60,11 +54,7 @@ def load(source: Path) -> dict[str, Any]:
 
 
 def weights(group: "h5py.Group") -> dict[str, Tensor]:
-    """What a group with a list of layers holds.
-
-    Raises:
-        ModelError: if it has no such list, or holds more or less than is listed.
-    """
+    """What a group with a list of layers holds; `ModelError` if that is more or less than is listed."""
     import h5py
 
     layers = names(group.attrs, LAYERS)
@@ -101,15 +91,11 @@ def weights(group: "h5py.Group") -> dict[str, Tensor]:
 
 def names(attributes: "h5py.AttributeManager", name: str) -> list[str] | None:
     """A list of names, which Keras cuts into numbered parts where it is long; None if there is none."""
-    if name in attributes:
-        parts = [attributes[name]]
-    else:
-        parts = []
-        while f"{name}{len(parts)}" in attributes:
-            parts.append(attributes[f"{name}{len(parts)}"])
-        if not parts:
-            return None
-    return [entry.decode() if isinstance(entry, bytes) else str(entry) for part in parts for entry in part]
+    parts = [attributes[name]] if name in attributes else []
+    while name not in attributes and f"{name}{len(parts)}" in attributes:
+        parts.append(attributes[f"{name}{len(parts)}"])
+    entries = [entry.decode() if isinstance(entry, bytes) else str(entry) for part in parts for entry in part]
+    return entries if parts else None
 
 
 def values(array: "h5py.Dataset", path: str) -> Tensor:
@@ -122,13 +108,10 @@ def values(array: "h5py.Dataset", path: str) -> Tensor:
 
 
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """The port's generator of any width and number of blocks, alone or inside the whole GAN; None if not of Keras.
+    """The port's generator of any width and number of blocks, alone or inside the whole GAN.
 
     Keras adds 0.001 to a variance and PyTorch 0.00001: the difference is added to the remembered variance, so that the
     network computes the same in evaluation; trained on, it adds PyTorch's to its batches.
-
-    Raises:
-        ModelError: for another network of Keras.
     """
     if not tensors or not all(key.endswith(SUFFIX) and "/" in key for key in tensors):
         return None
@@ -158,11 +141,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
 
 
 def converted(layers: Sequence[tuple[str, Layer]]) -> Converted:
-    """The layers in our terms, in the order in which a picture meets them.
-
-    Raises:
-        ModelError: if they are not the generator's.
-    """
+    """The layers, which come in the order in which a picture meets them, in our terms."""
     name, first = layers[0]
     stem = first.get("kernel")
     if stem is None or stem.ndim != 4 or tuple(stem.shape[:3]) != (7, 7, 3):
@@ -194,8 +173,8 @@ def converted(layers: Sequence[tuple[str, Layer]]) -> Converted:
         tensors |= {f"{place}.{ours}": layer[kind] for kind, ours in NORM.items()}
         tensors[f"{place}.running_var"] = layer["moving_variance"] + (KERAS_EPSILON - OUR_EPSILON)
         tensors[f"{place}.num_batches_tracked"] = torch.tensor(0)
-    options = PRESETS["deblurgan-keras"][1] | {"downsampling": "same"} | ({"blocks": blocks} if blocks != 9 else {})
-    return Converted(LAYOUT, "resnet", options | ({"width": width} if width != 64 else {}), tensors)
+    options = PRESETS["deblurgan-keras"][1] | {"downsampling": "same"} | unlike("resnet", blocks=blocks, width=width)
+    return Converted(LAYOUT, "resnet", options, tensors)
 
 
 def told(layer: Layer) -> str:

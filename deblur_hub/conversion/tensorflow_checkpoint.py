@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ TYPES: dict[int, tuple[str, torch.dtype]] = {  # TensorFlow's number: as stored,
 }
 
 Words = NDArray[np.uint32]
+Fields = dict[int, list[Any]]  # of a message: integers and bytes
 
 
 class Refused(Exception):
@@ -67,10 +68,7 @@ def is_checkpoint(source: Path) -> bool:
 
 
 def load(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a checkpoint by name, and what is passed over and why.
-
-    Args:
-        source: its prefix, or one of its files.
+    """The tensors of a checkpoint by name, and what is passed over and why; `source` is its prefix or one of its files.
 
     Raises:
         ModelError: if a file is missing, cut, altered or of another kind, or a tensor of a type that PyTorch lacks.
@@ -112,15 +110,8 @@ def unreadable(path: Path, reason: OSError) -> ModelError:
     return ModelError(f"{path}: cannot be read ({reason.strerror or reason})")
 
 
-# --- the index ---------------------------------------------------------------------------------------------------
-
-
 def read_index(path: Path) -> tuple[int, dict[str, Entry]]:
-    """How many shards there are, and what is in them.
-
-    Raises:
-        Refused: if it is not such a file, or not as it was written.
-    """
+    """How many shards there are, and what is in them; `Refused` if it is not such a file, or not as it was written."""
     if path.stat().st_size > LARGEST_INDEX:
         raise Refused(f"is no index of a TensorFlow checkpoint: it has more than {LARGEST_INDEX >> 20} MiB; give one")
     content = path.read_bytes()
@@ -128,7 +119,7 @@ def read_index(path: Path) -> tuple[int, dict[str, Entry]]:
         raise Refused("is no index of a TensorFlow checkpoint, or cut: its last bytes are others; download it again")
     try:
         return understood(content)
-    except (IndexError, struct.error, UnicodeDecodeError, OverflowError, ValueError):
+    except (IndexError, struct.error, TypeError, OverflowError, ValueError):
         raise Refused(UNFIT) from None
 
 
@@ -190,26 +181,21 @@ def pairs(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += length
 
 
-def entry_of(found: dict[int, list[int | bytes]]) -> Entry:
-    shape = []
-    for part in found.get(2, [b""])[-1:]:
-        dimensions = fields(raw(part)).get(2, [])
-        shape = [number(fields(raw(dimension)), 1) for dimension in dimensions]
+def entry_of(found: Fields) -> Entry:
+    dimensions = fields(found.get(2, [b""])[-1]).get(2, [])
+    shape = tuple(number(fields(dimension), 1) for dimension in dimensions)
     shard, offset, size, checksum = (number(found, key) for key in (3, 4, 5, 6))
-    return Entry(number(found, 1), tuple(shape), shard, offset, size, checksum, 7 in found)
+    return Entry(number(found, 1), shape, shard, offset, size, checksum, 7 in found)
 
 
-# --- protocol buffers --------------------------------------------------------------------------------------------
-
-
-def fields(message: bytes) -> dict[int, list[int | bytes]]:
-    """A message's values by the number of the field."""
-    found: dict[int, list[int | bytes]] = {}
+def fields(message: bytes) -> Fields:
+    """The values of a message in protocol buffers by the number of the field."""
+    found: Fields = {}
     at = 0
     while at < len(message):
         tag, at = varint(message, at)
         kind = tag & 7
-        value: int | bytes
+        value: Any
         if kind == 0:
             value, at = varint(message, at)
         elif kind == 2:
@@ -238,20 +224,11 @@ def varint(content: bytes, at: int) -> tuple[int, int]:
     raise Refused(UNFIT)
 
 
-def number(found: dict[int, list[int | bytes]], key: int) -> int:
+def number(found: Fields, key: int) -> int:
     value = found.get(key, [0])[-1]
     if not isinstance(value, int):
         raise Refused(UNFIT)
     return value
-
-
-def raw(value: int | bytes) -> bytes:
-    if not isinstance(value, bytes):
-        raise Refused(UNFIT)
-    return value
-
-
-# --- the tensors -------------------------------------------------------------------------------------------------
 
 
 def read_shard(file: BinaryIO, path: Path, entries: dict[str, Entry]) -> dict[str, Tensor]:
@@ -290,9 +267,6 @@ def read_tensor(file: BinaryIO, path: Path, name: str, entry: Entry) -> Tensor:
     values = np.frombuffer(content, stored).astype(np.dtype(stored).newbyteorder("="))  # a copy that is ours
     tensor = torch.from_numpy(values.reshape(entry.shape))
     return tensor.view(kind) if kind == torch.bfloat16 else tensor.to(kind)
-
-
-# --- checksums ---------------------------------------------------------------------------------------------------
 
 
 def masked(checksum: int) -> int:

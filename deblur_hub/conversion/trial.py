@@ -18,16 +18,11 @@ LEAST_CHANGE = 0.1  # levels
 
 @dataclass(frozen=True)
 class Trial:
-    """How a made-up picture under a straight motion came back.
+    """How a made-up picture under a straight motion came back."""
 
-    Attributes:
-        before, after: PSNR to the sharp picture, in decibels.
-        change: mean absolute difference that the model made, in levels of 255.
-    """
-
-    before: float
+    before: float  # PSNR to the sharp picture, in decibels
     after: float
-    change: float
+    change: float  # mean absolute difference that the model made, in levels of 255
 
     def __str__(self) -> str:
         told = (
