@@ -55,7 +55,7 @@ def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = Fal
     converted = read(source)
     generator = assembled(converted, source, name)
     generator.save_pretrained(folder, card=converted_card(generator.config, converted.layout, source.name))
-    return replace(converted, tried=str(trial(generator)))
+    return replace(converted, tried=trial(generator))
 
 
 def read(source: Path) -> Converted:

@@ -93,15 +93,13 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
 
 def backbone_of(tensors: dict[str, Tensor]) -> str | None:
     """By the first convolution, under either of its names; None for another, such as that of fpn_densenet."""
-    for key, shape, name in (
-        ("fpn.inception.conv2d_1a.conv.weight", (32, 3, 3, 3), "inception-resnet-v2"),
-        ("fpn.enc0.conv.weight", (32, 3, 3, 3), "inception-resnet-v2"),
-        ("fpn.features.0.0.weight", (32, 3, 3, 3), "mobilenetv2"),
-        ("fpn.enc0.0.0.weight", (32, 3, 3, 3), "mobilenetv2"),
-    ):
-        if key in tensors and tuple(tensors[key].shape) == shape:
-            return name
-    return None
+    first = {
+        "fpn.inception.conv2d_1a.conv.weight": "inception-resnet-v2",
+        "fpn.enc0.conv.weight": "inception-resnet-v2",
+        "fpn.features.0.0.weight": "mobilenetv2",
+        "fpn.enc0.0.0.weight": "mobilenetv2",
+    }
+    return next((first[key] for key in first if key in tensors and tensors[key].shape == (32, 3, 3, 3)), None)
 
 
 def once(tensors: dict[str, Tensor], backbone: str) -> tuple[dict[str, Tensor], dict[str, str]]:

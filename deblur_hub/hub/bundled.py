@@ -16,9 +16,6 @@ DEFAULT_MODEL = "maxim"
 class BundledModel(str):
     """The name of a bundled model, which is all that `from_pretrained` wants, and what is known of it beside.
 
-        for model in list_models():
-            print(model, model.scores["psnr"], model.scores["blurred_psnr"], model.describe())
-
     It is a string like any other; the rest is read from the model's card and weights when somebody asks.
 
     Attributes:
@@ -58,13 +55,10 @@ class BundledModel(str):
 
     def describe(self) -> str:
         """Size and scores in one line; `repr` stays that of a text, as messages quote names by it."""
-        scores = self.scores
-        measured = (
-            f", PSNR {scores['psnr']:.2f} dB (blurry input {scores['blurred_psnr']:.2f} dB) on {self.dataset}"
-            if {"psnr", "blurred_psnr"} <= scores.keys()
-            else ""
-        )
-        return f"{self}: {self.parameters / 1e6:.2f} M parameters, {self.origin}{measured}"
+        told, scores = f"{self}: {self.parameters / 1e6:.2f} M parameters, {self.origin}", self.scores
+        if {"psnr", "blurred_psnr"} <= scores.keys():
+            told += f", PSNR {scores['psnr']:.2f} dB (blurry input {scores['blurred_psnr']:.2f} dB) on {self.dataset}"
+        return told
 
 
 def list_models() -> list[BundledModel]:

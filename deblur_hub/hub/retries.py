@@ -12,15 +12,8 @@ LONGEST_PAUSE = 30  # whoever is told to wait longer than that gets a sentence i
 
 
 def with_retries(ask: Callable[[], Result], *, broken_lines: bool = False) -> Result:
-    """The result of `ask`, which is called again after a pause if the hub is overloaded.
-
-    Args:
-        ask: without harm if repeated.
-        broken_lines: whether to ask again after a connection broke, too.
-
-    Raises:
-        Whatever `ask` raises: other errors at once, these after the last attempt.
-    """
+    """The result of `ask`, which is called again after a pause if the hub is overloaded, and with `broken_lines` after
+    a connection broke, too; other errors pass at once, these after the last attempt."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 
     for pause in PAUSES:

@@ -31,10 +31,8 @@ def write_model(
     """Writes a model's files aside and then puts them in place, so that a failure leaves what was there.
 
     What the folder held of the same variant in another form, one file or several, is removed. A generated card renews
-    the generated part of one that is there already; any other takes its place.
-
-    Args:
-        golden_notes: the metadata of the golden tensors' file.
+    the generated part of one that is there already; any other takes its place. `golden_notes` are the metadata of the
+    golden tensors' file.
 
     Raises:
         ModelError: if the folder cannot be written, or a value is not finite: such weights could not be read back.

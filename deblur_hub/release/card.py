@@ -1,15 +1,18 @@
-"""The card of a model folder, from an evaluation of these very weights; and its pictures beside it."""
+"""The card of a model folder, from an evaluation of these very weights; and its comparison sheet beside it."""
 
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+
+from PIL import Image
 
 from .. import atomic, hub
 from ..config import QUALITIES, GeneratorConfig
 from ..errors import DatasetError, ModelError
-from ..evaluation import Evaluation
+from ..evaluation import Evaluation, pairs_in
 from ..evaluation.measures import DEFAULT_METRICS, UNALIGNED, measure_of
 from ..evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
 from ..evaluation.sets import SYNTHETIC_UPLOAD
@@ -23,13 +26,16 @@ from ..model_card import (
     Column,
     Cost,
     Scores,
+    Shown,
     generated,
     merge,
     read_facts,
     release_card,
 )
-from .comparison_sheet import comparison_sheet
 
+SIDE, GAP = 256, 6  # of the parts of pictures that are shown, in pixels
+MOST_BYTES = 300_000  # of the pictures, which come with every download of the model
+JPEG_QUALITIES = (92, 85, 75, 60, 40, 20)
 NOTES = {
     "ssim": SSIM.note,
     "features": "those of EfficientNet-Lite0, with which nothing here is trained; less is better",
@@ -44,13 +50,11 @@ def renew_card(
     """Writes the card of a model folder again, from an evaluation; what people wrote into it stays.
 
     Args:
-        results: a results.json of this model, or the folder that holds it; several, of one set, where it has several
-            qualities.
+        results: a results.json of this model, or its folder; several, of one set, where it has several qualities.
         about, pictures: as in `release`.
 
     Raises:
-        DeblurHubError: if the evaluation is of other weights, or the card there is not one that was generated; the card
-            is then as it was.
+        DeblurHubError: if the evaluation is of other weights, or the card there is none that was generated; it stays.
     """
     generator = DeblurGenerator.from_pretrained(Path(folder), device="cpu")
     evaluations = [Evaluation.read(path) for path in results]
@@ -86,20 +90,11 @@ def card_of(
     folder: Path, config: GeneratorConfig, evaluations: Sequence[Evaluation], about: About, *, pictures: bool
 ) -> str:
     """The card, for a model folder, that says what evaluations measured: of a model of several qualities, each one."""
-    bundled = folder.resolve() == hub.BUNDLED / config.name
-    address = config.name if bundled else HERE
+    address = config.name if folder.resolve() == hub.BUNDLED / config.name else HERE
     measured = {quality_of(one): (scores_of(one, about, address), cost_of(one)) for one in evaluations}
-    names = [name for name in QUALITIES if name in measured]
-    scores, cost = measured[names[-1] if names else ""]
-    return release_card(
-        config,
-        scores,
-        cost,
-        about,
-        qualities={name: measured[name] for name in names},
-        address=address,
-        pictures=pictures,
-    )
+    qualities = {name: measured[name] for name in QUALITIES if name in measured}
+    scores, cost = list(qualities.values())[-1] if qualities else measured[""]
+    return release_card(config, scores, cost, about, qualities=qualities, address=address, pictures=pictures)
 
 
 def quality_of(evaluation: Evaluation) -> str:
@@ -108,16 +103,9 @@ def quality_of(evaluation: Evaluation) -> str:
 
 
 def cost_of(evaluation: Evaluation) -> Cost:
-    settings = evaluation.settings
-    return Cost(
-        evaluation.seconds_per_picture(),
-        len(evaluation.rows),
-        settings.precision,
-        settings.device,
-        threads=evaluation.threads,
-        memory=evaluation.peak_memory,
-        gpu_memory=evaluation.peak_cuda,
-    )
+    seconds, count, settings = evaluation.seconds_per_picture(), len(evaluation.rows), evaluation.settings
+    memory, gpu_memory = evaluation.peak_memory, evaluation.peak_cuda
+    return Cost(seconds, count, settings.precision, settings.device, evaluation.threads, memory, gpu_memory)
 
 
 def scores_of(evaluation: Evaluation, about: About, address: str) -> Scores:
@@ -134,7 +122,10 @@ def scores_of(evaluation: Evaluation, about: About, address: str) -> Scores:
         )
     where = told.folder or Path(evaluation.dataset).name or "pairs"
     protocol = PROTOCOLS.get(settings.protocol)
-    columns = [column_of(column) for column in evaluation.measured]
+    columns = []
+    for name in evaluation.measured:
+        measure, unaligned = measure_of(name), ", not aligned" if name.endswith(UNALIGNED) else ""
+        columns.append(Column(name, measure.label + unaligned, measure.unit, measure.digits, NOTES.get(name, "")))
     return Scores(
         title=told.title or f"{len(evaluation.rows)} pairs of {where}",
         dataset=told.dataset or Path(where).name,
@@ -149,12 +140,6 @@ def scores_of(evaluation: Evaluation, about: About, address: str) -> Scores:
     )
 
 
-def column_of(name: str) -> Column:
-    measure = measure_of(name)
-    label = measure.label + (", not aligned" if name.endswith(UNALIGNED) else "")
-    return Column(name, label, measure.unit, measure.digits, NOTES.get(name, ""))
-
-
 def command_of(evaluation: Evaluation, model: str, folder: str) -> str:
     """The command that scores the model again, where its pairs lie in a folder of that name."""
     settings = evaluation.settings
@@ -162,18 +147,54 @@ def command_of(evaluation: Evaluation, model: str, folder: str) -> str:
     if settings.seed is not None:
         words += ["--synthetic", folder, "--seed", str(settings.seed)]
         words += ["--upload"] if settings.protocol == SYNTHETIC_UPLOAD.name else []
-    elif settings.protocol == "gopro-gamma":
-        words += [folder, "--protocol", "gopro", "--blur", "gamma"]
-    elif settings.protocol != "pairs":
-        words += [folder, "--protocol", settings.protocol]
     else:
-        words += [folder, "--blur", "gamma"] if settings.blur_folder == BLUR_FOLDERS["gamma"] else [folder]
+        protocol = settings.protocol.removesuffix("-gamma")
+        gamma = protocol != settings.protocol or settings.blur_folder == BLUR_FOLDERS["gamma"]
+        words += [folder, *(["--protocol", protocol] if protocol != "pairs" else [])]
+        words += ["--blur", "gamma"] if gamma else []
     extra = [name for name in settings.metrics if name not in DEFAULT_METRICS]
     words += ["--metrics", ",".join(extra)] if extra else []
     words += ["--quality", quality] if (quality := quality_of(evaluation)) else []
     words += ["--precision", settings.precision]
     words += ["--tile", str(settings.tile)] if settings.tile is not None else []
     return shlex.join(words)
+
+
+def comparison_sheet(generator: DeblurGenerator, folder: Path, pictures: Sequence[Shown]) -> bytes:
+    """A JPEG file, under `MOST_BYTES`, of parts of pictures at 1:1: blurry, restored and sharp side by side.
+
+    `folder` holds pairs that may be published; `pictures` are which of them, in the order of the rows.
+
+    Raises:
+        DatasetError: if there is nothing to show, a picture is not in the folder, or the file would be too large.
+    """
+    if not pictures:
+        raise DatasetError(
+            f"{folder}: no pictures of it are named to be shown; list them as [[pictures]] with a credit"
+        )
+    samples = {sample.name: sample for sample in pairs_in(folder, PROTOCOLS["pairs"]).samples}
+    sheet = Image.new("RGB", (3 * (SIDE + GAP) - GAP, len(pictures) * (SIDE + GAP) - GAP), "white")
+    for row, shown in enumerate(pictures):
+        sample = samples.get(shown.name)
+        if sample is None or sample.blurred is None:
+            raise DatasetError(f"{folder}: has no pair called '{shown.name}'; it has {', '.join(sorted(samples)):.200}")
+        left, top = shown.corner
+        if left + SIDE > sample.size[0] or top + SIDE > sample.size[1]:
+            raise DatasetError(
+                f"{folder}: '{shown.name}' has {sample.size[0]}x{sample.size[1]} pixels, too few for {SIDE}x{SIDE} of "
+                f"them from ({left}, {top}) on; choose another corner"
+            )
+        with Image.open(sample.blurred) as blurred, Image.open(sample.sharp) as sharp:
+            three = (blurred, generator.deblur(blurred), sharp)
+            for column, picture in enumerate(three):
+                part = picture.convert("RGB").crop((left, top, left + SIDE, top + SIDE))
+                sheet.paste(part, (column * (SIDE + GAP), row * (SIDE + GAP)))
+    for quality in JPEG_QUALITIES:
+        file = BytesIO()
+        sheet.save(file, "JPEG", quality=quality, subsampling=0)
+        if file.tell() < MOST_BYTES:
+            return file.getvalue()
+    raise DatasetError(f"{folder}: {len(pictures)} pictures are too many for {MOST_BYTES} bytes; show fewer")
 
 
 @contextmanager

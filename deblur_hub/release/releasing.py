@@ -13,8 +13,7 @@ from ..evaluation import Evaluation, evaluate
 from ..generator import DeblurGenerator
 from ..model_card import NOTHING_KNOWN, About, read_facts, with_front_of
 from ..restoration.crispness import same_network
-from .card import card_of, existing_card, pictures_beside
-from .comparison_sheet import comparison_sheet
+from .card import card_of, comparison_sheet, existing_card, pictures_beside
 
 
 def release(
@@ -40,8 +39,7 @@ def release(
         pictures: pairs that may be published, of which the card shows those that `about` names.
         metrics: further ones than PSNR and the SSIMs.
 
-    Returns:
-        The scores, at the best of its qualities.
+    Returns the scores at the best of its qualities.
 
     Raises:
         DeblurHubError: if a model, the pairs or the pictures will not do, or the models are of different architectures;
@@ -58,8 +56,7 @@ def release(
         for quality in shipped.qualities or QUALITIES[-1:]
     ]
     before, source = existing_card(folder / name), card_of_all(models)
-    licence = read_facts(before).license or about.license or read_facts(source).license
-    about = replace(about, license=licence)
+    about = replace(about, license=read_facts(before).license or about.license or read_facts(source).license)
     card = with_front_of(card_of(folder / name, shipped.config, evaluations, about, pictures=bool(sheet)), source)
     with pictures_beside(folder / name, sheet):
         generator.save_pretrained(folder / name, dtype=torch.float16, card=card)
