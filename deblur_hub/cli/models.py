@@ -51,7 +51,7 @@ def run_convert(options: argparse.Namespace) -> int:
 
 def run_release(options: argparse.Namespace) -> int:
     from ..evaluation import table
-    from ..release.releasing import release
+    from ..release import release
 
     if not options.name.isidentifier() and not options.name.replace("-", "_").isidentifier():
         raise UsageError(f"'{options.name}': a model's name is letters, digits and hyphens; choose another")
@@ -73,7 +73,7 @@ def run_release(options: argparse.Namespace) -> int:
 
 
 def run_card(options: argparse.Namespace) -> int:
-    from ..release.card import renew_card
+    from ..release import renew_card
 
     renew_card(options.model, options.results, about=about_of(options), pictures=options.pictures)
     print(f"written: {options.model / 'README.md'}")

@@ -18,13 +18,6 @@ class BundledModel(str):
 
     It is a string like any other; the rest is read from the model's card and weights when somebody asks.
 
-    Attributes:
-        scores: means on `dataset`, by measure as in results.json (decibels, or as the measure has it), those of the
-            blurry input with `blurred_` before them; empty where none were measured.
-        dataset: what they were measured on.
-        license: of the weights, as the hub abbreviates it.
-        origin: "authors' weights", which those of the paper trained, or "trained here".
-        parameters: how many numbers the weights are.
     """
 
     @cached_property
@@ -34,6 +27,8 @@ class BundledModel(str):
 
     @property
     def scores(self) -> dict[str, float]:
+        """Means on `dataset`, by measure as in results.json (decibels, or as the measure has it), those of the blurry
+        input with `blurred_` before them; empty where none were measured."""
         return dict(self.facts.scores)
 
     @property
@@ -42,6 +37,7 @@ class BundledModel(str):
 
     @property
     def license(self) -> str:
+        """Of the weights, as the hub abbreviates it."""
         return self.facts.license
 
     @property
@@ -50,6 +46,7 @@ class BundledModel(str):
 
     @cached_property
     def parameters(self) -> int:
+        """How many numbers the weights are."""
         with safe_open(bundled_folder(self) / weights_file(None), framework="pt") as file:
             return sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - no mapping
 

@@ -1,16 +1,46 @@
 """A model's files from a hub repository, all of one commit; from the local cache where the hub cannot be reached."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from glob import escape
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import ModelError
 from .bundled import list_models
 from .files import CONFIG, Source, first_line, golden_file, index_file, weights_file
 from .reading import drop, read_index
-from .retries import OVERLOADED, with_retries
 from .verifying import is_damaged
+
+Result = TypeVar("Result")
+
+OVERLOADED = (408, 429, 500, 502, 503, 504)
+PAUSES = (1.0, 2.0, 4.0)  # seconds before each further attempt, where the hub names none
+LONGEST_PAUSE = 30  # whoever is told to wait longer than that gets a sentence instead
+
+
+def with_retries(ask: Callable[[], Result], *, broken_lines: bool = False) -> Result:
+    """The result of `ask`, which is called again after a pause if the hub is overloaded, and with `broken_lines` after
+    a connection broke, too; other errors pass at once, these after the last attempt."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+
+    for pause in PAUSES:
+        try:
+            return ask()
+        except (HTTPError, LocalEntryNotFoundError) as error:
+            # huggingface_hub says of a file that it cannot get that it is not in the cache, and why as the cause
+            reason = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+            if isinstance(reason, HfHubHTTPError):
+                asked = reason.response.headers.get("Retry-After", "")
+                pause = float(asked) if asked.isdecimal() else pause
+                if reason.response.status_code not in OVERLOADED or pause > LONGEST_PAUSE:
+                    raise
+            elif not (broken_lines and isinstance(reason, HTTPError)):
+                raise
+        time.sleep(pause)
+    return ask()
 
 
 @dataclass
@@ -28,11 +58,8 @@ class HubModel:
 
     def fetch(self, *, local_files_only: bool, force_download: bool, golden: bool) -> Source:
         """Downloads the model's files, and the `golden` tensors if there are any, all from the commit that the revision
-        stands for at this moment.
-
-        Where the hub cannot be reached, the files are taken from the local cache. A hub that is overloaded is asked
-        again, and a file that arrives damaged is fetched again; none stays in the cache.
-        """
+        stands for at this moment; where the hub cannot be reached, they are taken from the local cache. A hub that is
+        overloaded is asked again, and a file that arrives damaged is fetched again; none stays in the cache."""
         from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 
         called = f"{self.repo}@{self.revision}" if self.revision else self.repo

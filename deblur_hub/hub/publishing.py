@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from ..model_card import HERE, SHEET, merge
+from .downloading import with_retries
 from .files import CARD, CONFIG, first_line, golden_file, variants_among, weights_among
 from .finding import REPO_ID, find
 from .reading import read_model
-from .retries import with_retries
 from .verifying import file_digest
 
 if TYPE_CHECKING:
@@ -31,11 +31,8 @@ def publish(folder: Path, repo: str, *, commit_message: str = "", tag: str = "",
         tag: of the commit, such as `step-1000`.
         options: as `push` takes them.
 
-    Returns the address of the commit or pull request.
-
-    Raises:
-        ModelError: if the folder holds no whole model, the hub refuses or cannot be reached, or the tag stands for
-            another commit.
+    Returns the address of the commit or pull request. Raises ModelError if the folder holds no whole model, the hub
+    refuses or cannot be reached, or the tag stands for another commit.
     """
     names = [path.name for path in sorted(folder.glob("*")) if path.is_file()]
     variants = variants_among(names) or [None]
@@ -84,14 +81,9 @@ def push(
 
     Files that the repository has already make no commit; the address is then that of its newest. Weights that the
     repository has of the same variant in another form, one file or several, are removed by the commit. A tag that
-    stands for another commit stays where it is: people rely on it.
-
-    Args:
-        keep_card: renews the generated block of the repository's README, and keeps what people wrote around it; False
-            replaces the README.
-
-    Raises:
-        ModelError: if the hub refuses or cannot be reached, and nothing is half-uploaded; or the tag is taken.
+    stands for another commit stays where it is: people rely on it. With `keep_card` only the generated block of the
+    repository's README is renewed. Raises ModelError if the hub refuses or cannot be reached, and nothing is
+    half-uploaded; or the tag is taken.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
@@ -117,14 +109,11 @@ def push(
     except (HFValidationError, LocalTokenNotFoundError) as reason:
         raise ModelError(f"{repo}: {first_line(reason)}; give an 'owner/name' and a token") from None
     except (HTTPError, OSError, ValueError) as reason:
+        what, hint = "cannot be published", ""
         if isinstance(reason, HfHubHTTPError) and reason.response.status_code == 403:
-            raise ModelError(
-                f"{repo}: the token may not write there ({first_line(reason)}); log in with 'hf auth login' and a "
-                "token that may, and try again"
-            ) from None
-        raise ModelError(
-            f"{repo}: cannot be published ({first_line(reason)}); log in with 'hf auth login' and try again"
-        ) from None
+            what, hint = "the token may not write there", " and a token that may,"
+        login = f"log in with 'hf auth login'{hint} and try again"
+        raise ModelError(f"{repo}: {what} ({first_line(reason)}); {login}") from None
 
 
 def committed(

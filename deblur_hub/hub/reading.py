@@ -45,10 +45,8 @@ def dropping_damaged_files(source: Source) -> Iterator[None]:
 def read_model(source: Source, variant: str | None) -> tuple[GeneratorConfig, Generator, dict[str, Tensor]]:
     """The configuration of a found model, its network without memory for weights, and the tensors that fit it.
 
-    Raises:
-        ModelError: before any values are read, if this version cannot build the network, a file is no safetensors file
-            or not where the index says, or tensors do not fit; then, if a file fails its checksum or a value is not
-            finite.
+    Raises ModelError: before values are read, if this version cannot build the network, a file is no safetensors file
+    or not where the index says, or tensors do not fit; then, if a file fails its checksum or a value is not finite.
     """
     with dropping_damaged_files(source):
         config = read_config(source)
@@ -113,11 +111,8 @@ def read_tensors(source: Source, variant: str | None, expected: Mapping[str, Ten
 
 
 def read_index(what: str, path: Path) -> dict[str, str]:
-    """The name of the file beside the index that holds each tensor, as huggingface_hub's index states it.
-
-    Raises:
-        ModelError: if the index cannot be read or is none, or names a file that is elsewhere; begins with `what`.
-    """
+    """The name of the file beside the index that holds each tensor, as huggingface_hub's index states it; `ModelError`
+    if the index cannot be read or is none, or names a file that is elsewhere."""
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(LONGEST_INDEX + 1)

@@ -62,8 +62,7 @@ MOST_NAMED = 3
 
 
 def is_damaged(file: Path) -> bool:
-    """Whether a file in the cache differs from the hub's; only large files are judged, as mirrors name small ones in
-    ways of their own."""
+    """Whether a large file in the cache differs from the hub's; small ones are named by mirrors in their own ways."""
     blob = file.resolve()
     return bool(SHA256.fullmatch(blob.name)) and not is_proved(blob)
 
@@ -114,9 +113,7 @@ def read_header(what: str, path: Path) -> Header:
             f"{what} is not a safetensors file, or is cut short ({first_line(reason)}); download or save it again"
         ) from None
     entries.pop("__metadata__", None)
-    tensors = {
-        key: Stored(entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"]) for key, entry in entries.items()
-    }
+    tensors = {key: Stored(it["dtype"], tuple(it["shape"]), *it["data_offsets"]) for key, it in entries.items()}
     return Header(metadata, tensors, 8 + length)
 
 
@@ -143,24 +140,20 @@ def check_header(what: str, header: Header, expected: Mapping[str, Tensor]) -> N
 def check_names(what: str, names: Set[str], expected: Set[str]) -> None:
     missing, surplus = sorted(expected - names), sorted(names - expected)
     if surplus:
-        raise ModelError(
-            f"{what} has {len(surplus)} tensor(s) that this network lacks, such as {shown(surplus[0])}"
-            f"{did_you_mean(surplus[0], missing)}; the weights are of another architecture than {CONFIG}"
-        )
-    if missing:
-        raise ModelError(
-            f"{what} lacks {len(missing)} tensor(s), such as '{missing[0]}'; "
-            f"the weights are of another architecture than {CONFIG}"
-        )
+        example = f"{shown(surplus[0])}{did_you_mean(surplus[0], missing)}"
+        what += f" has {len(surplus)} tensor(s) that this network lacks, such as {example}"
+    elif missing:
+        what += f" lacks {len(missing)} tensor(s), such as '{missing[0]}'"
+    if surplus or missing:
+        raise ModelError(f"{what}; the weights are of another architecture than {CONFIG}")
 
 
 def verified_tensors(what: str, header: Header, values: Bytes) -> dict[str, Tensor]:
     """The tensors in a file whose header was checked; refused if they fail its checksum or are not finite."""
     tensors = {key: tensor_at(values, stored) for key, stored in header.tensors.items()}
     stated, content = header.metadata.get("sha256"), values.data
-    if stated and stated != digest_of(
-        (key, tensors[key], content[stored.start : stored.stop]) for key, stored in header.tensors.items()
-    ):
+    parts = ((key, tensors[key], content[stored.start : stored.stop]) for key, stored in header.tensors.items())
+    if stated and stated != digest_of(parts):
         raise ModelError(f"{what} fails its checksum; download or save it again")
     if not all(map(finite, runs(values, header))):
         key = next(key for key, tensor in tensors.items() if not finite(tensor))
@@ -268,14 +261,8 @@ def read_golden(source: Source, variant: str | None = None) -> Golden:
 
 
 def check_golden(golden: Golden, output: Tensor, precision: str, tensors: Mapping[str, Tensor]) -> Match:
-    """Compares what a network of these tensors gives for the golden input with the golden output.
-
-    Args:
-        precision: of the arithmetic, one of the tolerances' or a key of `LIKE`.
-
-    Raises:
-        ModelError: if it differs by more than the tolerance; says by how much, and which norms have changed.
-    """
+    """Compares what a network of these tensors gives for the golden input with the golden output; `ModelError` if it
+    differs by more than the tolerance of the `precision`, with by how much, and which norms have changed."""
     difference = (output - golden.output).abs().max().item()
     tolerance = golden.tolerances[LIKE.get(precision, precision)]
     if difference <= tolerance:  # not so for NaN

@@ -10,7 +10,7 @@ from .about import About
 from .front_matter import front_matter
 from .markdown import block, clean, code, literal, plain, table
 from .merging import assembled
-from .scores import PSNR, SSIM, Cost, Scores, least_gain, means_table, rows_table
+from .scores import PSNR, SSIM, Cost, Scores, gain, means_table, numbers, rows_table
 
 SHEET = "triptychs.jpg"  # beside the card
 HERE = "path/to/this/folder"  # until the model has a name or an address
@@ -51,10 +51,8 @@ def training_card(
 ) -> str:
     """The card of a model as training leaves it.
 
-    Args:
-        mean: psnr, ssim, blurred_psnr, blurred_ssim; empty where nothing was held out.
-        rows: the same for each held-out pair, with its `name`.
-        recipe_text: the recipe as a file that trains such a model again.
+    `mean` is of psnr, ssim, blurred_psnr and blurred_ssim, empty where nothing was held out; `rows` have the same for
+    each held-out pair, with its `name`. `recipe_text` is the recipe as a file that trains such a model again.
     """
     name, data = str(recipe["name"]), recipe["data"]
     size = f"resized to {'x'.join(map(str, data['resize']))}" if data.get("resize") else "at full size"
@@ -97,10 +95,8 @@ def release_card(
 ) -> str:
     """The card of a model that is released: all that was measured, and what its makers say.
 
-    Args:
-        qualities: what was measured at each, of a model that has several; `scores` and `cost` are those of one.
-        address: what `from_pretrained` finds the model by.
-        pictures: whether `SHEET` is to stand beside the card.
+    `qualities` are what was measured at each, of a model that has several; `scores` and `cost` are those of one.
+    `pictures` is whether `SHEET` is to stand beside the card.
     """
     name = called(config)
     made_by = f", with the weights that its authors trained ({plain(about.authors)})" if about.authors else ""
@@ -165,12 +161,12 @@ def show(about: About) -> str:
 def measured(scores: Scores) -> str:
     """The section of scores: on what, by which rules, how to measure them again, and what they may stand beside."""
     notes = "".join(f"- {plain(column.label)}: {plain(column.note)}.\n" for column in scores.columns if column.note)
-    beside = (
-        "They may stand beside\n\n" + "".join(f"- {plain(text)}\n" for text in scores.comparable)
-        if scores.comparable
-        else f"These are {len(scores.rows)} pairs, an indication and not a benchmark: they stand beside nothing but "
-        "scores of the same pictures under the same protocol.\n"
-    )
+    beside = "They may stand beside\n\n" + "".join(f"- {plain(text)}\n" for text in scores.comparable)
+    if not scores.comparable:
+        beside = (
+            f"These are {len(scores.rows)} pairs, an indication and not a benchmark: they stand beside nothing but "
+            "scores of the same pictures under the same protocol.\n"
+        )
     return (
         f"## Scores\n\nOn {plain(scores.title)}. Protocol {code(scores.protocol)}: {plain(scores.rules)}; RGB, rounded "
         f"to 8 bits, no border cut, mean of the per-picture values, restored in {plain(scores.precision)}. The blurry "
@@ -198,11 +194,11 @@ def training(about: About) -> str:
 
 
 def failures(about: About, scores: Scores) -> str:
-    name, decibels = least_gain(scores)
+    worst = min(scores.rows, key=lambda row: gain(numbers(row)))
     told = f"{about.fails.strip()}\n\n" if about.fails else ""
     return (
-        f"## Where it fails\n\n{told}Of the pictures above it did least for {plain(name)}: "
-        f"{PSNR.written(decibels, signed=True)} of PSNR.\n"
+        f"## Where it fails\n\n{told}Of the pictures above it did least for {plain(str(worst['name']))}: "
+        f"{PSNR.written(gain(numbers(worst)), signed=True)} of PSNR.\n"
     )
 
 

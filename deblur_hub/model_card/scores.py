@@ -84,12 +84,6 @@ def rows_table(scores: Scores) -> str:
     return table(["picture", "blurry PSNR", "restored PSNR", "gain", "blurry SSIM", "restored SSIM"], lines)
 
 
-def least_gain(scores: Scores) -> tuple[str, float]:
-    """The picture that restoring helped least, and by how many decibels."""
-    worst = min(scores.rows, key=lambda row: gain(numbers(row)))
-    return str(worst["name"]), gain(numbers(worst))
-
-
 def gain(row: Mapping[str, float], name: str = "psnr") -> float:
     """Of a measure; 0 where the picture was perfect before and after."""
     before, after = row[BLURRED + name], row[name]

@@ -1,23 +1,26 @@
-"""The card of a model folder, from an evaluation of these very weights; and its comparison sheet beside it."""
+"""From a trained run to a released model: half precision, measured as it will be shipped, with a card that says what an
+evaluation of these very weights measured, and its comparison sheet beside it."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import torch
 from PIL import Image
 
-from .. import atomic, hub
-from ..config import QUALITIES, GeneratorConfig
-from ..errors import DatasetError, ModelError
-from ..evaluation import Evaluation, pairs_in
-from ..evaluation.measures import DEFAULT_METRICS, UNALIGNED, measure_of
-from ..evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
-from ..evaluation.sets import SYNTHETIC_UPLOAD
-from ..generator import AT_QUALITY, DeblurGenerator
-from ..model_card import (
+from . import atomic, hub
+from .config import QUALITIES, GeneratorConfig
+from .errors import DatasetError, ModelError
+from .evaluation import Evaluation, evaluate, pairs_in
+from .evaluation.measures import DEFAULT_METRICS, UNALIGNED, measure_of
+from .evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
+from .evaluation.sets import SYNTHETIC_UPLOAD
+from .generator import AT_QUALITY, DeblurGenerator
+from .model_card import (
     HERE,
     NOTHING_KNOWN,
     SHEET,
@@ -31,7 +34,9 @@ from ..model_card import (
     merge,
     read_facts,
     release_card,
+    with_front_of,
 )
+from .restoration.crispness import same_network
 
 SIDE, GAP = 256, 6  # of the parts of pictures that are shown, in pixels
 MOST_BYTES = 300_000  # of the pictures, which come with every download of the model
@@ -44,17 +49,74 @@ NOTES = {
 }
 
 
+def release(
+    models: list[Path],
+    name: str,
+    pairs: Path,
+    folder: Path,
+    *,
+    about: About = NOTHING_KNOWN,
+    pictures: Path | None = None,
+    metrics: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Scores a trained model as it will be loaded, and writes it with its card to `folder`/`name`.
+
+    Args:
+        models: folders that training or `save_pretrained` wrote. Several, of one run, are averaged weight by weight,
+            which often generalises better than either (Wortsman et al., ICML 2022, "Model soups").
+        about: what the card is to say that cannot be measured. Its licence counts where a card that is there states
+            none; where both do not, that of `models` does.
+        pictures: pairs that may be published, of which the card shows those that `about` names.
+        metrics: further ones than PSNR and the SSIMs.
+
+    Returns the scores at the best of its qualities. Raises DeblurHubError if a model, the pairs or the pictures will
+    not do, or the models are of different architectures; what was released before is then untouched.
+    """
+    generator = averaged([DeblurGenerator.from_pretrained(Path(model)) for model in models])
+    generator.config = replace(generator.config, name=name)
+    with tempfile.TemporaryDirectory() as trial:
+        generator.save_pretrained(trial, dtype=torch.float16)
+        shipped = DeblurGenerator.from_pretrained(Path(trial))
+    sheet = comparison_sheet(shipped, pictures, about.pictures) if pictures else b""
+    evaluations = [
+        evaluate(shipped.with_quality(quality), pairs, metrics=metrics, precision="float32", progress=progress)
+        for quality in shipped.qualities or QUALITIES[-1:]
+    ]
+    before, source = existing_card(folder / name), card_of_all(models)
+    about = replace(about, license=read_facts(before).license or about.license or read_facts(source).license)
+    card = with_front_of(card_of(folder / name, shipped.config, evaluations, about, pictures=bool(sheet)), source)
+    with pictures_beside(folder / name, sheet):
+        generator.save_pretrained(folder / name, dtype=torch.float16, card=card)
+    return evaluations[-1]
+
+
+def card_of_all(models: Sequence[Path]) -> str:
+    """The card of the first of several models; "" if their licences differ, as that of their mean is then unknown."""
+    cards = [existing_card(Path(model)) for model in models]
+    return cards[0] if len({read_facts(card).license for card in cards}) == 1 else ""
+
+
+def averaged(generators: list[DeblurGenerator]) -> DeblurGenerator:
+    """The first generator with the mean of all their weights."""
+    first = generators[0]
+    for other in generators[1:]:
+        if not same_network(other.config, first.config):
+            raise ModelError(
+                f"{other} and {first} differ in architecture or options and cannot be averaged; release one of them"
+            )
+    states = [generator.network.state_dict() for generator in generators]
+    first.network.load_state_dict({key: sum(state[key] for state in states) / len(states) for key in states[0]})
+    return first
+
+
 def renew_card(
     folder: Path, results: Sequence[Path], *, about: About = NOTHING_KNOWN, pictures: Path | None = None
 ) -> None:
     """Writes the card of a model folder again, from an evaluation; what people wrote into it stays.
 
-    Args:
-        results: a results.json of this model, or its folder; several, of one set, where it has several qualities.
-        about, pictures: as in `release`.
-
-    Raises:
-        DeblurHubError: if the evaluation is of other weights, or the card there is none that was generated; it stays.
+    `results` are a results.json of this model, or its folder; several, of one set, where it has several qualities.
+    Raises DeblurHubError if it is of other weights, or the card there is none that was generated; it then stays.
     """
     generator = DeblurGenerator.from_pretrained(Path(folder), device="cpu")
     evaluations = [Evaluation.read(path) for path in results]
@@ -163,10 +225,8 @@ def command_of(evaluation: Evaluation, model: str, folder: str) -> str:
 def comparison_sheet(generator: DeblurGenerator, folder: Path, pictures: Sequence[Shown]) -> bytes:
     """A JPEG file, under `MOST_BYTES`, of parts of pictures at 1:1: blurry, restored and sharp side by side.
 
-    `folder` holds pairs that may be published; `pictures` are which of them, in the order of the rows.
-
-    Raises:
-        DatasetError: if there is nothing to show, a picture is not in the folder, or the file would be too large.
+    `folder` holds pairs that may be published; `pictures` are which of them, in the order of the rows. Raises
+    DatasetError if there is nothing to show, a picture is not in the folder, or the file would be too large.
     """
     if not pictures:
         raise DatasetError(
