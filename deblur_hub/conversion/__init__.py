@@ -29,9 +29,6 @@ from .trial import trial
 # The `recognise` of each is None for tensors of another layout; those that are cut down or altered it refuses.
 LAYOUTS = (deblurgan, deblurgan_v2, mimo_unet, nafnet, deepdeblur, srn, dmphn, maxim, keras)
 AVERAGE = "average"  # of the weights, in what our own training keeps
-NAMES = (
-    "DeblurGAN (PyTorch, Keras), DeblurGAN-v2, MIMO-UNet, NAFNet, DeepDeblur, SRN, DMPHN, MAXIM, and our own training's"
-)
 
 
 def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = False) -> Converted:
@@ -42,7 +39,6 @@ def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = Fal
             of a TensorFlow.js graph model, a TensorFlow checkpoint's prefix or any of its files, or DMPHN's folder of
             parts.
         name: of the model; the architecture's by default.
-        overwrite: replace a model that is in `folder`.
 
     Raises:
         ModelError: if the file needs more than tensors to be unpickled, is of no known layout, or does not fit the
@@ -96,7 +92,8 @@ def recognise(tensors: dict[str, Tensor], source: Path) -> Converted:
     example = ", ".join(f"'{key:.60}' {list(tensor.shape)}" for key, tensor in list(tensors.items())[:2])
     raise ModelError(
         f"{source}: {len(tensors)} tensors ({example} ...) of a layout that is not known; it must be a generator of "
-        f"{NAMES}"
+        "DeblurGAN (PyTorch, Keras), DeblurGAN-v2, MIMO-UNet, NAFNet, DeepDeblur, SRN, DMPHN, MAXIM, "
+        "and our own training's"
     )
 
 
@@ -116,7 +113,6 @@ def assembled(converted: Converted, source: Path, name: str) -> DeblurGenerator:
             )
         if found.is_floating_point() and not torch.isfinite(found).all():
             raise ModelError(f"{source}: '{key}' holds values that are not finite; take an earlier checkpoint")
-    tensors = cast_floats(converted.tensors, torch.float32)
-    tensors = {key: tensor.detach().clone() for key, tensor in tensors.items()}
-    network.load_state_dict(tensors, strict=True, assign=True)
+    floats = cast_floats(converted.tensors, torch.float32)
+    network.load_state_dict({key: tensor.detach().clone() for key, tensor in floats.items()}, strict=True, assign=True)
     return DeblurGenerator(config, network).eval()

@@ -14,20 +14,9 @@ from ..errors import ModelError
 from ..hub import first_line
 from . import keras
 
-# Where authors keep the generator's state dict inside a file, the one to take first.
-WRAPPINGS = (
-    "params_ema",
-    "ema",
-    "params",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    keras.MODEL,
-    "generator",
-    "netG",
-    "G",
-    "weights",
-)
+# Where authors keep the generator's state dict inside a file, the one to take first: moving averages of the weights.
+AVERAGES = ("params_ema", "ema")
+WRAPPED = ("params", "state_dict", "model_state_dict", "model", keras.MODEL, "generator", "netG", "G", "weights")
 PREFIXES = ("module.", "_orig_mod.", "netG.")  # of DataParallel, torch.compile, and a trainer's attribute
 HDF5, SAFETENSORS = b"\x89HDF", ".safetensors"
 
@@ -79,7 +68,7 @@ def unwrapped(content: Any, path: str, passed_over: dict[str, str]) -> dict[str,
     """The state dict inside whatever is around it; what lies beside it is noted in `passed_over`."""
     if not isinstance(content, dict):
         return {}
-    for name in WRAPPINGS:
+    for name in AVERAGES + WRAPPED:
         inner = content.get(name)
         worth = isinstance(inner, dict) and any(isinstance(value, Tensor | dict) for value in inner.values())
         if worth and (found := unwrapped(inner, f"{path}{name}.", passed_over)):

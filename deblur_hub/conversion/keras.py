@@ -5,6 +5,7 @@ by its shapes. The file is read as arrays and texts; the model's description ins
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,16 +66,10 @@ def weights(group: "h5py.Group") -> dict[str, Tensor]:
                 "port's generator in Keras 2 and save it with save_weights('generator.h5')"
             )
         raise ModelError(f"is an HDF5 file without a list of layers, so none of Keras 2; {GIVE}")
-    arrays: dict[str, h5py.Dataset] = {}
-    groups: dict[str, h5py.Group] = {}
-
-    def note(path: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[path] = item
-        elif isinstance(item, h5py.Group):
-            groups[path] = item
-
-    group.visititems(note)  # it follows no links, which could lead to other files
+    items: list[tuple[str, Any]] = []
+    group.visititems(lambda *item: items.append(item))  # it follows no links, which could lead to other files
+    arrays = {path: item for path, item in items if isinstance(item, h5py.Dataset)}
+    groups = {path: item for path, item in items if isinstance(item, h5py.Group)}
     found = {}
     for layer in (*layers, *({LOOSE} & groups.keys())):
         if layer not in groups:
@@ -134,10 +129,8 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
             f"DeblurGAN's Keras port; {GIVE}"
         )
     ((name, generator),) = generators.items()
-    for key in tensors:
-        if not key.startswith(f"{name}/"):
-            generator.dropped[key] = f"of another network, beside the generator {shown(name)}"
-    return generator
+    reason = f"of another network, beside the generator {shown(name)}"
+    return replace(generator, dropped={key: reason for key in tensors if not key.startswith(f"{name}/")})
 
 
 def converted(layers: Sequence[tuple[str, Layer]]) -> Converted:

@@ -57,7 +57,12 @@ def of_authors(tensors: dict[str, Tensor]) -> Converted:
         converted[f"{ours}.weight"] = kernel.permute(3, 2, 0, 1).contiguous()
         converted[f"{ours}.bias"] = bias
     if cell is not None:
-        converted["cell.gates.bias"] = remembering(converted["cell.gates.bias"])
+        bias = converted["cell.gates.bias"]
+        if bias.ndim != 1 or len(bias) % len(OUR_GATES):
+            raise ModelError(f"is {AUTHORS}, but '{AUTHORS_CELL}/biases' is {list(bias.shape)}")
+        gates = dict(zip(OUR_GATES, bias.float().chunk(len(OUR_GATES)), strict=True))
+        gates["forget"] = gates["forget"] + FORGET_BIAS
+        converted["cell.gates.bias"] = torch.cat([gates[name] for name in OUR_GATES])
     options = unlike("srn", variant="color" if cell is None else "lstm", width=width, blocks=blocks)
     return Converted(AUTHORS, "srn", options, converted, dropped)
 
@@ -80,14 +85,6 @@ def authors_names(blocks: int) -> dict[str, str]:
 def pair(theirs: str, ours: str) -> dict[str, str]:
     """The two convolutions of a residual block, which the authors number."""
     return {theirs % 1: f"{ours}.first", theirs % 2: f"{ours}.second"}
-
-
-def remembering(bias: Tensor) -> Tensor:
-    """The bias of the gates with the authors' constant in it."""
-    if bias.ndim != 1 or len(bias) % len(OUR_GATES):
-        raise ModelError(f"is {AUTHORS}, but '{AUTHORS_CELL}/biases' is {list(bias.shape)}")
-    gates = dict(zip(OUR_GATES, bias.float().chunk(len(OUR_GATES)), strict=True))
-    return torch.cat([gate + FORGET_BIAS if name == "forget" else gate for name, gate in gates.items()])
 
 
 def of_reimplementation(tensors: dict[str, Tensor]) -> Converted | None:

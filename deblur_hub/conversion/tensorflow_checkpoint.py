@@ -66,9 +66,8 @@ class Entry(NamedTuple):
 
 def is_checkpoint(source: Path) -> bool:
     """Whether a path is the prefix of a checkpoint or one of its files."""
-    if PART.fullmatch(source.name):
-        return True
-    return not source.is_file() and (beside(source, ".index").is_file() or shard(source, 0, 1).is_file())
+    parts = (beside(source, ".index"), shard(source, 0, 1))
+    return bool(PART.fullmatch(source.name)) or (not source.is_file() and any(part.is_file() for part in parts))
 
 
 def load(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
