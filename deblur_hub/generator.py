@@ -18,7 +18,7 @@ from .config import LONGEST_NAME, GeneratorConfig
 from .errors import ModelError
 from .hub.golden_tensors import make_golden
 from .hub.reading import build_configured as build
-from .model_card import CARD_BEGIN, plain_card
+from .model_card import CARD_BEGIN, plain_card, with_tags
 from .networks.base import Generator
 from .networks.description import Description
 from .networks.refined import RefinedMaximGenerator
@@ -443,11 +443,11 @@ class DeblurGenerator(nn.Module):
         Raises:
             ModelError: if the hub refuses or cannot be reached, or the tag stands for another commit.
         """
-        text = hub.with_tags(card if card is not None else plain_card(self.config), list(tags))
+        text = with_tags(card if card is not None else plain_card(self.config), list(tags))
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, variant=variant, dtype=dtype, max_shard_size=max_shard_size, card=text)
             return hub.push(
-                Path(folder),
+                Path(folder).iterdir(),
                 repo_id,
                 revision=revision,
                 private=private,
@@ -455,7 +455,7 @@ class DeblurGenerator(nn.Module):
                 commit_message=commit_message,
                 token=token,
                 tag=tag,
-                card=text if CARD_BEGIN not in text else None,
+                keep_card=CARD_BEGIN in text,
             )
 
     def __repr__(self) -> str:

@@ -12,8 +12,7 @@ from ..generator import DeblurGenerator
 from ..hub.publishing import publish, require_access
 from ..model_card import NOTHING_KNOWN, About, read_about
 from ..networks import PRESETS, build_network
-from ..release.card import renew_card
-from ..release.releasing import release
+from ..release import release, renew_card
 from .outcomes import OK, UsageError, counting
 
 
