@@ -445,7 +445,7 @@ def test_the_feature_distance_of_a_batch_is_that_of_its_pictures_and_of_any_rang
 
 
 def test_the_classifier_of_the_feature_distance_pads_as_tensorflow_does():
-    layer = features.SameConv2d(1, 1, kernel=3, stride=2)
+    layer = features.SameConv2d(1, 1, 3, stride=2, bias=False)
     layer.weight.data.fill_(1)
     odd, even = torch.ones(1, 1, 5, 5), torch.ones(1, 1, 4, 4)
     assert layer(odd)[0, 0].tolist() == [[4, 6, 4], [6, 9, 6], [4, 6, 4]]  # a pixel on either side

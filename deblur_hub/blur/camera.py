@@ -68,18 +68,15 @@ def corner_offsets(homographies: np.ndarray, side: int) -> np.ndarray:
 
 
 def reach(homographies: np.ndarray, side: int) -> float:
-    """The farthest that light comes from, in pixels along an axis, anywhere in a square around the origin.
-
-    Among homographies near the identity the farthest is at a corner.
-    """
+    """The farthest that light comes from, in pixels along an axis, anywhere in a square around the origin."""
+    # Among homographies near the identity the farthest is at a corner.
     return float(np.abs(corner_offsets(homographies, side)).max())
 
 
 def evenly(length: float, samples: int, *, most: int) -> np.ndarray:
     """Which of so many samples of a path of so many pixels to look at: at most `most`, else none over `SPACING` apart.
 
-    Returns:
-        (T,) int64, the middles of T equal parts of the exposure.
+    (T,) int64, the middles of T equal parts of the exposure.
     """
     count = int(np.clip(np.ceil(length / SPACING), 1, min(most, samples)))
     return ((np.arange(count) + 0.5) * samples / count).astype(int)

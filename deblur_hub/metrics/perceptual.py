@@ -21,19 +21,11 @@ class MetricError(DeblurHubError):
 def lpips(restored: Pictures, sharp: Pictures, *, data_range: float | None = None, backbone: str = "alex") -> Scores:
     """Learned perceptual image patch similarity, version 0.1 (Zhang et al., CVPR 2018); 0 for equal pictures.
 
-    Computed by the package `lpips` in float32, as its authors do; smaller is better.
+    Computed by the package `lpips` in float32, as its authors do; smaller is better. Arguments, result and errors as of
+    `psnr`, of three channels and about 32x32 pixels at least; MetricError if the package or the weights are missing.
 
     Args:
-        restored, sharp: tensors (N, 3, H, W), or arrays (H, W, 3) or (N, H, W, 3); of about 32x32 pixels at least.
-        data_range: from black to white; None takes 1 for floats, and 255 for uint8.
         backbone: `alex`, which papers on deblurring print, `vgg` or `squeeze`.
-
-    Returns:
-        Float64, one for each picture; see the package for their kind.
-
-    Raises:
-        MetricError: if the package or the weights are missing.
-        ValueError: if the shapes differ, or the backbone is unknown.
     """
     x, y, data_range, answer = prepared(restored, sharp, data_range)
     require_colour(x)
@@ -47,11 +39,7 @@ def lpips(restored: Pictures, sharp: Pictures, *, data_range: float | None = Non
 
 @lru_cache(maxsize=1)
 def lpips_network(backbone: str) -> Any:
-    """The package's network with its weights.
-
-    Raises:
-        MetricError: if the package or the weights are missing.
-    """
+    """The package's network with its weights; MetricError if either is missing."""
     try:
         from lpips import LPIPS
     except ImportError:
