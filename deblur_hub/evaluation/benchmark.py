@@ -44,7 +44,6 @@ class Memory:
 class Loading:
     """Loading of one model: median seconds, those of reading and building alone, and the median of their ratios."""
 
-    model: str
     seconds: float
     bare: float
     ratio: float
@@ -69,10 +68,7 @@ def seconds_of(function: Callable[..., object], *arguments: object, **options: o
 def speed_table(
     models: list[str], *, size: tuple[int, int], runs: int, device: str, precision: Precision = "auto"
 ) -> str:
-    """Speed of `restore` at (width, height): median seconds, and the median of each run's ratio to the reference.
-
-    Every model computes in `precision`, the reference in float32.
-    """
+    """Speed of `restore` at (width, height): median seconds, and the median of each run's ratio to the reference's."""
     picture = torch.rand(1, 3, size[1], size[0]) * 2 - 1  # comes back on the CPU, so that a GPU is waited for
     generators = {REFERENCE: load(REFERENCE, device)} | {name: load(name, device) for name in models}
     precisions: dict[str, Precision] = dict.fromkeys(generators, precision) | {REFERENCE: "float32"}
@@ -161,7 +157,7 @@ def measure_loading(model: str, *, loads: int) -> Loading:
     whole = partial(seconds_of, DeblurGenerator.from_pretrained, model, device="cpu", local_files_only=True)
     times = interleaved({"whole": whole, "bare": partial(seconds_of, read_and_build, folder)}, loads)
     medians = (np.median(values) for values in (times["whole"], times["bare"], times["whole"] / times["bare"]))
-    return Loading(model, *map(float, medians))
+    return Loading(*map(float, medians))
 
 
 def read_and_build(folder: Path) -> None:
@@ -173,10 +169,10 @@ def read_and_build(folder: Path) -> None:
 
 
 def loading_table(models: list[str], *, loads: int) -> str:
-    found = [measure_loading(model, loads=loads) for model in models]
-    lines = [
-        [one.model, f"{one.seconds * 1e3:.1f} ms", f"{one.bare * 1e3:.1f} ms", f"{one.ratio:.2f}"] for one in found
-    ]
+    lines = []
+    for model in models:
+        found = measure_loading(model, loads=loads)
+        lines.append([model, f"{found.seconds * 1e3:.1f} ms", f"{found.bare * 1e3:.1f} ms", f"{found.ratio:.2f}"])
     return markdown(["model", "loading", "reading, building", "ratio"], lines)
 
 

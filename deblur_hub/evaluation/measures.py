@@ -14,25 +14,17 @@ from .protocols import Protocol, prepare
 
 @dataclass(frozen=True)
 class Measure:
-    """One column.
-
-    Attributes:
-        label: for people.
-        function: of `metrics`.
-        unit, digits: as printed.
-        decimals: in files. Those beyond depend on the order in which sums are taken, and so on the number of threads;
-            equal pixels are to give equal rows.
-        better: 1 if more is better, -1 if less is, 0 if neither.
-        min_side: of a picture, in pixels.
-    """
+    """One column."""
 
     label: str
-    function: Callable[..., Tensor | np.ndarray | float]
+    function: Callable[..., Tensor | np.ndarray | float]  # of `metrics`
     unit: str = ""
-    digits: int = 4
+    digits: int = 4  # as printed
+    # In files. Those beyond depend on the order in which sums are taken, and so on the number of threads; equal pixels
+    # are to give equal rows.
     decimals: int = 8
-    better: int = 1
-    min_side: int = 1
+    better: int = 1  # if more is better, -1 if less is, 0 if neither
+    min_side: int = 1  # of a picture, in pixels
 
     def format(self, value: float, *, signed: bool = False) -> str:
         return f"{value:{'+' if signed else ''}.{self.digits}f}{self.unit}"
@@ -74,9 +66,8 @@ def chosen_metrics(protocol: Protocol, extra: Sequence[str] = ()) -> tuple[str, 
         if name not in METRICS:
             raise DatasetError(f"no metric is called '{name}'{did_you_mean(name, METRICS)}; take {', '.join(METRICS)}")
         if name not in protocol.metrics:
-            raise DatasetError(
-                f"{name} is not defined under '{protocol.name}', which scores a part of the frame; omit it"
-            )
+            where = f"'{protocol.name}', which scores a part of the frame"
+            raise DatasetError(f"{name} is not defined under {where}; omit it")
     for name in {"lpips", "features"} & set(extra):  # their weights may be missing: fail before any picture
         METRICS[name].function(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
     return tuple(name for name in METRICS if name in protocol.metrics and (name in DEFAULT_METRICS or name in extra))
@@ -85,23 +76,13 @@ def chosen_metrics(protocol: Protocol, extra: Sequence[str] = ()) -> tuple[str, 
 def score(
     protocol: Protocol, names: Sequence[str], restored: np.ndarray, sharp: np.ndarray, *, device: str = "cpu"
 ) -> dict[str, float]:
-    """The scores of one picture by metric, and under a protocol that aligns by `<metric>_unaligned` as well.
-
-    Args:
-        names: of the metrics.
-        restored, sharp: uint8 (H, W, 3).
-        device: to compute on.
-    """
+    """The scores of a picture, uint8 (H, W, 3), by metric, and by `<metric>_unaligned` under a protocol that aligns."""
 
     def scores(one: np.ndarray, other: np.ndarray, mask: np.ndarray | None, suffix: str = "") -> dict[str, float]:
         pair = on_device(one, device), on_device(other, device)
         options = {} if mask is None else {"mask": on_device(mask, device)}
-        return {
-            name + suffix: round(
-                float(METRICS[name].function(*pair, data_range=255, **options)), METRICS[name].decimals
-            )
-            for name in names
-        }
+        found = {name: float(METRICS[name].function(*pair, data_range=255, **options)) for name in names}
+        return {name + suffix: round(value, METRICS[name].decimals) for name, value in found.items()}
 
     found = scores(*prepare(protocol, restored, sharp))
     return found | scores(restored, sharp, None, UNALIGNED) if protocol.align else found
@@ -119,8 +100,7 @@ def to_8_bits(picture: Tensor) -> Tensor:
 
 def to_pixels(picture: Tensor) -> np.ndarray:
     """(1, 3, H, W) in [-1, 1] to what a file of 8 bits holds, uint8 (H, W, 3): rounded, not truncated."""
-    levels = (to_8_bits(picture[0]) * 255).round()
-    return levels.byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    return (to_8_bits(picture[0]) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def from_pixels(pixels: np.ndarray) -> Tensor:

@@ -26,27 +26,16 @@ BLUR_FOLDERS = {"linear": "blur", "gamma": "blur_gamma"}  # GoPro's own names fo
 
 @dataclass(frozen=True)
 class Protocol:
-    """All that a score depends on besides the model and the metric: in RGB, rounded to 8 bits, with no border cut off.
+    """All that a score depends on besides the model and the metric: in RGB, rounded to 8 bits, no border cut off."""
 
-    Attributes:
-        name: as `--protocol` takes it and results keep it.
-        title: a description for people.
-        blur_folder: the folder of the blurry pictures.
-        count: of the pairs; None for any.
-        size: (width, height) of every picture; None for any.
-        resize: (width, height) that both pictures of a pair are resized to before the network sees the blurry one.
-        align: RealBlur's intensity fit and ECC homography, and its mask, which only `psnr` and `ssim` take.
-        comparable_with: for a metric, the published columns that its numbers can be compared with.
-    """
-
-    name: str
+    name: str  # as `--protocol` takes it and results keep it
     title: str
     blur_folder: str = "blur"
-    count: int | None = None
-    size: tuple[int, int] | None = None
-    resize: tuple[int, int] | None = None
-    align: bool = False
-    comparable_with: tuple[str, ...] = ()
+    count: int | None = None  # of the pairs; None for any
+    size: tuple[int, int] | None = None  # (width, height) of every picture; None for any
+    resize: tuple[int, int] | None = None  # (width, height) of both pictures before the network sees the blurry one
+    align: bool = False  # RealBlur's intensity fit and ECC homography, and its mask, which only psnr and ssim take
+    comparable_with: tuple[str, ...] = ()  # metrics, and the published columns that their numbers can stand beside
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -117,18 +106,14 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def find_protocol(name: str, *, blur: str = "linear") -> Protocol:
-    """The protocol of a name.
-
-    Args:
-        blur: `gamma` takes GoPro's other folder of blurry pictures, `blur_gamma`.
+    """The protocol of a name; `blur="gamma"` takes GoPro's other folder of blurry pictures, `blur_gamma`.
 
     Raises:
         DatasetError: if no protocol has that name, or its set has no pictures blurred in that way.
     """
     if name not in PROTOCOLS:
-        raise DatasetError(
-            f"no protocol is called '{name}'{did_you_mean(name, PROTOCOLS)}; take {', '.join(PROTOCOLS)}"
-        )
+        other = did_you_mean(name, PROTOCOLS)
+        raise DatasetError(f"no protocol is called '{name}'{other}; take {', '.join(PROTOCOLS)}")
     if blur not in BLUR_FOLDERS:
         raise DatasetError(f"'{blur}' is not a way to blur; take {' or '.join(BLUR_FOLDERS)}")
     protocol = PROTOCOLS[name]
@@ -162,11 +147,10 @@ def mismatch(protocol: Protocol, pairs: Sequence[Pair]) -> str:
     """The reason why a set is not the protocol's; "" if it is."""
     if protocol.count not in (None, len(pairs)):
         return f"it has {len(pairs)} pairs, not {protocol.count}"
-    if protocol.size is not None:
+    if protocol.size:
         for pair in pairs:
-            size = picture_size(pair.sharp)
-            if size != protocol.size:
-                return f"{pair.sharp} has {size[0]}x{size[1]} pixels, not {protocol.size[0]}x{protocol.size[1]}"
+            if (size := picture_size(pair.sharp)) != protocol.size:
+                return "{} has {}x{} pixels, not {}x{}".format(pair.sharp, *size, *protocol.size)
     return ""
 
 

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +25,7 @@ from .baselines import BASELINES, Baseline
 from .measures import BLURRED, METRICS, chosen_metrics, on_device, score, to_pixels
 from .processes import Processes, min_threads
 from .protocols import PROTOCOLS, Protocol
-from .results import RESTORED, RESULTS, ROWS, Evaluation, Row, RowLog, Settings, resumable_rows, write_rows
+from .results import RESTORED, RESULTS, ROWS, Evaluation, Row, Settings, resumable_rows, row_log, write_rows
 from .sets import SHARP_INPUT, EvaluationSet, Sample, pairs_in, restored_pictures
 
 Progress = Callable[[int, int], None]
@@ -60,11 +61,8 @@ def evaluate(
         save: writes the restored pictures, as PNG of 8 bits, into `output`/restored as well.
         overwrite: starts anew where `output` holds rows of another run.
         command: that results.json is to name.
-        processes: this process among those that share the work.
+        processes: this process among those that share the work; each gets the rows of all.
         progress: called with (pictures done, pictures in all).
-
-    Returns:
-        The rows of all processes, in every process.
 
     Raises:
         DatasetError: if there are no pairs, one of them is damaged, the set is not the protocol's, or `output` holds
@@ -75,20 +73,12 @@ def evaluate(
         raise DatasetError("restored pictures are saved in the output folder; give --output as well")
     processes = processes or Processes()
     with min_threads() as threads:
-        name, weights, device, dtype = described(model, precision)
+        device, run = described(model, precision)
 
         def prepare() -> tuple[EvaluationSet, Settings, list[Row]]:
             chosen = protocol or PROTOCOLS["pairs"]
             pictures = dataset if isinstance(dataset, EvaluationSet) else pairs_in(dataset, chosen)
-            settings = settings_for(
-                pictures,
-                metrics,
-                model=name,
-                weights=weights,
-                device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-                precision=str(dtype).removeprefix("torch."),
-                tile=tile,
-            )
+            settings = settings_for(pictures, metrics, tile=tile, **run)
             if output is None:
                 return pictures, settings, []
             earlier = resumable_rows(output, settings, overwrite=overwrite)
@@ -100,36 +90,32 @@ def evaluate(
         pictures, settings, rows = processes.run_on_main(prepare)
         known = {row.name for row in rows}
         missing = [sample for sample in pictures.samples if sample.name not in known]
-        log = RowLog(output, settings, processes.rank) if output is not None else None
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         started = time.perf_counter()
         own: list[Row] = []
-        try:
+        with row_log(output, settings, processes.rank) as log:
             for sample in processes.shard(missing):
                 row, pixels = restore_and_score(model, pictures, sample, settings, device, precision)
                 if save and output is not None:
                     save_png(pixels, saved_as(output, sample.name))
-                if log:
-                    log.add(row)
+                log(row)
                 own.append(row)
                 if progress:
                     done = len(known) + len(own) * processes.count
                     progress(min(done, len(pictures.samples)), len(pictures.samples))
-        finally:
-            if log:
-                log.close()
-        parts = processes.gather((own, time.perf_counter() - started, peak_memory(), peak_cuda(device)))
+        cuda = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+        parts = processes.gather((own, time.perf_counter() - started, peak_memory(), cuda))
+        scored, seconds, memories, cudas = zip(*parts, strict=True)
         evaluation = evaluation_of(
+            pictures,
             settings,
-            [*rows, *(row for part in parts for row in part[0])],
-            dataset=str(pictures.folder),
-            title=pictures.protocol.title,
+            chain(rows, *scored),
             threads=threads,
             processes=processes.count,
-            seconds=max(seconds for _, seconds, _, _ in parts),
-            peak_memory=max(memory for _, _, memory, _ in parts),
-            peak_cuda=max(cuda for _, _, _, cuda in parts),
+            seconds=max(seconds),
+            peak_memory=max(memories),
+            peak_cuda=max(cudas),
             command=command,
         )
         if output is not None and processes.rank == 0:
@@ -196,20 +182,15 @@ def score_pictures(
     rows: list[Row] = []
     with min_threads() as threads:
         for sample in pictures.samples:
-            result, target, before = map(read_pixels, (sample.restored, sample.sharp, sample.blurred))
+            files = sample.restored, sample.sharp, sample.blurred
+            result, target, before = (None if path is None else to_pixels(read(path)[0][:1]) for path in files)
             assert result is not None and target is not None
             rows.append(Row(sample.name, scores_of(pictures.protocol, settings.metrics, result, target, before)))
             if progress:
                 progress(len(rows), len(pictures.samples))
+    seconds, peak = time.perf_counter() - started, peak_memory()
     evaluation = evaluation_of(
-        settings,
-        rows,
-        dataset=str(sharp),
-        title=pictures.protocol.title,
-        threads=threads,
-        seconds=time.perf_counter() - started,
-        peak_memory=peak_memory(),
-        command=command,
+        pictures, settings, rows, threads=threads, seconds=seconds, peak_memory=peak, command=command
     )
     if output is not None:
         evaluation.save(output / RESULTS)
@@ -247,10 +228,10 @@ def scores_of(
     return scores | {BLURRED + name: value for name, value in before.items()}
 
 
-def evaluation_of(settings: Settings, rows: Sequence[Row], **run: Any) -> Evaluation:
+def evaluation_of(pictures: EvaluationSet, settings: Settings, rows: Iterable[Row], **run: Any) -> Evaluation:
     ordered = tuple(sorted(rows, key=lambda row: row.name))
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return Evaluation(settings, ordered, torch=torch.__version__, commit=commit(), date=date, **run)
+    run |= {"dataset": str(pictures.folder), "title": pictures.protocol.title, "torch": torch.__version__}
+    return Evaluation(settings, ordered, commit=commit(), date=datetime.now(UTC).isoformat(timespec="seconds"), **run)
 
 
 def load_model(
@@ -280,22 +261,22 @@ def load_model(
     return BASELINES[name]
 
 
-def described(model: Restorer, precision: Precision) -> tuple[str, str, torch.device, torch.dtype]:
-    """Name, hash of the weights, device, and the type that is computed in."""
+def described(model: Restorer, precision: Precision) -> tuple[torch.device, dict[str, str]]:
+    """The device, and what `Settings` says of a model: name, hash of the weights, device and precision."""
     if isinstance(model, Baseline):
-        return model.name, "", torch.device("cpu"), torch.float32
+        run = {"model": model.name, "weights": "", "device": "cpu", "precision": "float32"}
+        return torch.device("cpu"), run
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise ModelError(f"{model.config.name}: has no weights; there is nothing to evaluate")
-    stored = parameter.dtype  # as `restoration.restore` chooses
-    dtype = dtype_for(precision, parameter.device) if stored == torch.float32 else stored
-    name = model.config.name or model.config.architecture
-    return name, hub.checksum(model.network.state_dict()), parameter.device, dtype
-
-
-def read_pixels(path: Path | None) -> np.ndarray | None:
-    """A picture file as uint8 (H, W, 3)."""
-    return None if path is None else to_pixels(read(path)[0][:1])
+    device, stored = parameter.device, parameter.dtype  # as `restoration.restore` chooses
+    dtype = dtype_for(precision, device) if stored == torch.float32 else stored
+    return device, {
+        "model": model.config.name or model.config.architecture,
+        "weights": hub.checksum(model.network.state_dict()),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": str(dtype).removeprefix("torch."),
+    }
 
 
 def saved_as(output: Path, name: str) -> Path:
@@ -322,10 +303,6 @@ def peak_memory() -> int:
     except ImportError:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def peak_cuda(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 def commit() -> str:
