@@ -10,10 +10,7 @@ FINE = 8  # samples a pixel and axis for the rim of a disc
 
 
 def trajectory_kernel(trajectory: np.ndarray) -> Tensor:
-    """The point spread function of a trajectory: the time spent at each pixel, bilinearly shared among neighbours.
-
-    Args:
-        trajectory: (T, 2), pixels, around the origin.
+    """The time that a trajectory (T, 2), in pixels around the origin, spends at each pixel, bilinearly shared.
 
     Returns:
         (K, K) float32, K odd and as small as the trajectory allows; sums to one.
@@ -54,15 +51,7 @@ def joined(kernel: Tensor, other: Tensor) -> Tensor:
 
 
 def convolve(light: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution where the kernel lies wholly inside.
-
-    Args:
-        light: (..., H, W).
-        kernel: (K, K), or (..., K, K) where each picture has its own; no larger than the picture.
-
-    Returns:
-        (..., H - K + 1, W - K + 1).
-    """
+    """(..., H, W) and kernels (K, K) or (..., K, K), wholly inside, to (..., H - K + 1, W - K + 1)."""
     height, width = light.shape[-2:]
     size = kernel.shape[-1]
     room = fast_length(height), fast_length(width)  # what wraps around the ends falls outside of what is returned

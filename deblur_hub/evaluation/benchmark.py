@@ -146,11 +146,7 @@ def fresh(preset: str, options: Mapping[str, Option]) -> DeblurGenerator:
 
 
 def measure_loading(model: str, *, loads: int) -> Loading:
-    """Times `from_pretrained` of a saved model, and reading its file and building its module alone, in turn.
-
-    Args:
-        model: a bundled one, a folder, or one in the hub's cache; the hub is not contacted.
-    """
+    """Times `from_pretrained` of a model that is on this machine, and reading and building it alone, in turn."""
     folder = find(model, local_files_only=True).folder
     if not (folder / weights_file(None)).is_file():
         raise BenchmarkError(f"{model}: its weights are spread over several files; name a model with one")
@@ -187,10 +183,9 @@ def measure_memory(
     """Runs `deblur-hub deblur` once for each tile size, each in a process of its own.
 
     Args:
-        model: a saved model, or a preset, which gets fresh weights.
+        model: a saved model, or a preset, which gets fresh weights, and maybe other options.
         photo: a picture file, or width and height of one that is made up.
         tiles: the sides of the tiles; None is `deblur`'s own choice, 0 the whole frame.
-        options: of a network with fresh weights, in place of a saved model.
     """
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(photo, tuple):
@@ -200,7 +195,7 @@ def measure_memory(
             without_zeros(fresh(model, options or {})).save_pretrained(saved)
             model = str(saved)
         found: list[Memory] = []
-        first = None
+        pixels: list[np.ndarray] = []
         for number, tile in enumerate(tiles):
             target = Path(folder) / (f"sharp{number}.png" if len(tiles) > 1 else "sharp.jpg")  # to compare, or as usual
             command = [sys.executable, "-m", "deblur_hub.cli", "deblur", str(photo), "-o", str(target)]
@@ -208,9 +203,8 @@ def measure_memory(
             started = time.perf_counter()
             peak = peak_of(command if tile is None else [*command, "--tile", str(tile)])
             seconds = time.perf_counter() - started
-            restored = np.asarray(Image.open(target)).astype(np.int16)
-            first = restored if first is None else first
-            found.append(Memory(tile, peak, seconds, int(np.abs(restored - first).max())))
+            pixels.append(np.asarray(Image.open(target)).astype(np.int16))
+            found.append(Memory(tile, peak, seconds, int(np.abs(pixels[-1] - pixels[0]).max())))
         return found
 
 

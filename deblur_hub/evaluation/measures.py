@@ -74,18 +74,30 @@ def chosen_metrics(protocol: Protocol, extra: Sequence[str] = ()) -> tuple[str, 
 
 
 def score(
-    protocol: Protocol, names: Sequence[str], restored: np.ndarray, sharp: np.ndarray, *, device: str = "cpu"
+    protocol: Protocol,
+    names: Sequence[str],
+    restored: np.ndarray,
+    sharp: np.ndarray,
+    blurred: np.ndarray | None,
+    *,
+    device: str = "cpu",
 ) -> dict[str, float]:
-    """The scores of a picture, uint8 (H, W, 3), by metric, and by `<metric>_unaligned` under a protocol that aligns."""
+    """The columns of one row, from uint8 pictures (H, W, 3): the restored one's, then the blurry one's."""
+    found: dict[str, float] = {}
 
-    def scores(one: np.ndarray, other: np.ndarray, mask: np.ndarray | None, suffix: str = "") -> dict[str, float]:
+    def add(column: str, one: np.ndarray, other: np.ndarray, mask: np.ndarray | None) -> None:
         pair = on_device(one, device), on_device(other, device)
         options = {} if mask is None else {"mask": on_device(mask, device)}
-        found = {name: float(METRICS[name].function(*pair, data_range=255, **options)) for name in names}
-        return {name + suffix: round(value, METRICS[name].decimals) for name, value in found.items()}
+        for name in names:
+            value = float(METRICS[name].function(*pair, data_range=255, **options))
+            found[column.format(name)] = round(value, METRICS[name].decimals)
 
-    found = scores(*prepare(protocol, restored, sharp))
-    return found | scores(restored, sharp, None, UNALIGNED) if protocol.align else found
+    for prefix, picture in (("", restored), (BLURRED, blurred)):
+        if picture is not None:
+            add(prefix + "{}", *prepare(protocol, picture, sharp))
+            if protocol.align:
+                add(prefix + "{}" + UNALIGNED, picture, sharp, None)
+    return found
 
 
 def on_device(picture: np.ndarray, device: str) -> Tensor:

@@ -1,13 +1,8 @@
 """The protocols under which pictures are scored, as data: two numbers can be compared if their protocols agree.
 
-    protocol = find_protocol("gopro", blur="linear")
-    check_protocol(protocol, pairs)
-    blurred, sharp = resized(protocol, blurred), resized(protocol, sharp)     # before the network
-    restored, sharp, mask = prepare(protocol, restored, sharp)                # after it, before the metrics
-    psnr(restored, sharp, data_range=255, mask=mask)
-
-The blurry input is prepared like the restored picture; otherwise part of the gain under a protocol that aligns pictures
-would be the alignment's.
+`check_protocol` comes before all, `resized` before the network, `prepare` after it and before the metrics. The blurry
+input is prepared like the restored picture; otherwise part of the gain under a protocol that aligns pictures would be
+the alignment's.
 """
 
 from collections.abc import Sequence
@@ -127,13 +122,9 @@ def find_protocol(name: str, *, blur: str = "linear") -> Protocol:
 
 
 def check_protocol(protocol: Protocol, pairs: Sequence[Pair]) -> None:
-    """Makes sure that a set is the one that a protocol is about, before any scoring starts.
+    """Raises DatasetError, before any scoring, if there are no pairs, or by count or size not those of a protocol.
 
-    The check is by count and size. RealBlur's two halves have the same number of pairs and cannot be told apart so.
-
-    Raises:
-        DatasetError: if there are no pairs, or the set is not the protocol's.
-        AlignmentError: if the protocol aligns pictures and OpenCV is not installed.
+    RealBlur's two halves have the same number of pairs and cannot be told apart so. AlignmentError without OpenCV.
     """
     if not pairs:
         raise DatasetError(f"there are no pairs to score under '{protocol.name}'; give a folder with pairs")
@@ -167,18 +158,13 @@ def resized(protocol: Protocol, picture: np.ndarray) -> np.ndarray:
 def prepare(
     protocol: Protocol, restored: np.ndarray, sharp: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Both pictures as the metrics are to see them.
+    """Both pictures, uint8 (H, W, 3), as the metrics are to see them; DatasetError if they differ in size.
 
-    Args:
-        restored, sharp: uint8 (H, W, 3), of one size unless the protocol resizes. Under `resized-256` the restored one
-            should already come from a resized input; one that does not is resized here, which is not the same.
+    Under `resized-256` the restored one should already come from a resized input; one that does not is resized here,
+    which is not the same.
 
     Returns:
-        Both on the scale of 0 to 255, uint8, or float64 where they were aligned; and the mask, bool (H, W, 1), of what
-        is to be scored, or None for all.
-
-    Raises:
-        DatasetError: if the two differ in size.
+        Both from 0 to 255, uint8, or float64 if aligned; and the mask, bool (H, W, 1), of what is scored; None for all.
     """
     restored, sharp = resized(protocol, restored), resized(protocol, sharp)
     if restored.shape != sharp.shape:

@@ -22,7 +22,7 @@ from ..pictures import read
 from ..restoration.crispness import require_use
 from ..restoration.restore import Precision, dtype_for
 from .baselines import BASELINES, Baseline
-from .measures import BLURRED, METRICS, chosen_metrics, on_device, score, to_pixels
+from .measures import METRICS, chosen_metrics, on_device, score, to_pixels
 from .processes import Processes, min_threads
 from .protocols import PROTOCOLS, Protocol
 from .results import RESTORED, RESULTS, ROWS, Evaluation, Row, Settings, resumable_rows, row_log, write_rows
@@ -98,7 +98,10 @@ def evaluate(
             for sample in processes.shard(missing):
                 row, pixels = restore_and_score(model, pictures, sample, settings, device, precision)
                 if save and output is not None:
-                    save_png(pixels, saved_as(output, sample.name))
+                    file = saved_as(output, sample.name)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with atomic.replacing(file) as part:
+                        Image.fromarray(pixels).save(part, "PNG")
                 log(row)
                 own.append(row)
                 if progress:
@@ -141,7 +144,7 @@ def restore_and_score(
     seconds = time.perf_counter() - started
     pixels, target, where = to_pixels(restored), to_pixels(sharp), str(device)
     before = None if pictures.protocol.name == SHARP_INPUT.name else to_pixels(blurred)
-    scores = scores_of(pictures.protocol, settings.metrics, pixels, target, before, device=where)
+    scores = score(pictures.protocol, settings.metrics, pixels, target, before, device=where)
     if not pictures.protocol.align:
         unit = (restored.to(device).double() + 1) / 2
         value = float(psnr(unit.clamp(0, 1), on_device(target, where).double() / 255))
@@ -163,12 +166,8 @@ def score_pictures(
 ) -> Evaluation:
     """Scores pictures that any program restored against sharp ones of the same names, at any depth; needs no model.
 
-    Args:
-        blurred: the blurry input, for its own scores and the gain.
-        output: a folder for results.json.
-
-    Raises:
-        DatasetError: if a picture lacks its partner, the two differ in size, or one is damaged; before any scoring.
+    `blurred` is the blurry input, for its own scores and the gain; the rest is as of `evaluate`. DatasetError, before
+    any scoring, if a picture lacks its partner, the two differ in size, or one is damaged.
     """
     pictures = restored_pictures(restored, sharp, blurred, protocol or PROTOCOLS["pairs"])
     if output is not None and (output / RESULTS).exists() and not overwrite:
@@ -185,7 +184,7 @@ def score_pictures(
             files = sample.restored, sample.sharp, sample.blurred
             result, target, before = (None if path is None else to_pixels(read(path)[0][:1]) for path in files)
             assert result is not None and target is not None
-            rows.append(Row(sample.name, scores_of(pictures.protocol, settings.metrics, result, target, before)))
+            rows.append(Row(sample.name, score(pictures.protocol, settings.metrics, result, target, before)))
             if progress:
                 progress(len(rows), len(pictures.samples))
     seconds, peak = time.perf_counter() - started, peak_memory()
@@ -213,21 +212,6 @@ def settings_for(pictures: EvaluationSet, metrics: Sequence[str], **run: Any) ->
     )
 
 
-def scores_of(
-    protocol: Protocol,
-    metrics: Sequence[str],
-    restored: np.ndarray,
-    sharp: np.ndarray,
-    blurred: np.ndarray | None,
-    *,
-    device: str = "cpu",
-) -> dict[str, float]:
-    """The columns of one row, from uint8 pictures (H, W, 3)."""
-    scores = score(protocol, metrics, restored, sharp, device=device)
-    before = {} if blurred is None else score(protocol, metrics, blurred, sharp, device=device)
-    return scores | {BLURRED + name: value for name, value in before.items()}
-
-
 def evaluation_of(pictures: EvaluationSet, settings: Settings, rows: Iterable[Row], **run: Any) -> Evaluation:
     ordered = tuple(sorted(rows, key=lambda row: row.name))
     run |= {"dataset": str(pictures.folder), "title": pictures.protocol.title, "torch": torch.__version__}
@@ -246,7 +230,7 @@ def load_model(
 
     Args:
         quality: None for the model's own or else the best: scores must not depend on the speed of the machine.
-        crisp: the crisp partner, of a model that has none of its own.
+        crisp: the crisp partner, of a model that has none.
 
     Raises:
         ModelError: if it cannot be found, has no crisp partner, or a partner is named while the crispness is 0.
@@ -284,12 +268,6 @@ def saved_as(output: Path, name: str) -> Path:
     return output / RESTORED / PurePosixPath(name).with_suffix(".png")
 
 
-def save_png(pixels: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(path) as part:
-        Image.fromarray(pixels).save(part, "PNG")
-
-
 def synchronise(device: torch.device) -> None:
     """Waits for the device; without it, a GPU's time would be that of launching the work."""
     if device.type == "cuda":
@@ -311,11 +289,11 @@ def commit() -> str:
     if not (package.parent / ".git").exists():
         return ""
 
-    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", "-C", str(package), *arguments], capture_output=True, text=True, timeout=60)
+    def git(*arguments: str) -> str:
+        said = subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True, timeout=60, check=True)
+        return said.stdout
 
     try:
-        head, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", ".")
-    except (OSError, subprocess.TimeoutExpired):
+        return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "") if head.returncode == 0 else ""

@@ -29,9 +29,7 @@ MAX_SHOT, MAX_READ = 0.03, 0.01  # of the noise, uniformly distributed from 0
 JPEG_QUALITIES = (70, 95)  # uniformly distributed
 
 SHARP_INPUT = Protocol(name="sharp", title="sharp photographs, to be left as they are: the output against the input")
-SHAKEN = "sharp photographs under synthetic camera shake of {:.0f} to {:.0f} pixels in linear light".format(
-    *SHAKE_LENGTHS
-)
+SHAKEN = "sharp photographs under synthetic camera shake of {:g} to {:g} pixels in linear light".format(*SHAKE_LENGTHS)
 SYNTHETIC_SHAKE = Protocol(name="synthetic-shake", title=f"{SHAKEN}, without noise")
 SYNTHETIC_UPLOAD = Protocol(
     name="synthetic-upload",
@@ -69,9 +67,7 @@ class EvaluationSet:
     def load(self, sample: Sample) -> tuple[Tensor, Tensor]:
         """The blurry picture, as the network is to see it, and the sharp one: (1, 3, H, W) float32 in [-1, 1].
 
-        Raises:
-            DatasetError: if the two differ in size once their EXIF orientation is applied.
-            PictureError: if one cannot be decoded.
+        DatasetError if the two differ in size once upright; PictureError if one cannot be decoded.
         """
         sharp = read(sample.sharp)[0][:1]
         if self.seed is not None:
@@ -123,11 +119,7 @@ def pairs_in(folder: Path, protocol: Protocol) -> EvaluationSet:
 def sharp_pictures(folder: Path, *, seed: int | None = None, upload: bool = False) -> EvaluationSet:
     """The sharp pictures below a folder, to be scored as they are or, with a seed, under synthetic camera shake.
 
-    Args:
-        upload: adds noise and JPEG to the shake.
-
-    Raises:
-        DatasetError: if there are none, or one cannot be read.
+    `upload` adds noise and JPEG to the shake. DatasetError if there are no pictures, or one cannot be read.
     """
     found = by_stem(scored_folder(folder), kinds=(SHARP,))
     if not found:
