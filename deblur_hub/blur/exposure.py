@@ -90,7 +90,6 @@ def expose(window: Tensor, exposure: Exposure, crop: int) -> tuple[Tensor, Tenso
     Args:
         window: (N, 3, W, W) uint8 on the device to compute on: the crop in its middle, and around it what may move
             into it. W and crop differ by an even number.
-        exposure: N rows.
 
     Returns:
         Blurred and sharp, each (N, 3, crop, crop) float32 in [0, 1], of 8 bits.

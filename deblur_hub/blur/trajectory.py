@@ -63,7 +63,7 @@ def steady_trajectory(rng: np.random.Generator, *, length: float, samples: int =
 
 
 def object_path(rng: np.random.Generator, *, length: float, samples: int = 512) -> np.ndarray:
-    """The path of something that passes by, as of `shake_trajectory`: steadily, an arc of up to 60 degrees."""
+    """The path of something that passes by, as of `shake_trajectory`: steadily, along an arc of up to 60 degrees."""
     heading, bend = rng.uniform(0, 2 * np.pi), rng.uniform(-np.pi / 3, np.pi / 3)
     directions = heading + bend * np.linspace(-0.5, 0.5, samples - 1)
     steps = length / (samples - 1) * np.stack([np.cos(directions), np.sin(directions)], axis=1)

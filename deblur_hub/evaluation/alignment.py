@@ -39,16 +39,9 @@ def align(restored: np.ndarray, sharp: np.ndarray) -> Aligned:
     """Fits the intensity and the position of a restored picture to those of its sharp partner.
 
     Intensity by least squares, with one factor for all channels; the homography on grey pictures, starting from the
-    identity; the warp is cubic, and the mask comes from warping ones with the nearest neighbour.
-
-    Args:
-        restored, sharp: uint8 (H, W, 3), of one size.
-
-    Warns:
-        UserWarning: if the fit does not converge, as for a picture without detail, which is then not moved.
-
-    Raises:
-        AlignmentError: if OpenCV is not installed.
+    identity; the warp is cubic, and the mask comes from warping ones with the nearest neighbour. Both are uint8
+    (H, W, 3), of one size. A warning says if the fit does not converge, as for a picture without detail, which is then
+    not moved; AlignmentError that OpenCV is not installed.
     """
     cv2 = require_opencv()
     z, x = restored.astype(np.float32) / 255, sharp.astype(np.float32) / 255

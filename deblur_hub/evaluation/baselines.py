@@ -1,8 +1,5 @@
 """Restoration without learning, so that a model's gain means something.
 
-    baseline = BASELINES["richardson-lucy"]
-    restored = baseline.restore(blurred)          # (N, 3, H, W) in [-1, 1] to the same, as a generator's `restore`
-
 `identity` returns the picture; `unsharp` raises its edges; `richardson-lucy` assumes one straight motion of the whole
 frame, estimates it from the picture's cepstrum, and deconvolves. Where the blur is such a motion, or plain camera
 shake, it gains decibels; where the blur varies from place to place it gains little or harms.

@@ -88,10 +88,7 @@ def speed_table(
 
 
 def rate_table(models: list[str], *, size: tuple[int, int], runs: int, device: str, precision: Precision) -> str:
-    """Speed of `deblur_file` of one photo at each quality, beside a matrix product in the same precision.
-
-    Multiply-adds of overlapping windows are counted as often as they are computed. "auto" includes float32 as well.
-    """
+    """Speed of `deblur_file` of one photo at each quality, beside a matrix product in the same precision."""
     lines, precisions = [], cast(list[Precision], ["float32", "auto"] if precision == "auto" else [precision])
     with tempfile.TemporaryDirectory() as folder:
         photo, target = made_up_photo(Path(folder) / "photo.jpg", *size), Path(folder) / "sharp.jpg"
@@ -115,7 +112,7 @@ def rate_table(models: list[str], *, size: tuple[int, int], runs: int, device: s
 
 
 def work_of(network: Generator, quality: str, size: tuple[int, int]) -> int:
-    """Multiply-adds of a picture of (width, height)."""
+    """Multiply-adds of a picture of (width, height), those of overlapping windows as often as they are computed."""
     step = step_of(network, quality)
     if isinstance(network, WindowedGenerator) and step is not None:
         return network.multiply_adds((size[1], size[0]), step)

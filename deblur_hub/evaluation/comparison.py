@@ -1,7 +1,4 @@
-"""Two evaluations of the same pictures: by how much they differ, and whether that many pictures can show it.
-
-print(comparison_text(compare(Evaluation.read(Path("a.json")), Evaluation.read(Path("b.json")))))
-"""
+"""Two evaluations of the same pictures: by how much they differ, and whether that many pictures can show it."""
 
 from dataclasses import dataclass
 
@@ -43,11 +40,8 @@ def compare(a: Evaluation, b: Evaluation, *, by: str = "psnr", force: bool = Fal
     """Compares b with a, picture by picture.
 
     Args:
-        by: the metric that the rows are sorted by.
+        by: the metric that the rows are sorted by; DatasetError if one lacks it.
         force: compares evaluations of other protocols or sets, too, on the pictures whose names they share.
-
-    Raises:
-        DatasetError: if protocol or set differ without `force`, they share no picture, or one lacks the metric.
     """
     warning = a.settings.difference(b.settings, COMPARABLE)
     if warning and not force:

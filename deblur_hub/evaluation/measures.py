@@ -58,9 +58,7 @@ def label_of(column: str) -> str:
 def chosen_metrics(protocol: Protocol, extra: Sequence[str] = ()) -> tuple[str, ...]:
     """The default metrics that are defined under a protocol, and extra ones, in the order of the table.
 
-    Raises:
-        DatasetError: if an extra one is not known, or not defined there.
-        MetricError: if one needs a package or weights that are missing.
+    DatasetError if an extra one is not known, or not defined there; MetricError if its package or weights are missing.
     """
     for name in extra:
         if name not in METRICS:

@@ -38,11 +38,7 @@ class Processes:
     local_rank: int = 0
 
     def run_on_main(self, function: Callable[[], Result]) -> Result:
-        """The result of a function that only the main process calls, in all processes.
-
-        Raises:
-            DeblurHubError: that of the function in the main process; `MainProcessFailed` in the others.
-        """
+        """The result of a function that only the main process calls; MainProcessFailed in the others if it fails."""
         if self.count == 1:
             return function()
         outcome: list[list[Result]] = [[]]

@@ -103,8 +103,7 @@ PROTOCOLS: dict[str, Protocol] = {
 def find_protocol(name: str, *, blur: str = "linear") -> Protocol:
     """The protocol of a name; `blur="gamma"` takes GoPro's other folder of blurry pictures, `blur_gamma`.
 
-    Raises:
-        DatasetError: if no protocol has that name, or its set has no pictures blurred in that way.
+    DatasetError if no protocol has that name, or its set has no pictures blurred in that way.
     """
     if name not in PROTOCOLS:
         other = did_you_mean(name, PROTOCOLS)

@@ -1,7 +1,4 @@
-"""Scores as papers and reports print them, read from `published.toml`, and which of ours they can be compared with.
-
-print(table())      # deblur-hub evaluate --published
-"""
+"""Scores as papers and reports print them, read from `published.toml`, and which of ours they can be compared with."""
 
 import tomllib
 from collections.abc import Iterable

@@ -34,14 +34,9 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-s
 
 
 def write_report(evaluation: Evaluation, path: Path, *, pictures: EvaluationSet, restored: Path) -> Path:
-    """Writes the page, whole or not at all.
+    """Writes the page, whole or not at all, of the set that was scored and the folder that `evaluate(save=True)` fills.
 
-    Args:
-        pictures: the set that was scored.
-        restored: the folder of the restored pictures, as `evaluate(save=True)` leaves them.
-
-    Raises:
-        DatasetError: if a restored picture is missing, or the page cannot be written.
+    DatasetError if a restored picture is missing, or the page cannot be written.
     """
     samples = {sample.name: sample for sample in pictures.samples}
     shown: dict[str, Sequence[np.ndarray]] = {}

@@ -1,8 +1,5 @@
 """results.json, which says what was measured and how, and rows.jsonl beside it, to which every picture adds a line.
 
-    evaluation.save(Path("out/results.json"))
-    Evaluation.read(Path("out/results.json"))
-
 `Settings` holds all that the rows depend on and nothing else: two runs of equal settings give equal rows. Times are
 kept apart from the rows for that reason.
 """
@@ -70,13 +67,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, population standard deviation, minimum and maximum.
+    """Mean, population standard deviation, minimum and maximum."""
 
-    Where a value is infinite, so is the mean, and there is no standard deviation.
-    """
-
-    mean: float
-    std: float | None
+    mean: float  # infinite where a value is
+    std: float | None  # None where the mean is infinite
     min: float
     max: float
 
@@ -171,11 +165,7 @@ class Evaluation:
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
-        """Reads a file that `save` wrote, or the folder that holds it.
-
-        Raises:
-            DatasetError: if there is none, it is no such file, or it is of another schema.
-        """
+        """Reads a file that `save` wrote, or the folder that holds it; DatasetError if it is anything else."""
         path = path / RESULTS if path.is_dir() else path
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -264,8 +254,7 @@ def line(row: Row) -> str:
 def resumable_rows(folder: Path, settings: Settings, *, overwrite: bool = False) -> list[Row]:
     """Prepares the folder for a run, and returns the rows that an earlier run of equal settings left there.
 
-    Raises:
-        DatasetError: if the folder holds rows of another run, or cannot be written; nothing is changed then.
+    DatasetError if the folder holds rows of another run, or cannot be written; nothing is changed then.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,4 @@
-"""The pictures that a model is scored on, checked before any scoring starts: pairs, or sharp pictures alone.
-
-pictures = pairs_in(Path("GOPRO_Large"), find_protocol("gopro"))
-blurred, sharp = pictures.load(pictures.samples[0])
-"""
+"""The pictures that a model is scored on, checked before any scoring starts: pairs, or sharp pictures alone."""
 
 import hashlib
 import zlib
@@ -96,9 +92,7 @@ class EvaluationSet:
 def pairs_in(folder: Path, protocol: Protocol) -> EvaluationSet:
     """The pairs below a folder; of a set with splits, those of `test`, or of `val` where there is no `test`.
 
-    Raises:
-        DatasetError: if there are none, they are not the protocol's, one lacks its partner, the two differ in size, or
-            one cannot be read.
+    DatasetError if there are none, they are not the protocol's, one lacks its partner, is of another size or damaged.
     """
     pairs = find_pairs(scored_folder(folder), blur=protocol.blur_folder)
     if not pairs:
@@ -185,9 +179,7 @@ def require_readable(path: Path) -> None:
 def shake(sharp: Tensor, name: str, seed: int, *, upload: bool = False) -> tuple[Tensor, Tensor]:
     """A picture (1, 3, H, W) in [-1, 1] under camera shake that depends on the seed and its name alone.
 
-    Returns:
-        The blurry picture, of 8 bits, and the sharp one, both smaller than the input by the extent of the shake, so
-        that no border is made up.
+    Both the blurry one, of 8 bits, and the sharp one are smaller by the extent of the shake: no border is made up.
     """
     rng = np.random.default_rng([seed, zlib.crc32(Path(name).with_suffix("").as_posix().encode())])
     # In a small picture a long shake would leave nothing to score.

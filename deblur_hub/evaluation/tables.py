@@ -78,15 +78,7 @@ def costs(evaluation: Evaluation) -> str:
 def markdown(header: list[str], lines: list[list[str]], *, left: int = 1) -> str:
     """A Markdown table with aligned columns: the first `left` of them to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-
-    def row(cells: list[str]) -> str:
-        padded = [
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = "|".join(
-        "-" * (width + 2) if place < left else "-" * (width + 1) + ":" for place, width in enumerate(widths)
-    )
-    return "\n".join([row(header), f"|{rule}|", *map(row, lines)])
+    columns = [("<" if place < left else ">", width) for place, width in enumerate(widths)]
+    row = "".join(f" {{:{side}{width}}} |" for side, width in columns)
+    rule = "".join("-" * (width + 1) + ("-|" if side == "<" else ":|") for side, width in columns)
+    return "\n".join(f"|{text}" for text in (row.format(*header), rule, *(row.format(*line) for line in lines)))
