@@ -26,7 +26,7 @@ from tests.train.tiny_runs import BATCH_NORM, HELD_OUT, ROOT, last_of, photograp
 from train import loop, trainer, validation
 from train.data import loading
 from train.data.cache import PictureCache
-from train.data.samples import PositionSampler, TrainingSet, find_training_data
+from train.data.samples import TrainingSet, find_training_data, positions
 from train.losses.discriminators import PatchDiscriminator
 from train.recipe import Validation, load_recipe
 from train.validation import LABEL, SHEET_SIDE, SampleSheet
@@ -549,7 +549,7 @@ def test_several_processes_read_each_picture_of_an_epoch_once_together(pictures,
     read = [
         position
         for rank in range(world)
-        for batch in PositionSampler(range(10), batch_size=4, rank=rank, world=world)
+        for batch in positions(range(10), batch_size=4, rank=rank, world=world)
         for position in batch
     ]
     assert sorted(read) == list(range(40))  # eight epochs, whose ends fall within batches

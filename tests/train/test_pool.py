@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from deblur_hub.networks import build_network
-from deblur_hub.restoration import restore
+from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
 from tests.train.tiny_runs import TINY, arguments, last_of, same_state, spawn, tensors_of
 from train.__main__ import main

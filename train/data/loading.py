@@ -21,23 +21,23 @@ from ..recipe import Data
 from ..run import StepError
 from . import device_pictures
 from .pool import Frozen, Pictures, Pool
-from .samples import PositionSampler, TrainingSet
+from .samples import TrainingSet, positions
 from .synthesis import Batch, collate
 
 
 def load_batches(samples: TrainingSet, data: Data, accelerator: Accelerator, numbers: Iterable[int]) -> Iterator[Batch]:
     """This process's part of the batches of these numbers, in their order; each is for `Trainer.step`."""
     rank, world = accelerator.process_index, accelerator.num_processes
-    return iter(
-        DataLoader(
-            samples,
-            batch_sampler=PositionSampler(numbers, batch_size=data.batch_size, rank=rank, world=world),
-            num_workers=data.workers,
-            pin_memory=accelerator.device.type == "cuda",
-            worker_init_fn=functools.partial(ignore_stop_signals, ended=main_exiting()),
-            collate_fn=functools.partial(device_pictures.collate, crop=samples.size) if samples.numbers else collate,
-        )
+    to_table = functools.partial(device_pictures.collate, crop=samples.size, numbers=samples.numbers)
+    loader = DataLoader(
+        samples,
+        batch_sampler=positions(numbers, batch_size=data.batch_size, rank=rank, world=world),
+        num_workers=data.workers,
+        pin_memory=accelerator.device.type == "cuda",
+        worker_init_fn=functools.partial(ignore_stop_signals, ended=main_exiting()),
+        collate_fn=to_table if samples.numbers else collate,
     )
+    return iter(loader)
 
 
 def sample_side(data: Data) -> int:

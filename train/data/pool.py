@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..recipe import RecipeError
 from .cache import DISK_RESERVE
+from .device_pictures import to_values
 from .sources import draw_symmetry, turned
 
 COLOUR_ORDERS = list(itertools.permutations(range(3)))
@@ -111,7 +112,7 @@ class Pool:
         window = slice(top, top + self.crop), slice(left, left + self.crop)
         flip, turns = draw_symmetry(rng)
         order = list(COLOUR_ORDERS[rng.integers(len(COLOUR_ORDERS))])
-        return tuple(turned(as_values(tensor[slot, place][:, *window][order]), flip, turns) for tensor in self.tensors)
+        return tuple(turned(to_values(tensor[slot, place][:, *window][order]), flip, turns) for tensor in self.tensors)
 
     def put(self, number: int, pictures: Pictures) -> None:
         """Keeps a generation's samples in place of the oldest, and writes its number last, in case of a kill."""
@@ -148,10 +149,6 @@ class Pool:
 def as_bytes(values: Tensor) -> Tensor:
     """[-1, 1] to uint8; exactly, of values of 8 bits."""
     return (values + 1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-
-
-def as_values(kept: Tensor) -> Tensor:
-    return kept.float() if kept.is_floating_point() else kept.float().div_(127.5).sub_(1)
 
 
 def map_file(file: Path, shape: tuple[int, ...], kinds: list[torch.dtype]) -> tuple[Tensor, list[Tensor]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from deblur_hub.datasets import Pair, count_notes, find_pairs, folders_below, pictures_in
 from deblur_hub.errors import DatasetError
@@ -16,8 +16,8 @@ from deblur_hub.errors import DatasetError
 from ..recipe import Data, RecipeError, Validation
 from .cache import PictureCache
 from .device_pictures import CropSpec
-from .sources import Crop, FrameSource, PairSource, SharpSource
-from .synthesis import PendingBlur
+from .sources import Crop, FrameSource, PairSource, SharpSource, cut
+from .synthesis import PendingBlur, apply_blur, collate
 
 ALL_FRAMES = "GOPRO_Large_all"  # the frames that GoPro was averaged from: <this>/train/<scene>/000001.png
 
@@ -117,23 +117,20 @@ class TrainingSet(Dataset):
             (FrameSource(frames, data.frames, candidates, crop, cache), mix.frames),
             (SharpSource(sharp, data.blur, crop, cache), mix.sharp),
         ]
-        self.sources = [source for source, _ in sources if len(source)]
-        weights = np.array([weight for source, weight in sources if len(source)])
+        self.sources = [source for source, _ in sources if source.items]
+        weights = np.array([weight for source, weight in sources if source.items])
         if not self.sources:
             raise DatasetError(
                 "none of the kinds of pictures that the recipe draws from is in the data folder; "
                 "set data.mix.pairs, data.mix.frames or data.mix.sharp"
             )
-        self.length = data.epoch_length or max(len(source) for source in self.sources)
+        self.length = data.epoch_length or max(len(source.items) for source in self.sources)
         shares = np.floor(self.length * weights / weights.sum()).astype(int)
         shares[0] += self.length - shares.sum()
-        self.shares, self.size, self.seed, self.on_device = shares, data.crop, seed, on_device
-        self.numbers = {path: number for number, path in enumerate(self.paths)} if resident else None
-
-    @property
-    def paths(self) -> list[Path]:
-        """Every picture that samples are made of, once."""
-        return list(dict.fromkeys(path for source in self.sources for path in source.paths))
+        self.shares, self.size, self.seed, self.cache, self.on_device = shares, data.crop, seed, cache, on_device
+        # Every picture that samples are made of, once.
+        self.paths = list(dict.fromkeys(path for source in self.sources for path in source.paths))
+        self.numbers = {path: number for number, path in enumerate(self.paths)} if resident else {}
 
     def __len__(self) -> int:
         return self.length
@@ -145,8 +142,8 @@ class TrainingSet(Dataset):
         for number, (source, share) in enumerate(zip(self.sources, self.shares, strict=True)):
             first = epoch * share
             for place in range(first, first + share):
-                order = self.permutation(number, place // len(source), len(source))
-                rows.append((number, order[place % len(source)]))
+                lap, item = divmod(place, len(source.items))
+                rows.append((number, self.permutation(number, lap, len(source.items))[item]))
         return np.random.default_rng([self.seed, 1, epoch]).permutation(np.array(rows))
 
     @lru_cache(maxsize=16)  # noqa: B019
@@ -157,12 +154,13 @@ class TrainingSet(Dataset):
         epoch, index = divmod(position, self.length)
         number, item = (int(part) for part in self.plan(epoch)[index])
         rng = np.random.default_rng([self.seed, 3, epoch, index])
-        source = self.sources[number]
-        if self.numbers is not None:
-            return source.spec(item, self.size, rng, self.numbers)
-        if self.on_device and isinstance(source, SharpSource):
-            return source.draw(item, self.size, rng)
-        return source.crop(item, self.size, rng)
+        spec = self.sources[number].draw(item, self.size, rng)
+        if self.numbers:
+            return spec
+        sample = cut(spec, self.cache, self.size)
+        if isinstance(sample, PendingBlur) and not self.on_device:
+            return tuple(picture[0] for picture in apply_blur(collate([sample]), "cpu"))
+        return sample
 
 
 def split_by_set(pairs: list[Pair], weights: dict[str, Any]) -> list[tuple[list[Pair], float]]:
@@ -193,19 +191,9 @@ def split_by_set(pairs: list[Pair], weights: dict[str, Any]) -> list[tuple[list[
     return [(chosen[name], weight / sum(weights.values())) for name, weight in weights.items()]
 
 
-class PositionSampler(Sampler[list[int]]):
-    """Batches of positions for one process: each global batch is dealt out in equal parts, in order of rank.
-
-    Args:
-        numbers: of the batches, in their order.
-    """
-
-    def __init__(self, numbers: Iterable[int], *, batch_size: int, rank: int, world: int) -> None:
-        self.numbers, self.batch_size = numbers, batch_size
-        self.rank, self.world = rank, world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        part = self.batch_size // self.world
-        for batch in self.numbers:
-            first = batch * self.batch_size + self.rank * part
-            yield list(range(first, first + part))
+def positions(numbers: Iterable[int], *, batch_size: int, rank: int, world: int) -> Iterator[list[int]]:
+    """One process's positions in each batch of these numbers: it is dealt out in equal parts, in order of rank."""
+    part = batch_size // world
+    for batch in numbers:
+        first = batch * batch_size + rank * part
+        yield list(range(first, first + part))
