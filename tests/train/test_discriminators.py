@@ -25,7 +25,7 @@ from train.losses.discriminators import (
     PatchDiscriminator,
     build_discriminator,
 )
-from train.losses.pixels import cross_entropy, relativistic_least_squares, wasserstein
+from train.losses.pixels import cross_entropy, relativistic_least_squares
 from train.recipe import Adversarial
 
 TINY_CRITICS = {
@@ -187,7 +187,7 @@ def test_a_wrong_option_of_a_critic_is_named(name, options, sentence):
 
 def test_losses_of_known_scores():
     restored, sharp = torch.tensor([[0.0, 2.0], [1.0, 1.0]]), torch.tensor([3.0, 5.0])
-    assert wasserstein(restored, sharp).item() == 1 - 4
+    assert Wasserstein().of_discriminator(restored, sharp).item() == 1 - 4
     # Sharp ones score 2 and 4 above the mean restored one; restored ones 4, 2, 3 and 3 below the mean sharp one.
     assert relativistic_least_squares(sharp, restored).item() == (1 + 9) / 2 + (9 + 1 + 4 + 4) / 4
     assert relativistic_least_squares(restored, sharp).item() == (25 + 9 + 16 + 16) / 4 + (9 + 25) / 2
