@@ -43,8 +43,8 @@ class Window(NamedTuple):
 class CropSpec:
     """A sample: pictures, a window of them, and how to blur it.
 
-    A pair has two pictures, blurry and sharp. An average of frames has all of them, the middle one sharp, and the
-    camera's gamma. A sharp photograph has an exposure.
+    A pair has two pictures, blurry and sharp; an average of frames all of them, the middle one sharp, and the camera's
+    gamma; a sharp photograph an exposure.
     """
 
     pictures: tuple[Path, ...]
@@ -58,10 +58,7 @@ class CropSpec:
 
 
 class DevicePictures:
-    """Decoded pictures in the memory of a device, in one tensor.
-
-    Args:
-        paths: of the pictures, whose numbers are their places in this list.
+    """Decoded pictures in the memory of a device, in one tensor; their numbers are their places in `paths`.
 
     Raises:
         RecipeError: if they take more than a share of the device's free memory.

@@ -24,16 +24,13 @@ ALL_FRAMES = "GOPRO_Large_all"  # the frames that GoPro was averaged from: <this
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a data folder holds: pairs to train on, pairs held out, runs of high-speed frames, sharp photographs.
+    """What a data folder holds."""
 
-    `notes` are sentences for the user.
-    """
-
-    pairs: list[Pair]
+    pairs: list[Pair]  # to train on
     held_out: list[Pair]
-    frames: list[list[Path]]
+    frames: list[list[Path]]  # runs of high-speed ones
     sharp: list[Path]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences for the user
 
 
 def find_training_data(root: Path, data: Data, validation: Validation) -> TrainingData:
@@ -93,8 +90,7 @@ class TrainingSet(Dataset):
     Within an epoch each source is drawn from by its weight; a source gives all its items once before any comes again.
 
     Args:
-        on_device: leaves synthetic blur to the training device; batches must then pass through `synthesis.collate`, and
-            on the device through `synthesis.apply_blur`.
+        on_device: leaves synthetic blur to the training device, see `synthesis.apply_blur`.
         resident: leaves the pictures to the device as well, see `DevicePictures`; samples are then of `CropSpec`.
     """
 
@@ -166,11 +162,8 @@ class TrainingSet(Dataset):
 def split_by_set(pairs: list[Pair], weights: dict[str, Any]) -> list[tuple[list[Pair], float]]:
     """Pairs split by set, each with its weight, which sum to 1; omits pairs of no named set.
 
-    A name is that of a published set or of a folder on the path to the pairs; the first match counts.
-
-    Raises:
-        RecipeError: if a weight is not a number above 0.
-        DatasetError: if there is nothing of that name.
+    A name is that of a published set or of a folder on the path to the pairs; the first match counts. Raises
+    `RecipeError` if a weight is not a number above 0, `DatasetError` if there is nothing of that name.
     """
     if not weights or not pairs:
         return [(pairs, 1.0)]

@@ -39,18 +39,12 @@ class PendingBlur:
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a photograph a crop lies.
+    """Where in a photograph a crop lies, in pixels."""
 
-    crop: its side, in pixels.
-    room: pixels around it, on each side.
-    frame: the photograph's (width, height).
-    centre: (x, y) of the crop's, in pixels from the photograph's.
-    """
-
-    crop: int
-    room: int
-    frame: tuple[int, int]
-    centre: tuple[float, float]
+    crop: int  # its side
+    room: int  # around it, on each side
+    frame: tuple[int, int]  # the photograph's (width, height)
+    centre: tuple[float, float]  # (x, y) of the crop's, from the photograph's
 
 
 def made_on_device(where: str, device: torch.device) -> bool:

@@ -1,7 +1,4 @@
-"""Adversarial losses: `discriminator_loss` and `generator_loss` of a discriminator and pictures.
-
-The losses of a discriminator at several scales are averaged over its scales.
-"""
+"""Adversarial losses of a discriminator and pictures, averaged over the scales of a discriminator that has several."""
 
 from collections.abc import Iterable
 

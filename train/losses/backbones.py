@@ -108,10 +108,8 @@ class Features(nn.Module):
         tensors: by torchvision's keys; what lies behind the deepest layer may be missing.
         source, option: for the errors: where they are from, and what to `--set`, with a place for a layer's name.
 
-    `forward` maps pictures (N, 3, H, W) to {layer: (N, C, h, w)}.
-
-    Raises:
-        RecipeError: if the tensors end too early, or are not those of the network.
+    `forward` maps pictures (N, 3, H, W) to {layer: (N, C, h, w)}. Raises `RecipeError` if the tensors end too early, or
+    are not those of the network.
     """
 
     def __init__(

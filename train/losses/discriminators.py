@@ -15,6 +15,7 @@ from deblur_hub.networks.frame import FrameNorm
 
 Norm = Literal["instance", "batch", "none"]
 Head = Literal["linear", "sigmoid"]
+HEADS: dict[Head, type[nn.Module]] = {"linear": nn.Identity, "sigmoid": nn.Sigmoid}
 
 
 class Discriminator(nn.Module):
@@ -64,12 +65,8 @@ class PatchDiscriminator(Discriminator):
 class DoubleScaleDiscriminator(Discriminator):
     """DeblurGAN-v2's two discriminators (Kupyn et al., ICCV 2019, section 3.3), for patches and for the full picture.
 
-    Args:
-        patch_layers, full_layers: convolutions of stride 2 of the two `PatchDiscriminator`s.
-        width, norm: of both.
-
     (N, 3, H, W) in [-1, 1] to [scores of patches, scores of the full picture], (N, 1, 35, 35) and (N, 1, 11, 11) for
-    256x256, without bounds. The losses of the two are averaged. 13.92 M parameters.
+    256x256, without bounds. `patch_layers` and `full_layers` count convolutions of stride 2. 13.92 M parameters.
     """
 
     def __init__(
@@ -109,7 +106,7 @@ class KerasDiscriminator(Discriminator):
         around = (1, 2, 1, 2)  # "same" for a kernel of 4 at stride 1
         parts += [nn.ZeroPad2d(around), nn.Conv2d(4 * width, 8 * width, 4), normalisation(norm, 8 * width, 1e-3)]
         parts += [nn.LeakyReLU(0.2), nn.ZeroPad2d(around), nn.Conv2d(8 * width, 1, 4), nn.Flatten()]
-        parts += [nn.Linear((side // 16) ** 2, 1024), nn.Tanh(), nn.Linear(1024, 1), *activation(head)]
+        parts += [nn.Linear((side // 16) ** 2, 1024), nn.Tanh(), nn.Linear(1024, 1), HEADS[head]()]
         self.body = nn.Sequential(*parts)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -143,7 +140,7 @@ class BatchPatchDiscriminator(Discriminator):
         parts = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for narrow, wide in pairwise((width, 2 * width, 4 * width, 8 * width)):
             parts += convolution(narrow, wide, norm, stride=2, padding=1)
-        self.body = nn.Sequential(*parts, nn.Conv2d(8 * width, 1, 4, padding=1), *activation(head))
+        self.body = nn.Sequential(*parts, nn.Conv2d(8 * width, 1, 4, padding=1), HEADS[head]())
         init_normal(self)
 
 
@@ -181,10 +178,6 @@ def normalisation(norm: Norm, channels: int, batch_eps: float = 1e-5) -> nn.Modu
     if norm == "batch":
         return nn.BatchNorm2d(channels, eps=batch_eps, track_running_stats=False)
     return FrameNorm(channels) if norm == "instance" else nn.Identity()
-
-
-def activation(head: Head) -> list[nn.Module]:
-    return [nn.Sigmoid()] if head == "sigmoid" else []
 
 
 def init_normal(network: nn.Module) -> None:

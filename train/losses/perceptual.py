@@ -18,8 +18,6 @@ CALIBRATION_SHAPE = (4, 3, 128, 128)
 class PerceptualLoss(nn.Module):
     """Distance of a classifier's features (Johnson et al., ECCV 2016; DeblurGAN, eq. 4), at one layer or at several.
 
-    Of several layers the weighted sum is taken, or with `mean_over_layers` their weighted mean.
-
     Args:
         options: of the recipe. `network` and its layers are names in `backbones`. `imagenet_normalised` shifts and
             scales the picture as torchvision's weights expect it, instead of handing over [-1, 1]. `calibrated` divides
