@@ -63,7 +63,7 @@ MOST_NAMED = 3
 
 
 def is_damaged(file: Path) -> bool:
-    """Whether a file in the cache differs from the hub's; only large files are judged, as mirrors name small ones in
+    """Whether a file in the cache differs from the hub's; only large files are compared, as mirrors name small ones in
     ways of their own."""
     blob = file.resolve()
     return bool(SHA256.fullmatch(blob.name)) and not is_proved(blob)

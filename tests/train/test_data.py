@@ -201,10 +201,10 @@ def test_held_out_scenes_never_appear_in_training(pictures, tmp_path):
     make_frames(tmp_path / "240fps" / "kept", 5, seed=30)
     save(photograph(1), tmp_path / "sharp" / "seen" / "1.png")
     save(photograph(2), tmp_path / "sharp" / "kept" / "2.png")
-    material = find_training_data(tmp_path, DATA, Validation(scenes=("kept",)))
-    assert [pair.name for pair in material.held_out] == ["gopro/kept/000.png", "gopro/kept/001.png"]
-    frames = [path for run in material.frames for path in run]
-    trained = [*(pair.sharp for pair in material.pairs), *frames, *material.sharp]
+    training_data = find_training_data(tmp_path, DATA, Validation(scenes=("kept",)))
+    assert [pair.name for pair in training_data.held_out] == ["gopro/kept/000.png", "gopro/kept/001.png"]
+    frames = [path for run in training_data.frames for path in run]
+    trained = [*(pair.sharp for pair in training_data.pairs), *frames, *training_data.sharp]
     assert len(trained) == 3 + 5 + 1
     assert not any("kept" in path.parts for path in trained)
 
@@ -212,16 +212,20 @@ def test_held_out_scenes_never_appear_in_training(pictures, tmp_path):
 @pytest.mark.parametrize(("count", "asked", "kept"), [(30, 8, 3), (30, 2, 2), (4, 8, 1), (1, 8, 0), (30, 0, 0)])
 def test_where_no_scene_is_named_a_tenth_of_the_pairs_at_most_is_held_out(tmp_path, count, asked, kept):
     make_pairs(tmp_path, count, seed=0, size=(12, 12))
-    material = find_training_data(tmp_path, DATA, Validation(pairs=asked))
-    assert len(material.held_out) == kept
-    assert len(material.pairs) == count - kept
-    assert not set(material.pairs) & set(material.held_out)
+    training_data = find_training_data(tmp_path, DATA, Validation(pairs=asked))
+    assert len(training_data.held_out) == kept
+    assert len(training_data.pairs) == count - kept
+    assert not set(training_data.pairs) & set(training_data.held_out)
 
 
 def test_sharp_halves_of_pairs_are_no_sharp_photographs(pictures):
-    material = find_training_data(pictures, DATA, Validation(scenes=("held",)))
-    assert [path.parent for path in material.sharp] == [pictures / "sharp"] * 3
-    assert (len(material.pairs), len(material.held_out), [len(run) for run in material.frames]) == (5, 3, [9])
+    training_data = find_training_data(pictures, DATA, Validation(scenes=("held",)))
+    assert [path.parent for path in training_data.sharp] == [pictures / "sharp"] * 3
+    assert (len(training_data.pairs), len(training_data.held_out), [len(run) for run in training_data.frames]) == (
+        5,
+        3,
+        [9],
+    )
 
 
 def nothing_written(tmp_path):
@@ -371,10 +375,10 @@ def test_the_test_part_of_a_set_is_not_trained_on_unless_it_is_all_there_is(tmp_
         make_pairs(tmp_path / part, count, seed=0)
     save(photograph(5), tmp_path / "test" / "sharp" / "x.png")
     make_frames(tmp_path / "val" / "240fps", 5, seed=1)
-    material = find_training_data(tmp_path, DATA, Validation(pairs=1))
-    assert {pair.scene for pair in (*material.pairs, *material.held_out)} == {"train/GOPR0001_11_00"}
-    assert (material.sharp, material.frames) == ([], [])
-    assert "3 pairs of 'test' are not trained on" in material.notes
+    training_data = find_training_data(tmp_path, DATA, Validation(pairs=1))
+    assert {pair.scene for pair in (*training_data.pairs, *training_data.held_out)} == {"train/GOPR0001_11_00"}
+    assert (training_data.sharp, training_data.frames) == ([], [])
+    assert "3 pairs of 'test' are not trained on" in training_data.notes
     asked = find_training_data(tmp_path, DATA, Validation(scenes=("test",)))
     assert (len(asked.pairs), {pair.split for pair in asked.held_out}) == (4, {"test"})
     assert len(find_training_data(tmp_path / "test", DATA, Validation(pairs=0)).pairs) == 3

@@ -543,9 +543,9 @@ def test_several_processes_read_each_picture_of_an_epoch_once_together(pictures,
     recipe = load_recipe(
         "compact", ["data.mix.frames=0.0", "data.mix.sharp=0.0", "data.crop=32", "data.epoch_length=0"]
     )
-    material = find_training_data(pictures, recipe.data, Validation(scenes=("held",)))
-    samples = TrainingSet(material, recipe.data, seed=0, cache=PictureCache(tmp_path / "cache"))
-    assert len(samples) == len(material.pairs) == 5
+    training_data = find_training_data(pictures, recipe.data, Validation(scenes=("held",)))
+    samples = TrainingSet(training_data, recipe.data, seed=0, cache=PictureCache(tmp_path / "cache"))
+    assert len(samples) == len(training_data.pairs) == 5
     read = [
         position
         for rank in range(world)

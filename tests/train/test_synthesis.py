@@ -65,7 +65,7 @@ def test_what_has_no_share_never_happens_and_what_has_all_always_does():
         options = dataclasses.replace(Blur(none=0.0, noise=0.0, longest=6.0), **{key: 1.0})
         assert all(seen(drawn(options, seed)[0]) for seed in range(10)), key
         assert not any(seen(drawn(dataclasses.replace(options, **{key: 0.0}), seed)[0]) for seed in range(10)) or (
-            key == "defocus"  # as spread out as a shaken path
+            key == "defocus"  # as spread out as a camera's path
         )
     in_light, _ = drawn(Blur(none=1.0, noise=1.0, noise_in="light"), 0)
     assert in_light.noise[0, :2].any() and not in_light.noise[0, 2:].any()
@@ -75,9 +75,9 @@ def test_shares_are_those_of_the_recipe():
     options = Blur(none=0.25, projective=0.5, noise=0.4, jpeg=0.2, longest=6.0)
     exposures = [drawn(options, seed)[0] for seed in range(600)]
     turning = sum(e.weights.shape[1] > 1 for e in exposures)
-    shaken = sum(e.kernel.shape[-1] > 1 for e in exposures) + turning
-    assert shaken / 600 == pytest.approx(0.75, abs=0.06)
-    assert turning / shaken == pytest.approx(0.5, abs=0.08)
+    moving = sum(e.kernel.shape[-1] > 1 for e in exposures) + turning
+    assert moving / 600 == pytest.approx(0.75, abs=0.06)
+    assert turning / moving == pytest.approx(0.5, abs=0.08)
     assert sum(bool(e.noise.any()) for e in exposures) / 600 == pytest.approx(0.4, abs=0.07)
     assert sum(bool(e.quality > 0) for e in exposures) / 600 == pytest.approx(0.2, abs=0.06)
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from tests.train.test_synthesis import DATA
 from tests.train.tiny_runs import last_of, photograph, save, tensors_of
-from train.data import device_pictures as resident
+from train.data import device_pictures
 from train.data.cache import PictureCache
 from train.data.device_pictures import DevicePictures, Window
 from train.data.samples import TrainingSet, find_training_data, positions
@@ -51,7 +51,9 @@ def drawn(root, cache, mix, **where):
         find_training_data(root, data, Validation(scenes=("held",))), data, seed=0, cache=cache, **where
     )
     sampler = positions(range(12), batch_size=4, rank=0, world=1)
-    collated = (lambda batch: resident.collate(batch, data.crop, samples.numbers)) if samples.numbers else collate
+    collated = (
+        (lambda batch: device_pictures.collate(batch, data.crop, samples.numbers)) if samples.numbers else collate
+    )
     return samples, list(DataLoader(samples, batch_sampler=sampler, collate_fn=collated))
 
 
@@ -91,11 +93,11 @@ def test_a_run_learns_the_same_from_pictures_on_the_device(start, tmp_path, work
 def test_pictures_without_room_on_the_device_are_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * 2**30, 8 * 2**30))
     with pytest.raises(RecipeError) as refusal:
-        resident.require_memory(3 * 2**30, torch.device("cuda"))
+        device_pictures.require_memory(3 * 2**30, torch.device("cuda"))
     assert str(refusal.value) == (
         'the pictures take 3.0 GiB, too much of the 4.0 GiB that are free on cuda; set data.pictures = "disk"'
     )
-    resident.require_memory(2**30, torch.device("cuda"))
+    device_pictures.require_memory(2**30, torch.device("cuda"))
 
 
 def test_pictures_on_the_device_are_not_blurred_in_the_loader(start):
