@@ -379,8 +379,8 @@ def build_app() -> gr.Blocks:
             api_visibility="private",
         )
 
-        gr.HTML('<h2 class="shelf-title">Or start from an example</h2>')
-        shelf = gr.Gallery(
+        gr.HTML('<h2 class="gallery-title">Or start from an example</h2>')
+        gallery = gr.Gallery(
             [(str(path), caption) for path, caption in EXAMPLES.items()],
             label="Examples",
             show_label=False,
@@ -392,9 +392,9 @@ def build_app() -> gr.Blocks:
             interactive=False,
             buttons=[],
             format="jpeg",
-            elem_id="shelf",
+            elem_id="gallery",
         )
-        shelf.select(show_example, settings, [shown, photo, *outputs], **work, **private)
+        gallery.select(show_example, settings, [shown, photo, *outputs], **work, **private)
 
     return app.queue(max_size=32)
 

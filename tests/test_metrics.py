@@ -312,9 +312,9 @@ def test_what_a_mask_hides_does_not_count():
     blurred, sharp = small_pair()
     mask = np.zeros((24, 20, 1), bool)
     mask[2:22, 3:19] = True
-    spoilt = np.where(mask, blurred, 255 - blurred)
+    corrupted = np.where(mask, blurred, 255 - blurred)
     for metric in (psnr, ssim):
-        assert metric(spoilt, sharp, mask=mask) == metric(blurred, sharp, mask=mask) != metric(blurred, sharp)
+        assert metric(corrupted, sharp, mask=mask) == metric(blurred, sharp, mask=mask) != metric(blurred, sharp)
     assert psnr(blurred, sharp, mask=mask) == pytest.approx(psnr(blurred[2:22, 3:19], sharp[2:22, 3:19]))
     for metric in (psnr, ssim):
         assert metric(blurred, sharp, mask=np.ones((24, 20), bool)) == pytest.approx(metric(blurred, sharp))

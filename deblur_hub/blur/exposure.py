@@ -15,7 +15,7 @@ from .kernels import convolve
 from .light import DISPLAY_GAMMA, brighten, to_display, to_linear
 from .sensor import add_sensor_noise, standard_normal
 
-TOGETHER = 8  # instants that a GPU looks at in one go; a CPU's cache holds one
+CHUNK = 8  # instants that a GPU looks at in one go; a CPU's cache holds one
 RIM = 2.0  # pixels over which an object gives way to what is behind it
 
 
@@ -137,7 +137,7 @@ def average_instants(light: Tensor, exposure: Exposure, side: int) -> Tensor:
     """
     count, channels, width = light.shape[:3]
     device = light.device
-    together = TOGETHER if device.type == "cuda" else 1
+    chunk = CHUNK if device.type == "cuda" else 1
     drawn = exposure.camera, exposure.moves, exposure.weights
     camera, moves, weights = (part.to(device, non_blocking=True) for part in drawn)
     inhabited = bool(exposure.waves[..., 0].any())
@@ -148,15 +148,15 @@ def average_instants(light: Tensor, exposure: Exposure, side: int) -> Tensor:
     camera = torch.cat([camera[..., :2, :] * scale, camera[..., 2:, :]], dim=-2)
     moves = moves[:, :, None, None] * scale
     total = light.new_zeros(count, channels, side, side)
-    for first in range(0, weights.shape[1], together):
-        times = slice(first, first + together)
+    for first in range(0, weights.shape[1], chunk):
+        times = slice(first, first + chunk)
         at = sampling_grid(camera[:, times], side)
         seen = look(light, at)
         if inhabited:
             moved = look(layer, at.sub_(moves[:, times]))
             seen = torch.lerp(seen, moved[:, :channels], moved[:, channels:])
         share = weights[:, None, times, None, None]
-        if together == 1:
+        if chunk == 1:
             total.addcmul_(seen[:, :, 0], share[:, :, 0])
         else:
             total += (seen * share).sum(dim=2)

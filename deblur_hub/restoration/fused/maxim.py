@@ -128,11 +128,11 @@ class Double:
     """A 2x2 transposed convolution and a dense layer behind it, as a dense layer and a shuffle of pixels."""
 
     def __init__(self, up: nn.ConvTranspose2d, weight: Tensor, bias: Tensor | None, fold: Folded) -> None:
-        together = torch.einsum("iokl,po->klpi", up.weight.double(), weight)
-        self.outputs = together.shape[2]
+        merged = torch.einsum("iokl,po->klpi", up.weight.double(), weight)
+        self.outputs = merged.shape[2]
         shift = weight @ cast(Tensor, up.bias).double()
         shift = shift if bias is None else shift + bias
-        self.dense = fold.made(together.reshape(-1, together.shape[-1]), shift.repeat(4))
+        self.dense = fold.made(merged.reshape(-1, merged.shape[-1]), shift.repeat(4))
 
     def __call__(self, x: Tensor) -> Tensor:
         height, width, channels = x.shape
