@@ -146,6 +146,24 @@ def of_kind(kind: type[Layer], layers: Iterable[nn.Module]) -> list[Layer]:
     return cast(list[Layer], list(layers))
 
 
+class ResidualBlock(nn.Module):
+    """x + Conv(ReLU(Conv(x))), as in EDSR (Lim et al., CVPRW 2017, fig. 2c); with a slope, a leaky ReLU."""
+
+    def __init__(self, width: int, *, kernel: int = 3, dilation: int = 1, slope: float = 0.0) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.first = nn.Conv2d(width, width, kernel, padding=padding, dilation=dilation)
+        self.second = nn.Conv2d(width, width, kernel, padding=padding, dilation=dilation)
+        self.activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.second(self.activation(self.first(features)))
+
+
+def residual_blocks(width: int, depth: int, *, kernel: int = 3, slope: float = 0.0) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width, kernel=kernel, slope=slope) for _ in range(depth)))
+
+
 def zero_bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
     """Starts a convolution without a bias, where it has one."""
     if layer.bias is not None:

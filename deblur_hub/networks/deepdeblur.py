@@ -7,7 +7,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from .base import Generator
+from .base import Generator, residual_blocks
 
 HALF_RANGE = 127.5  # the authors' networks see 0 to 255 with this taken off: [-1, 1] times it
 
@@ -35,7 +35,14 @@ class DeepDeblurGenerator(Generator):
 
     def __init__(self, *, width: int = 64, blocks: int = 19, scales: Literal[1, 2, 3, 4] = 3) -> None:
         super().__init__()
-        self.restore = nn.ModuleList(residual_network(6 if scale else 3, width, blocks) for scale in range(scales))
+        self.restore = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(6 if scale else 3, width, 5, padding=2),
+                *residual_blocks(width, blocks, kernel=5),
+                nn.Conv2d(width, 3, 5, padding=2),
+            )
+            for scale in range(scales)
+        )
         self.enlarge = nn.ModuleList(
             nn.Sequential(nn.Conv2d(3, 12, 5, padding=2), nn.PixelShuffle(2)) for _ in range(scales - 1)
         )
@@ -54,33 +61,11 @@ class DeepDeblurGenerator(Generator):
         return results[-1] / HALF_RANGE
 
 
-class ResidualBlock(nn.Module):
-    """x + Conv5(ReLU(Conv5(x)))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 5, padding=2)
-        self.second = nn.Conv2d(width, width, 5, padding=2)
-        self.activation = nn.ReLU(inplace=True)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.second(self.activation(self.first(features)))
-
-
-def residual_network(channels: int, width: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 5, padding=2),
-        *(ResidualBlock(width) for _ in range(blocks)),
-        nn.Conv2d(width, 3, 5, padding=2),
-    )
-
-
 def receptive_radius(blocks: int, scales: int) -> int:
     """How far from a pixel the input can still change it: all that the scales see, and the pyramid's filters."""
     network, enlarging, smoothing = 4 + 4 * blocks, 2, 4
-    coarser = [2**scale for scale in range(1, scales)]
-    finer = [2**scale for scale in range(scales - 1)]
-    return network * sum([1, *coarser]) + enlarging * sum(coarser) + smoothing * sum(finer)
+    finer = 2 ** (scales - 1) - 1  # 1 + 2 + 4 ...: of all scales but the coarsest
+    return network * (2 * finer + 1) + enlarging * 2 * finer + smoothing * finer
 
 
 def gaussian_pyramid(picture: Tensor, scales: int) -> list[Tensor]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Generator
+from .base import Generator, residual_blocks
 
 
 class MimoUnetGenerator(Generator):
@@ -85,33 +85,20 @@ class MimoUnetGenerator(Generator):
         return outputs if self.training else outputs[-1]
 
 
-class ResidualBlock(nn.Module):
-    """x + Conv3(ReLU(Conv3(x)))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.second(F.relu(self.first(features), inplace=True))
-
-
 class Entrance(nn.Module):
     """A smaller picture's own features (the paper's SCM), and where they join those from above (its FAM)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.extract = nn.Sequential(
-            nn.Conv2d(3, width // 4, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width // 4, width // 2, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width // 2, width // 2, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width // 2, width - 3, 1),
-            nn.ReLU(inplace=True),
+        plan = (
+            (3, width // 4, 3),
+            (width // 4, width // 2, 1),
+            (width // 2, width // 2, 3),
+            (width // 2, width - 3, 1),
         )
+        self.extract = nn.Sequential()
+        for inputs, outputs, kernel in plan:
+            self.extract.extend([nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(inplace=True)])
         self.mix = nn.Conv2d(width, width, 1)
         self.merge = nn.Conv2d(width, width, 3, padding=1)
 
@@ -143,10 +130,6 @@ class Fusion(nn.Module):
             step = 2 ** max(0, self.level - level)
             fused = fused + self.parts[level](levels[level][..., ::step, ::step])
         return self.smooth(fused.relu_())
-
-
-def residual_blocks(width: int, depth: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
 
 
 def halved(channels: int, wider: int) -> nn.Sequential:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .base import Generator
+from .base import Generator, residual_blocks
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K in [0, 1], which the authors subtract from every picture
 
@@ -34,21 +34,21 @@ class MtRnnGenerator(Generator):
         self.values_per_pixel = 13 * width // 2 + 18  # at full resolution a block and a skip; memories old and new
 
         self.stem = nn.Conv2d(6, width, 3, padding=1)
-        self.encoder_full = residual_blocks(width)
+        self.encoder_full = three_blocks(width)
         self.down_half = halved(width)
         self.recall_half = nn.Conv2d(4 * width, 2 * width, 1)
-        self.encoder_half = residual_blocks(2 * width)
+        self.encoder_half = three_blocks(2 * width)
         self.down_quarter = halved(2 * width)
         self.recall_quarter = nn.Conv2d(8 * width, 4 * width, 1)
-        self.encoder_quarter = residual_blocks(4 * width)
+        self.encoder_quarter = three_blocks(4 * width)
 
-        self.decoder_quarter = residual_blocks(4 * width)
+        self.decoder_quarter = three_blocks(4 * width)
         self.up_half = doubled(2 * width)
         self.merge_half = nn.Conv2d(4 * width, 2 * width, 1)
-        self.decoder_half = residual_blocks(2 * width)
+        self.decoder_half = three_blocks(2 * width)
         self.up_full = doubled(width)
         self.merge_full = nn.Conv2d(2 * width, width, 1)
-        self.decoder_full = residual_blocks(width)
+        self.decoder_full = three_blocks(width)
         self.head = nn.Conv2d(width, 3, 3, padding=1)
 
     def compute(self, blurred: Tensor) -> Tensor | list[Tensor]:
@@ -79,21 +79,8 @@ class MtRnnGenerator(Generator):
         return self.head(full), (half, quarter)
 
 
-class LeakyResidualBlock(nn.Module):
-    """x + Conv3(LeakyReLU(Conv3(x)))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.activation = nn.LeakyReLU(0.1, inplace=True)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.second(self.activation(self.first(features)))
-
-
-def residual_blocks(width: int) -> nn.Sequential:
-    return nn.Sequential(*(LeakyResidualBlock(width) for _ in range(3)))
+def three_blocks(width: int) -> nn.Sequential:
+    return residual_blocks(width, 3, slope=0.1)
 
 
 def halved(width: int) -> nn.Sequential:

@@ -5,8 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .base import Generator, of_kind
-from .compact import ResidualBlock, residual_blocks
+from .base import Generator, ResidualBlock, of_kind, residual_blocks
 from .srn import bilinear_pyramid, doubled, recurrent_radius, start_plainly
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Generator, Stage, zero_bias
-from .deepdeblur import ResidualBlock, halved
+from .base import Generator, Stage, residual_blocks, zero_bias
+from .deepdeblur import halved
 
 GRID = 3  # what strided layers add to a reach, in pixels of their scale: it depends on the place between strides
 BILINEAR = (1 / 8, 3 / 8, 3 / 8, 1 / 8)  # a bilinear resize to half the side that smooths, as Pillow's does
@@ -78,7 +78,7 @@ class SrnGenerator(Generator):
         super().__init__()
         self.variant, self.scales = VARIANTS[variant], scales
         channels, cell, up, *_ = self.variant
-        down = SameConv if self.variant.tensorflow else CentredConv
+        down = SameConv if self.variant.tensorflow else partial(nn.Conv2d, kernel_size=5, stride=2, padding=2)
         self.encoders = nn.ModuleList(
             [
                 encoder(nn.Conv2d(2 * channels, width, 5, padding=2), blocks),
@@ -90,7 +90,7 @@ class SrnGenerator(Generator):
         self.decoders = nn.ModuleList(
             [decoder(4 * width, 2 * width, blocks, kernel=up), decoder(2 * width, width, blocks, kernel=up)]
         )
-        self.head = nn.Sequential(*residual_blocks(width, blocks), nn.Conv2d(width, channels, 5, padding=2))
+        self.head = nn.Sequential(*residual_blocks(width, blocks, kernel=5), nn.Conv2d(width, channels, 5, padding=2))
 
         self.steps = [2**scale for scale in reversed(range(scales))]  # pixels of the picture per pixel, scale by scale
         self.size_multiple = 4 * self.steps[0]
@@ -235,25 +235,15 @@ class SameConv(nn.Conv2d):
         return super().forward(F.pad(features, [1, 2, 1, 2]))
 
 
-class CentredConv(nn.Conv2d):
-    """5x5 of stride 2 with a padding of 2 on all sides."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__(channels, width, 5, stride=2, padding=2)
-
-
 def encoder(convolution: nn.Conv2d, blocks: int) -> nn.Sequential:
-    return nn.Sequential(convolution, nn.ReLU(inplace=True), *residual_blocks(convolution.out_channels, blocks))
+    inner = residual_blocks(convolution.out_channels, blocks, kernel=5)
+    return nn.Sequential(convolution, nn.ReLU(inplace=True), *inner)
 
 
 def decoder(width: int, narrower: int, blocks: int, *, kernel: int) -> nn.Sequential:
     odd = kernel % 2
     up = nn.ConvTranspose2d(width, narrower, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=odd)
-    return nn.Sequential(*residual_blocks(width, blocks), up, nn.ReLU(inplace=True))
-
-
-def residual_blocks(width: int, blocks: int) -> list[nn.Module]:
-    return [ResidualBlock(width) for _ in range(blocks)]
+    return nn.Sequential(*residual_blocks(width, blocks, kernel=5), up, nn.ReLU(inplace=True))
 
 
 def start_plainly(network: nn.Module) -> None:
