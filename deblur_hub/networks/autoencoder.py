@@ -14,17 +14,13 @@ REDUCTION = 8
 class AutoencoderGenerator(Generator):
     """An autoencoder that sees far at its bottleneck, by dilation, and has no skips around it.
 
-    The report only describes its network, of about 10.3 M parameters; this definition is ours and has 10,340,459.
-    The encoder's levels grow deeper as they grow coarser, by strided 3x3 convolutions; the bottleneck is one
-    dilated residual block for each dilation (Yu and Koltun, ICLR 2016); the decoder doubles the size by nearest
-    upsampling and a 3x3 convolution, and each of its levels has as many residual blocks as the encoder's, with
-    channel attention in them (RCAN: Zhang et al., ECCV 2018, fig. 4). It gives the picture itself, not its difference
-    from the blurred one.
+    The report only describes its network, of about 10.3 M parameters; this definition is ours and has 10,340,459. The
+    bottleneck is one residual block for each dilation (Yu and Koltun, ICLR 2016); the decoder's have channel attention
+    (RCAN: Zhang et al., ECCV 2018, fig. 4). It gives the picture itself, not its difference from the blurred one.
 
     Args:
         width: channels at full resolution, doubled with each halving.
-        blocks: residual blocks of each level, finest first; as many levels as numbers, each at half of the resolution
-            of the one before. The last level's are the encoder's alone.
+        blocks: residual blocks of each level, finest first, encoder and decoder alike; the last is the encoder's alone.
         dilations: of the 3x3 convolutions of each block of the bottleneck.
 
     Raises:

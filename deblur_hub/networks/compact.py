@@ -15,8 +15,7 @@ class CompactGenerator(Generator):
     convolutions, normalisation and gates do not.
 
     Args:
-        widths: channels of each level, finest first; the first level stands at 1/unshuffle of the resolution,
-            each further one at half of the one before.
+        widths: channels of each level, at 1/unshuffle of the resolution and then at half of the one before.
         blocks: residual blocks of each level; every level but the last has them twice, on the way down and up.
         unshuffle: pixels of a side that are folded into channels at the input and unfolded at the output.
     """

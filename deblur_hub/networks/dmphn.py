@@ -54,25 +54,17 @@ class DmphnGenerator(Generator):
 
 
 def encoder(width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(3, width, 3, padding=1),
-        residual_blocks(width, 2),
-        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-        residual_blocks(2 * width, 2),
-        nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
-        residual_blocks(4 * width, 2),
-    )
+    layers = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), residual_blocks(width, 2))
+    for fine in (width, 2 * width):
+        layers.extend([nn.Conv2d(fine, 2 * fine, 3, stride=2, padding=1), residual_blocks(2 * fine, 2)])
+    return layers
 
 
 def decoder(width: int) -> nn.Sequential:
-    return nn.Sequential(
-        residual_blocks(4 * width, 2),
-        nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1),
-        residual_blocks(2 * width, 2),
-        nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
-        residual_blocks(width, 2),
-        nn.Conv2d(width, 3, 3, padding=1),
-    )
+    layers = nn.Sequential(residual_blocks(4 * width, 2))
+    for fine in (2 * width, width):
+        layers.extend([nn.ConvTranspose2d(2 * fine, fine, 4, stride=2, padding=1), residual_blocks(fine, 2)])
+    return layers.append(nn.Conv2d(width, 3, 3, padding=1))
 
 
 def cut(frames: Tensor, grid: Grid) -> Tensor:

@@ -18,9 +18,6 @@ class MimoUnetGenerator(Generator):
         blocks: residual blocks of each encoder and each decoder: 8, and 20 in MIMO-UNet+.
         dropout: probability of zeroing a fused feature map while training: 0.1 in the authors' code of MIMO-UNet+.
 
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); in training to the list of the outputs at a
-    quarter, a half and all of the height and width.
-
     Raises:
         ValueError: if the width is below 2, which leaves no channels beside those of the picture.
     """
@@ -112,8 +109,7 @@ class Fusion(nn.Module):
     """The features of all levels brought to the size of one (the paper's AFF).
 
     Its 1x1 convolution of all of them side by side is done level by level, each at its own size or at this one if
-    that is smaller: with nearest resizing the outcome is the same, and 7 times the width need not be held at full
-    resolution.
+    that is smaller: with nearest resizing the outcome is the same, in less memory.
     """
 
     def __init__(self, widths: list[int], width: int) -> None:

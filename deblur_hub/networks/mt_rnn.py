@@ -12,15 +12,14 @@ class MtRnnGenerator(Generator):
     """Multi-temporal recurrent network (Park et al., ECCV 2020, fig. 3): a recurrent U-Net of three levels.
 
     Each iteration sees the blurred picture beside its own last result, and the features that the last iteration
-    left at 1/2 and 1/4 of the resolution. The authors train iteration after iteration towards frame averages of
-    shorter and shorter exposure.
+    left at 1/2 and 1/4 of the resolution; in the first, its own. The authors train iteration after iteration towards
+    frame averages of shorter and shorter exposure.
 
     Args:
         iterations: 6 in the authors' test code, 7 in the paper's tables.
         width: channels at full resolution; twice and four times as many at 1/2 and 1/4.
 
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); in training to the list of the results of all
-    iterations, first to last, each at full resolution. Gradients flow back through all of them.
+    In training `forward` gives all iterations' results, first to last, at full resolution; gradients flow through all.
     """
 
     size_multiple = 4
@@ -63,10 +62,7 @@ class MtRnnGenerator(Generator):
         return results if self.training else blurred + difference / 127.5
 
     def iterate(self, pictures: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """One pass: what is to be added to the blurred picture, and the features at 1/2 and 1/4 to be remembered.
-
-        Without a memory, in the first iteration, the features at hand stand for the remembered ones.
-        """
+        """One pass: what is to be added to the blurred picture, and the features at 1/2 and 1/4 to be remembered."""
         full = self.encoder_full(self.stem(pictures))
         half = self.down_half(full)
         half = self.encoder_half(self.recall_half(torch.cat([half, memory[0] if memory else half], 1)))
@@ -84,10 +80,8 @@ def three_blocks(width: int) -> nn.Sequential:
 
 
 def halved(width: int) -> nn.Sequential:
-    """Half the height and width, twice the channels."""
     return nn.Sequential(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.LeakyReLU(0.1, inplace=True))
 
 
 def doubled(width: int) -> nn.Sequential:
-    """Twice the height and width, half the channels, of which `width` are left."""
     return nn.Sequential(nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.LeakyReLU(0.1, inplace=True))
