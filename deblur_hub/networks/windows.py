@@ -27,6 +27,10 @@ class Span:
     fade_in: int  # pixels over which it takes over from the window before
     fade_out: int  # and gives over to the one behind
 
+    @property
+    def place(self) -> slice:
+        return slice(self.own.start, self.own.stop)
+
     def weights(self) -> Tensor:
         """(len(own),) in (0, 1]; with those of the neighbours they add up to one."""
         weights = torch.ones(len(self.own))
@@ -133,8 +137,7 @@ class WindowedGenerator(Generator):
         plan = self.plan((blurred.shape[-2], blurred.shape[-1]), quality)
         restored = torch.zeros_like(blurred)
         for window, result in zip(plan, each(window.read(blurred) for window in plan), strict=True):
-            rows, columns = (slice(span.own.start, span.own.stop) for span in (window.rows, window.columns))
-            place = restored[..., rows, columns]
+            place = restored[..., window.rows.place, window.columns.place]
             inside = window.inside(result).to(restored)
             place += inside * window.weights().to(restored) if len(plan) > 1 else inside
         return restored
