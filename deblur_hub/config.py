@@ -38,9 +38,8 @@ class GeneratorConfig:
         if self.quality not in ("", *QUALITIES):
             raise ModelError(f"'quality' must be one of {', '.join(QUALITIES)}, not {shown(self.quality)}")
         if len(self.name) > LONGEST_NAME or not self.name.isprintable():
-            raise ModelError(
-                f"'name' must be one line of at most {LONGEST_NAME} printable characters, not {shown(self.name)}"
-            )
+            text = f"one line of at most {LONGEST_NAME} printable characters"
+            raise ModelError(f"'name' must be {text}, not {shown(self.name)}")
 
     def to_json(self) -> str:
         header = {

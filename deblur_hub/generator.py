@@ -18,7 +18,7 @@ from .config import LONGEST_NAME, GeneratorConfig
 from .errors import ModelError
 from .hub.golden_tensors import make_golden
 from .hub.reading import build_configured as build
-from .model_card import CARD_BEGIN, plain_card
+from .model_card import CARD_BEGIN, plain_card, with_tags
 from .networks.base import Generator
 from .networks.description import Description
 from .networks.refined import RefinedMaximGenerator
@@ -125,8 +125,7 @@ class DeblurGenerator(nn.Module):
         Raises:
             PictureError: if it cannot be read, or is too large.
             RestorationError: if memory does not suffice, or for an unknown quality or a strength outside of [0, 1].
-            ModelError: for a crispness outside of [0, 1], or above 0 if the model has no crisp partner or not at this
-                quality.
+            ModelError: as `with_crispness` says, or if the crispness is not to be had at this quality.
         """
         restored = self._restorer(**options)
         blurred, original = read(image, max_megapixels=max_megapixels)
@@ -192,11 +191,7 @@ class DeblurGenerator(nn.Module):
         precision: Precision = "auto",
         progress: Progress | None = None,
     ) -> Tensor:
-        """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where that is needed; see `restoration.restore`.
-
-        Args:
-            quality: as `deblur` takes it.
-        """
+        """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where needed; options as in `deblur`."""
         self._require(quality)
         with evaluating(self):
             name = quality or self.config.quality
@@ -234,8 +229,6 @@ class DeblurGenerator(nn.Module):
     def with_quality(self, quality: str) -> "DeblurGenerator":
         """A generator of the same weights that restores at a quality by default; itself if it has a single one.
 
-            generator = DeblurGenerator.from_pretrained("maxim").with_quality("balanced")
-
         Raises:
             RestorationError: for an unknown quality.
         """
@@ -265,16 +258,11 @@ class DeblurGenerator(nn.Module):
             name = self.config.name or self.config.architecture
             raise ModelError(
                 f"{name}: has no crisp partner to blend with; leave the crispness at 0, take the model "
-                f"'{hub.DEFAULT_MODEL}', or name one that was trained from it (crisp=..., in the shell "
-                "--crisp-model)"
+                f"'{hub.DEFAULT_MODEL}', or name one that was trained from it (crisp=..., in the shell --crisp-model)"
             )
-        if self.crisp is not None and (self._partner is None or self._partner[0] != self.crisp):
-            partner = DeblurGenerator.from_pretrained(self.crisp, device="cpu", **self._access)
-            require_partners(self.config, partner.config, of=self.config.name, partner=str(self.crisp))
-            self._partner = (self.crisp, partner.network.state_dict())
+        weights = self._own_partner() if self.crisp is None else self._named_partner(self.crisp)
         name = f"{self.config.name} at crispness {crispness:g}"[-LONGEST_NAME:]
         config = replace(self.config, name=name, quality="" if self.crisp is None else self.config.quality)
-        weights = self._partner[1] if self.crisp is not None and self._partner else self._own_partner()
         made = DeblurGenerator(config, blended(self.network, weights, crispness))
         if self.crisp is None and isinstance(made.network, RefinedMaximGenerator):
             made.network.keep_to_fast()
@@ -287,14 +275,19 @@ class DeblurGenerator(nn.Module):
 
     def _require(self, quality: str | None) -> None:
         require_quality(quality)
-        only = self.qualities[0] if len(self.qualities) == 1 else None
-        if only and quality not in (None, only):
-            raise ModelError(
-                f"{self.config.name}: crispness is of quality '{only}', not of '{quality}'; omit one of the two"
-            )
+        name, only = self.config.name, self.qualities
+        if len(only) == 1 and quality not in (None, *only):
+            raise ModelError(f"{name}: crispness is of quality '{only[0]}', not of '{quality}'; omit one of the two")
 
     def _own_partner(self) -> dict[str, Tensor]:
         return self.network.crisp_weights() if isinstance(self.network, RefinedMaximGenerator) else {}
+
+    def _named_partner(self, crisp: str | os.PathLike[str]) -> dict[str, Tensor]:
+        if self._partner is None or self._partner[0] != crisp:
+            partner = DeblurGenerator.from_pretrained(crisp, device="cpu", **self._access)
+            require_partners(self.config, partner.config, of=self.config.name, partner=str(crisp))
+            self._partner = (crisp, partner.network.state_dict())
+        return self._partner[1]
 
     def describe(self, size: tuple[int, int] = (1280, 720)) -> Description:
         """Parameters, multiply-adds for a picture of (width, height), receptive field, source and licence."""
@@ -439,7 +432,7 @@ class DeblurGenerator(nn.Module):
             max_shard_size=max_shard_size,
             golden=golden,
             golden_notes=hub.golden_metadata(tensors, tolerances),
-            card=card if card is not None else plain_card(self.config),
+            card=plain_card(self.config) if card is None else card,
         )
         return Path(folder)
 
@@ -478,11 +471,11 @@ class DeblurGenerator(nn.Module):
         Raises:
             ModelError: if the hub refuses or cannot be reached, or the tag stands for another commit.
         """
-        text = hub.with_tags(card if card is not None else plain_card(self.config), list(tags))
+        text = with_tags(card if card is not None else plain_card(self.config), list(tags))
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, variant=variant, dtype=dtype, max_shard_size=max_shard_size, card=text)
             return hub.push(
-                Path(folder),
+                Path(folder).iterdir(),
                 repo_id,
                 revision=revision,
                 private=private,
@@ -490,7 +483,7 @@ class DeblurGenerator(nn.Module):
                 commit_message=commit_message,
                 token=token,
                 tag=tag,
-                card=text if CARD_BEGIN not in text else None,
+                keep_card=CARD_BEGIN in text,
             )
 
     def __repr__(self) -> str:

@@ -196,7 +196,7 @@ def photographs_section(runs: Runs) -> str:
             markdown(
                 [
                     "",
-                    "shaken",
+                    "blurry",
                     "restored",
                     "gain",
                     "least gain",

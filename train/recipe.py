@@ -45,8 +45,8 @@ class Blur:
     shortest: float = 2.0
     longest: float = 40.0
     none: float = 0.1
-    steady: float = 0.0  # share of the shaken whose path is that of a hand that drifts, in place of a random walk
-    projective: float = 0.0  # share of the shaken whose camera rolls and nears too, so that the blur varies in place
+    steady: float = 0.0  # share of the blurred whose path is that of a hand that drifts, in place of a random walk
+    projective: float = 0.0  # share of the blurred whose camera rolls and nears too, so that the blur varies in place
     most_roll: float = 1.0  # path of the frame's corners by roll and approach, as a share of that of its middle
     focal: float = 0.8  # length, in longer sides of the frame: 0.72 is a telephone's main camera
     objects: float = 0.0  # share in which a part of the picture moves by itself

@@ -5,10 +5,9 @@
 
 from .camera import camera_path, evenly, path_length, reach, shift_path
 from .exposure import Exposure, expose, stack
-from .frames import average_frames
 from .jpeg import jpeg
 from .kernels import convolve, disc_kernel, joined, trajectory_kernel
-from .light import DISPLAY_GAMMA, SRGB, brighten, to_display, to_linear
+from .light import DISPLAY_GAMMA, SRGB, average_frames, brighten, to_display, to_linear
 from .sensor import add_sensor_noise, standard_normal
 from .trajectory import object_path, shake_trajectory, steady_trajectory
 

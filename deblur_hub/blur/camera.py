@@ -22,8 +22,7 @@ def camera_path(
 
     Args:
         shift: (T, 2), pixels (x, y) that the middle of the frame moves by yaw and pitch of the camera.
-        roll: (T,), radians around the optical axis.
-        zoom: (T,), logarithm of the scale, as from a step towards the scene.
+        roll, zoom: (T,), radians around the optical axis; logarithm of the scale, as from a step towards the scene.
         focal: length, in pixels.
         place: (x, y), pixels from the middle of the frame to the origin of the coordinates of the result.
 
@@ -33,7 +32,8 @@ def camera_path(
     """
     count = len(shift)
     roll, zoom = np.broadcast_to(roll, count), np.broadcast_to(zoom, count)
-    yaw, pitch = np.arctan(shift[:, 0] / focal), np.arctan(shift[:, 1] / focal * np.cos(np.arctan(shift[:, 0] / focal)))
+    yaw = np.arctan(shift[:, 0] / focal)
+    pitch = np.arctan(shift[:, 1] / focal * np.cos(yaw))
     zero, one = np.zeros(count), np.ones(count)
 
     def matrix(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -68,19 +68,14 @@ def corner_offsets(homographies: np.ndarray, side: int) -> np.ndarray:
 
 
 def reach(homographies: np.ndarray, side: int) -> float:
-    """The farthest that light comes from, in pixels along an axis, anywhere in a square around the origin.
-
-    Among homographies near the identity the farthest is at a corner.
-    """
+    """The farthest that light comes from, in pixels along an axis, anywhere in a square around the origin."""
+    # Among homographies near the identity the farthest is at a corner.
     return float(np.abs(corner_offsets(homographies, side)).max())
 
 
 def evenly(length: float, samples: int, *, most: int) -> np.ndarray:
-    """Which of so many samples of a path of so many pixels to look at: at most `most`, else none over `SPACING` apart.
-
-    Returns:
-        (T,) int64, the middles of T equal parts of the exposure.
-    """
+    """(T,) int64, the samples of a path of so many pixels to look at: the middles of T equal parts of the exposure."""
+    # No two are over `SPACING` apart, unless that takes more than `most`.
     count = int(np.clip(np.ceil(length / SPACING), 1, min(most, samples)))
     return ((np.arange(count) + 0.5) * samples / count).astype(int)
 

@@ -4,7 +4,7 @@ What happens is drawn beforehand, as plain tensors; here is no chance. So a work
 a GPU that exposes a batch make the same of the same draw.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,39 +15,27 @@ from .kernels import convolve
 from .light import DISPLAY_GAMMA, brighten, to_display, to_linear
 from .sensor import add_sensor_noise, standard_normal
 
-TOGETHER = 8  # instants that a GPU looks at in one go; a CPU's cache holds one
+CHUNK = 8  # instants that a GPU looks at in one go; a CPU's cache holds one
 RIM = 2.0  # pixels over which an object gives way to what is behind it
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """What happens to N pictures, one row each; all on the host. The defaults of `plain` change nothing.
+    """What happens to N pictures, one row each; all on the host."""
 
-    camera: (N, T, 3, 3), from the middle of the crop; see `camera.camera_path`.
-    moves: (N, T, 2), pixels that an object has moved in the scene.
-    weights: (N, T), the part of the exposure that each instant lasts; sums to one.
-    waves: (N, M, 4), of which the object's outline is made: height, radians a pixel along x and y, phase. The object is
-        where they sum to more than 0. No object where all heights are 0.
-    kernel: (N, K, K), the same all over the picture, K odd; sums to one.
-    gamma: (N,), of the camera's curve, or `SRGB`.
-    excess: (N,), times its full well that a saturated light is brighter; see `brighten`.
-    noise: (N, 4), shot and read noise in linear light, shot and read noise in display values.
-    seed: (N,) int64 in [0, 2^31), of the noise.
-    quality: (N,), of JPEG, 1 to 100; 0 for none.
-    corner: (N, 2) int64, down and right of the crop in a unit of JPEG.
-    """
-
-    camera: Tensor
-    moves: Tensor
-    weights: Tensor
+    camera: Tensor  # (N, T, 3, 3), from the middle of the crop; see `camera.camera_path`
+    moves: Tensor  # (N, T, 2), pixels that an object has moved in the scene
+    weights: Tensor  # (N, T), the part of the exposure that each instant lasts; sums to one
+    # (N, M, 4), of which the object's outline is made: height, radians a pixel along x and y, phase. The object is
+    # where they sum to more than 0. No object where all heights are 0.
     waves: Tensor
-    kernel: Tensor
-    gamma: Tensor
-    excess: Tensor
-    noise: Tensor
-    seed: Tensor
-    quality: Tensor
-    corner: Tensor
+    kernel: Tensor  # (N, K, K), the same all over the picture, K odd; sums to one
+    gamma: Tensor  # (N,), of the camera's curve, or `SRGB`
+    excess: Tensor  # (N,), times its full well that a saturated light is brighter; see `brighten`
+    noise: Tensor  # (N, 4), shot and read noise in linear light, shot and read noise in display values
+    seed: Tensor  # (N,) int64 in [0, 2^31), of the noise
+    quality: Tensor  # (N,), of JPEG, 1 to 100; 0 for none
+    corner: Tensor  # (N, 2) int64, down and right of the crop in a unit of JPEG
 
     @classmethod
     def plain(cls, **changes: Tensor) -> "Exposure":
@@ -65,8 +53,6 @@ class Exposure:
             "quality": torch.tensor(0.0),
             "corner": torch.zeros(2, dtype=torch.int64),
         }
-        if unknown := changes.keys() - still.keys():
-            raise TypeError(f"an exposure has no {', '.join(sorted(unknown))}")
         return cls(**{name: value[None] for name, value in (still | changes).items()})
 
     def __len__(self) -> int:
@@ -74,7 +60,7 @@ class Exposure:
 
     def rows(self, chosen: Tensor) -> "Exposure":
         """Those rows alone, in that order; instants and kernels no longer than they need."""
-        part = {field.name: getattr(self, field.name)[chosen] for field in fields(self)}
+        part = {name: tensor[chosen] for name, tensor in vars(self).items()}
         lasting = int(part["weights"].any(dim=0).sum())
         for name in ("camera", "moves", "weights"):
             part[name] = part[name][:, :lasting]
@@ -83,21 +69,16 @@ class Exposure:
 
 def stack(exposures: list[Exposure]) -> Exposure:
     """Several exposures as one: shorter ones are filled up with instants that last no time, kernels with zeros."""
-    times = max(exposure.weights.shape[1] for exposure in exposures)
-    waves = max(exposure.waves.shape[1] for exposure in exposures)
-    side = max(exposure.kernel.shape[-1] for exposure in exposures)
-    filled = []
-    for exposure in exposures:
-        part = {field.name: getattr(exposure, field.name) for field in fields(exposure)}
+    parts = [dict(vars(exposure)) for exposure in exposures]
+    times, waves, side = (max(part[name].shape[1] for part in parts) for name in ("weights", "waves", "kernel"))
+    for part in parts:
         late, rim = times - part["weights"].shape[1], (side - part["kernel"].shape[-1]) // 2
-        if late:
-            part["camera"] = torch.cat([part["camera"], part["camera"][:, -1:].expand(-1, late, 3, 3)], dim=1)
-            part["moves"] = F.pad(part["moves"], (0, 0, 0, late))
-            part["weights"] = F.pad(part["weights"], (0, late))
+        part["camera"] = torch.cat([part["camera"], part["camera"][:, -1:].expand(-1, late, 3, 3)], dim=1)
+        part["moves"] = F.pad(part["moves"], (0, 0, 0, late))
+        part["weights"] = F.pad(part["weights"], (0, late))
         part["waves"] = F.pad(part["waves"], (0, 0, 0, waves - part["waves"].shape[1]))
         part["kernel"] = F.pad(part["kernel"], (rim, rim, rim, rim))
-        filled.append(part)
-    return Exposure(**{name: torch.cat([part[name] for part in filled]) for name in filled[0]})
+    return Exposure(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
 
 def expose(window: Tensor, exposure: Exposure, crop: int) -> tuple[Tensor, Tensor]:
@@ -109,7 +90,6 @@ def expose(window: Tensor, exposure: Exposure, crop: int) -> tuple[Tensor, Tenso
     Args:
         window: (N, 3, W, W) uint8 on the device to compute on: the crop in its middle, and around it what may move
             into it. W and crop differ by an even number.
-        exposure: N rows.
 
     Returns:
         Blurred and sharp, each (N, 3, crop, crop) float32 in [0, 1], of 8 bits.
@@ -157,10 +137,9 @@ def average_instants(light: Tensor, exposure: Exposure, side: int) -> Tensor:
     """
     count, channels, width = light.shape[:3]
     device = light.device
-    together = TOGETHER if device.type == "cuda" else 1
-    camera, moves, weights = (
-        part.to(device, non_blocking=True) for part in (exposure.camera, exposure.moves, exposure.weights)
-    )
+    chunk = CHUNK if device.type == "cuda" else 1
+    drawn = exposure.camera, exposure.moves, exposure.weights
+    camera, moves, weights = (part.to(device, non_blocking=True) for part in drawn)
     inhabited = bool(exposure.waves[..., 0].any())
     if inhabited:
         layer = torch.cat([light, outline(exposure.waves.to(device), width)], dim=1)
@@ -169,16 +148,15 @@ def average_instants(light: Tensor, exposure: Exposure, side: int) -> Tensor:
     camera = torch.cat([camera[..., :2, :] * scale, camera[..., 2:, :]], dim=-2)
     moves = moves[:, :, None, None] * scale
     total = light.new_zeros(count, channels, side, side)
-    for first in range(0, weights.shape[1], together):
-        times = slice(first, first + together)
+    for first in range(0, weights.shape[1], chunk):
+        times = slice(first, first + chunk)
         at = sampling_grid(camera[:, times], side)
         seen = look(light, at)
         if inhabited:
             moved = look(layer, at.sub_(moves[:, times]))
-            cover = moved[:, channels:]
-            seen = torch.lerp(seen, moved[:, :channels], cover)
+            seen = torch.lerp(seen, moved[:, :channels], moved[:, channels:])
         share = weights[:, None, times, None, None]
-        if together == 1:
+        if chunk == 1:
             total.addcmul_(seen[:, :, 0], share[:, :, 0])
         else:
             total += (seen * share).sum(dim=2)

@@ -27,10 +27,7 @@ CHROMA_TABLE = (
     18, 21, 26, 66, 99, 99, 99, 99,
     24, 26, 56, 99, 99, 99, 99, 99,
     47, 66, 99, 99, 99, 99, 99, 99,
-    99, 99, 99, 99, 99, 99, 99, 99,
-    99, 99, 99, 99, 99, 99, 99, 99,
-    99, 99, 99, 99, 99, 99, 99, 99,
-    99, 99, 99, 99, 99, 99, 99, 99,
+    *[99] * 32,
 )
 # fmt: on
 TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
@@ -39,26 +36,20 @@ UNIT = 16  # pixels a side that are coded together at 4:2:0
 
 
 def jpeg(picture: Tensor, quality: Tensor, corner: tuple[int, int] = (0, 0)) -> Tensor:
-    """A picture as it comes back from a JPEG file.
+    """Pictures (N, 3, H, W) in [0, 1], of 8 bits, as they come back from JPEG files of quality (N,), 1 to 100.
 
-    Args:
-        picture: (N, 3, H, W) in [0, 1], of which 8 bits are taken.
-        quality: (N,), 1 to 100.
-        corner: (down, right) of the picture within a unit of 16x16 pixels, for crops of larger files.
-
-    Returns:
-        (N, 3, H, W) in [0, 1], of 8 bits.
+    `corner` is (down, right) of the pictures within a unit of 16x16 pixels, for crops of larger files.
     """
     height, width = picture.shape[-2:]
     down, right = corner
     levels = (picture.clamp(0, 1) * 255 + 0.5).floor()
     levels = F.pad(levels, (right, -(width + right) % UNIT, down, -(height + down) % UNIT), mode="replicate")
     ycc = torch.einsum("ij,njhw->nihw", levels.new_tensor(TO_YCC), levels).round()
-    luma = coded(ycc[:, :1] - 128, quality_table(LUMA_TABLE, quality, levels)) + 128
+    luma = coded(ycc[:, :1] - 128, LUMA_TABLE, quality) + 128
     # Means of four are rounded down and up in turn, as the library does it to be fair.
     fair = levels.new_tensor([0.25, 0.5]).repeat(ycc.shape[-1] // 4)
     halved = (F.avg_pool2d(ycc[:, 1:], 2) + fair).floor()
-    chroma = coded(halved, quality_table(CHROMA_TABLE, quality, levels))
+    chroma = coded(halved, CHROMA_TABLE, quality)
     # The library's "fancy" upsampling, three parts of the nearer and one of the farther sample, is bilinear.
     chroma = F.interpolate(chroma.clamp(-128, 127).round(), scale_factor=2, mode="bilinear", align_corners=False)
     ycc = torch.cat([luma.clamp(0, 255).round(), chroma.round()], dim=1)
@@ -66,13 +57,15 @@ def jpeg(picture: Tensor, quality: Tensor, corner: tuple[int, int] = (0, 0)) -> 
     return rgb[..., down : down + height, right : right + width] / 255
 
 
-def coded(plane: Tensor, table: Tensor) -> Tensor:
-    """(N, C, H, W) around 0, through the quantised cosine transform of its blocks of 8x8, and back."""
+def coded(plane: Tensor, table: tuple[int, ...], quality: Tensor) -> Tensor:
+    """(N, C, H, W) around 0, through the cosine transform of its blocks of 8x8, quantised at each quality, and back."""
+    quality = quality.to(plane).floor().clamp(1, 100)
+    scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
+    steps = ((plane.new_tensor(table) * scale[:, None] + 50) / 100).floor().clamp(1, 255).view(-1, 1, 1, 1, 8, 8)
     count, channels, height, width = plane.shape
     transform = cosines().to(plane)
     blocks = plane.reshape(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
     coefficients = transform @ blocks @ transform.T
-    steps = table[:, None, None, None]
     blocks = transform.T @ ((coefficients / steps).round() * steps) @ transform
     return blocks.transpose(3, 4).reshape(count, channels, height, width)
 
@@ -85,11 +78,3 @@ def cosines() -> Tensor:
         for wave in range(8)
     ]
     return torch.tensor(rows)
-
-
-def quality_table(base: tuple[int, ...], quality: Tensor, like: Tensor) -> Tensor:
-    """(N, 8, 8): the steps of quantisation at each quality."""
-    quality = quality.to(like).floor().clamp(1, 100)
-    scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
-    table = ((like.new_tensor(base) * scale[:, None] + 50) / 100).floor().clamp(1, 255)
-    return table.view(-1, 8, 8)

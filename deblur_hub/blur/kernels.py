@@ -1,5 +1,7 @@
 """Point spread functions that are the same all over the picture, and convolution with them."""
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,10 +10,7 @@ FINE = 8  # samples a pixel and axis for the rim of a disc
 
 
 def trajectory_kernel(trajectory: np.ndarray) -> Tensor:
-    """The point spread function of a trajectory: the time spent at each pixel, bilinearly shared among neighbours.
-
-    Args:
-        trajectory: (T, 2), pixels, around the origin.
+    """The time that a trajectory (T, 2), in pixels around the origin, spends at each pixel, bilinearly shared.
 
     Returns:
         (K, K) float32, K odd and as small as the trajectory allows; sums to one.
@@ -46,21 +45,13 @@ def disc_kernel(radius: float) -> Tensor:
 
 def joined(kernel: Tensor, other: Tensor) -> Tensor:
     """The kernel that does what two do one after the other: (K, K) and (L, L) to (K + L - 1, K + L - 1)."""
-    return torch.nn.functional.conv2d(kernel.flip(0, 1)[None, None], other[None, None], padding=other.shape[-1] - 1)[
-        0, 0
-    ].flip(0, 1)
+    turned = kernel.flip(0, 1)[None, None]
+    both = torch.nn.functional.conv2d(turned, other[None, None], padding=other.shape[-1] - 1)
+    return both[0, 0].flip(0, 1)
 
 
 def convolve(light: Tensor, kernel: Tensor) -> Tensor:
-    """Convolution where the kernel lies wholly inside.
-
-    Args:
-        light: (..., H, W).
-        kernel: (K, K), or (..., K, K) where each picture has its own; no larger than the picture.
-
-    Returns:
-        (..., H - K + 1, W - K + 1).
-    """
+    """(..., H, W) and kernels (K, K) or (..., K, K), wholly inside, to (..., H - K + 1, W - K + 1)."""
     height, width = light.shape[-2:]
     size = kernel.shape[-1]
     room = fast_length(height), fast_length(width)  # what wraps around the ends falls outside of what is returned
@@ -71,12 +62,5 @@ def convolve(light: Tensor, kernel: Tensor) -> Tensor:
 
 def fast_length(least: int) -> int:
     """The next length without prime factors over 5, which a Fourier transform takes several times as fast."""
-    length = least + least % 2
-    while True:
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-        length += 2
+    lengths = itertools.count(least + least % 2, step=2)
+    return next(length for length in lengths if 30 ** length.bit_length() % length == 0)  # 30 = 2 * 3 * 5

@@ -1,7 +1,8 @@
-"""Between the values of a picture and the light that made them: the camera's curve, and lights that outshine it."""
+"""Between the values of a picture and the light that made them: the camera's curve, lights that outshine it."""
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,11 +13,9 @@ DIMMEST_LIGHT = 0.9  # the display value from which something may be brighter th
 
 
 def to_linear(picture: Tensor, gamma: float | Tensor = DISPLAY_GAMMA) -> Tensor:
-    """Display values in [0, 1] to linear light in [0, 1].
+    """Display values in [0, 1], of any shape, to linear light in [0, 1].
 
-    Args:
-        picture: of any shape; (N, C, H, W) where `gamma` is a tensor.
-        gamma: the exponent (2.2 as GoPro's `blur_gamma` takes it), or `SRGB`; or (N,) of these, on any device.
+    `gamma` is the exponent (2.2 as GoPro's `blur_gamma` takes it), or `SRGB`; or (N,) of these for (N, C, H, W).
     """
     return by_curve(picture.clamp(0, 1), gamma, lambda value, power: value**power, srgb_to_linear)
 
@@ -33,16 +32,13 @@ def by_curve(
     srgb_curve: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Applies to each picture the curve that it asks for; asks on the host, so that a GPU is not waited for."""
-    if not isinstance(gamma, Tensor):
-        return srgb_curve(values) if gamma == SRGB else power_curve(values, gamma)
-    kinds = set(gamma.tolist())
+    kinds = set(gamma.tolist()) if isinstance(gamma, Tensor) else {gamma}
     if len(kinds) == 1:
-        return by_curve(values, kinds.pop(), power_curve, srgb_curve)
-    exponents = torch.where(gamma == SRGB, 1.0, gamma).to(values)[:, None, None, None]
-    curved = power_curve(values, exponents)
-    if SRGB in kinds:
-        curved = torch.where((gamma == SRGB).to(values.device)[:, None, None, None], srgb_curve(values), curved)
-    return curved
+        (one,) = kinds
+        return srgb_curve(values) if one == SRGB else power_curve(values, one)
+    each = torch.as_tensor(gamma)[:, None, None, None]
+    curved = power_curve(values, torch.where(each == SRGB, 1.0, each).to(values))
+    return torch.where((each == SRGB).to(values.device), srgb_curve(values), curved) if SRGB in kinds else curved
 
 
 def srgb_to_linear(values: Tensor) -> Tensor:
@@ -56,12 +52,21 @@ def srgb_to_display(light: Tensor) -> Tensor:
 def brighten(light: Tensor, values: Tensor, excess: Tensor) -> Tensor:
     """Gives lamps and glints the light that the sensor's full well cut off, so that under motion they streak.
 
-    From the display value `DIMMEST_LIGHT` up to 1 of their luma, pixels are multiplied by 1 to 1 + excess.
-
-    Args:
-        light, values: (N, 3, H, W), linear and as displayed.
-        excess: (N,), 0 to leave a picture as it is.
+    From the display value `DIMMEST_LIGHT` up to 1 of their luma, pixels are multiplied by 1 to 1 + excess, (N,); light
+    and values are (N, 3, H, W), linear and as displayed.
     """
     luma = (values * values.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
     ramp = ((luma - DIMMEST_LIGHT) / (1 - DIMMEST_LIGHT)).clamp(0, 1)
     return light * (1 + excess.to(light)[:, None, None, None] * ramp.square())
+
+
+def average_frames(frames: np.ndarray, *, gamma: float) -> np.ndarray:
+    """The frame that a longer exposure over frames (T, H, W, 3) uint8 would have taken: (H, W, 3) float32 in [0, 1].
+
+    A gamma of 2.2 averages linear light (GoPro's `blur_gamma`), 1 the values as they are (GoPro's `blur`).
+    """
+    curve = (np.arange(256, dtype=np.float32) / 255) ** gamma
+    total = np.zeros(frames.shape[1:], np.float32)
+    for frame in frames:
+        total += curve[frame]
+    return (total / len(frames)) ** (1 / gamma)

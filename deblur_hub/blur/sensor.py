@@ -15,9 +15,7 @@ def add_sensor_noise(
 ) -> Tensor:
     """Adds noise whose variance grows with the signal: sigma^2 = read^2 + shot^2 * value, values in [0, 1], clipped.
 
-    Args:
-        noise: of the picture's shape, standard normal, or a generator to draw it from.
-        shot, read: numbers, or tensors that broadcast with the picture.
+    `noise` has the picture's shape and is standard normal, or is a generator to draw it from.
     """
     if isinstance(noise, np.random.Generator):
         noise = torch.from_numpy(noise.standard_normal(picture.shape, dtype=np.float32))
@@ -27,13 +25,8 @@ def add_sensor_noise(
 def standard_normal(seeds: Tensor, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
     """Normal deviates that depend on nothing but the seed and the place, and so are the same on every device.
 
-    Integer arithmetic on a counter, which is exact everywhere, and Box and Muller's transform.
-
-    Args:
-        seeds: (N,) int64, each in [0, 2^31).
-
-    Returns:
-        (N, *shape) float32, equal on all devices but for rounding.
+    Integer arithmetic on a counter, which is exact everywhere, and Box and Muller's transform: seeds (N,) int64, each
+    in [0, 2^31), to (N, *shape) float32, equal on all devices but for rounding.
     """
     count = math.prod(shape)
     half = (count + 1) // 2

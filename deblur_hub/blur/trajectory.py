@@ -13,12 +13,8 @@ def shake_trajectory(rng: np.random.Generator, *, length: float, samples: int = 
     Boracchi and Foi's random walk (TIP 2012) in the form of DeblurGAN (Kupyn et al., CVPR 2018, algorithm 1): a
     velocity with inertia, a Gaussian perturbation, and rare impulses that nearly reverse it.
 
-    Args:
-        length: of the path, in pixels.
-        samples: points on the path.
-
     Returns:
-        (samples, 2) float64, pixels, its mean at the origin.
+        (samples, 2) float64, pixels, its mean at the origin; the path is `length` pixels long.
     """
     inertia, big_shake, gaussian_shake = rng.uniform(0, 0.7), rng.uniform(0, 0.2), rng.uniform(0, 0.7)
     impulse = 0.005  # the paper's 0.001 is for 2000 samples
@@ -47,12 +43,8 @@ def steady_trajectory(rng: np.random.Generator, *, length: float, samples: int =
     reaches over 0.3 to 2 exposures and whose deviation is up to 0.8 of the constant; the distributions are ours, meant
     to be as narrow as the blur between GoPro's pairs, whose frames come from a hand-held camera.
 
-    Args:
-        length: of the path, in pixels.
-        samples: points on the path, at equal intervals of time.
-
     Returns:
-        (samples, 2) float64, pixels, the place at half of the exposure at the origin: that is the moment of the sharp
+        As of `shake_trajectory`, but the place at half of the exposure at the origin: that is the moment of the sharp
         partner in GoPro (Nah et al., CVPR 2017).
     """
     reach, unrest = np.exp(rng.uniform(np.log(0.3), np.log(2.0))), rng.uniform(0, 0.8)
@@ -71,14 +63,7 @@ def steady_trajectory(rng: np.random.Generator, *, length: float, samples: int =
 
 
 def object_path(rng: np.random.Generator, *, length: float, samples: int = 512) -> np.ndarray:
-    """The path of something that passes by: steadily, along an arc of up to a sixth of a circle.
-
-    Args:
-        length: of the path, in pixels.
-
-    Returns:
-        (samples, 2) float64, pixels, its mean at the origin.
-    """
+    """The path of something that passes by, as of `shake_trajectory`: steadily, along an arc of up to 60 degrees."""
     heading, bend = rng.uniform(0, 2 * np.pi), rng.uniform(-np.pi / 3, np.pi / 3)
     directions = heading + bend * np.linspace(-0.5, 0.5, samples - 1)
     steps = length / (samples - 1) * np.stack([np.cos(directions), np.sin(directions)], axis=1)

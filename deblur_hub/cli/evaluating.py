@@ -35,13 +35,8 @@ def evaluate_on(options: argparse.Namespace, processes: Processes) -> int:
     pictures = processes.run_on_main(lambda: pictures_of(options))
     if options.save and options.output is None:
         raise DatasetError("--save writes the restored pictures into the output folder; give --output as well")
-    model = load_model(
-        options.model,
-        processes.device(options.device),
-        quality=options.quality,
-        crispness=options.crispness,
-        crisp=options.crisp_model,
-    )
+    how = {"quality": options.quality, "crispness": options.crispness, "crisp": options.crisp_model}
+    model = load_model(options.model, processes.device(options.device), **how)
     with ExitStack() as stack:
         output = options.output
         if options.html and output is None:  # the page shows restored pictures
@@ -58,7 +53,7 @@ def evaluate_on(options: argparse.Namespace, processes: Processes) -> int:
             output=output,
             save=options.save or bool(options.html),
             overwrite=options.overwrite,
-            command=command_line(options),
+            command=f"deblur-hub {shlex.join(options.typed)}",
             processes=processes,
             progress=show,
         )
@@ -112,7 +107,7 @@ def run_score(options: argparse.Namespace) -> int:
             metrics=options.metrics,
             output=options.output,
             overwrite=options.overwrite,
-            command=command_line(options),
+            command=f"deblur-hub {shlex.join(options.typed)}",
             progress=show,
         )
     present(evaluation)
@@ -125,8 +120,3 @@ def present(evaluation: Evaluation) -> None:
     print(f"{heading(evaluation)}\n\n{table(evaluation)}")
     if any(evaluation.values("seconds")):
         print(f"\n{costs(evaluation)}")
-
-
-def command_line(options: argparse.Namespace) -> str:
-    """The command as it was typed."""
-    return f"deblur-hub {shlex.join(options.typed)}"

@@ -12,8 +12,7 @@ from ..generator import DeblurGenerator
 from ..hub.publishing import publish, require_access
 from ..model_card import NOTHING_KNOWN, About, read_about
 from ..networks import PRESETS, build_network
-from ..release.card import renew_card
-from ..release.releasing import release
+from ..release import release, renew_card
 from .outcomes import OK, UsageError, counting
 
 
@@ -24,15 +23,10 @@ def run_networks(options: argparse.Namespace) -> int:
     for name in PRESETS:
         with torch.device("meta"):
             found = build_network(name).describe(options.size)
-        cells = (
-            f"`{name}`",
-            f"{found.parameters / 1e6:.2f} M",
-            f"{found.multiply_adds / 1e9:.0f} G",
-            str(found.size_multiple),
-            found.field + ("" if found.tiles else ", not tiled"),
-            f"{found.source} ({found.licence})" + (f"; {found.note}" if found.note else ""),
-        )
-        print(f"| {' | '.join(cells)} |")
+        costs = f"{found.parameters / 1e6:.2f} M | {found.multiply_adds / 1e9:.0f} G"
+        field = found.field + ("" if found.tiles else ", not tiled")
+        design = f"{found.source} ({found.licence})" + (f"; {found.note}" if found.note else "")
+        print(f"| `{name}` | {costs} | {found.size_multiple} | {field} | {design} |")
     return OK
 
 

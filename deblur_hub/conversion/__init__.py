@@ -4,9 +4,10 @@ Every tensor of a file is either used or listed as dropped with the reason. One 
 opens the files.
 """
 
-from collections.abc import Callable
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,38 +17,18 @@ from ..errors import ModelError
 from ..generator import DeblurGenerator
 from ..hub.reading import build_configured as build
 from ..model_card import converted_card
-from . import (
-    deblurgan,
-    deblurgan_v2,
-    deepdeblur,
-    dmphn,
-    keras,
-    maxim,
-    mimo_unet,
-    nafnet,
-    ours,
-    srn,
-    tensorflow_checkpoint,
-    tensorflow_js,
-)
+from ..networks import PRESETS
+from ..networks.state import cast_floats
+from . import deblurgan, deblurgan_v2, deepdeblur, dmphn, keras, maxim, mimo_unet, nafnet, srn, tensorflow_js
 from .checkpoint_file import load, load_folder, state_dict
 from .layout import Converted
+from .tensorflow_checkpoint import is_checkpoint
+from .tensorflow_checkpoint import load as load_tensorflow
 from .trial import trial
 
-LAYOUTS: tuple[Callable[[dict[str, Tensor]], Converted | None], ...] = (
-    deblurgan.recognise,
-    deblurgan_v2.recognise,
-    mimo_unet.recognise,
-    nafnet.recognise,
-    deepdeblur.recognise,
-    srn.recognise,
-    dmphn.recognise,
-    maxim.recognise,
-    keras.recognise,
-)
-NAMES = (
-    "DeblurGAN (PyTorch, Keras), DeblurGAN-v2, MIMO-UNet, NAFNet, DeepDeblur, SRN, DMPHN, MAXIM, and our own training's"
-)
+# The `recognise` of each is None for tensors of another layout; those that are cut down or altered it refuses.
+LAYOUTS = (deblurgan, deblurgan_v2, mimo_unet, nafnet, deepdeblur, srn, dmphn, maxim, keras)
+AVERAGE = "average"  # of the weights, in what our own training keeps
 
 
 def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = False) -> Converted:
@@ -58,7 +39,6 @@ def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = Fal
             of a TensorFlow.js graph model, a TensorFlow checkpoint's prefix or any of its files, or DMPHN's folder of
             parts.
         name: of the model; the architecture's by default.
-        overwrite: replace a model that is in `folder`.
 
     Raises:
         ModelError: if the file needs more than tensors to be unpickled, is of no known layout, or does not fit the
@@ -71,39 +51,40 @@ def convert(source: Path, folder: Path, *, name: str = "", overwrite: bool = Fal
     converted = read(source)
     generator = assembled(converted, source, name)
     generator.save_pretrained(folder, card=converted_card(generator.config, converted.layout, source.name))
-    return replace(converted, tried=str(trial(generator)))
+    return replace(converted, tried=trial(generator))
 
 
 def read(source: Path) -> Converted:
-    """What a checkpoint is.
-
-    Raises:
-        ModelError: as `convert`.
-    """
+    """What a checkpoint is; `ModelError` as `convert`."""
     if tensorflow_js.is_model(source):
         return recognise(maxim.from_graph(tensorflow_js.read(source), source), source)
     if source.suffix == ".npz":
         tensors, passed_over = maxim.from_npz(source)
-    elif tensorflow_checkpoint.is_checkpoint(source):
-        tensors, passed_over = tensorflow_checkpoint.load(source)
+    elif is_checkpoint(source):
+        tensors, passed_over = load_tensorflow(source)
     else:
         content = load_folder(source) if source.is_dir() else load(source)
-        if (converted := ours.from_run(content)) is not None:
-            return converted
+        if isinstance(content, dict) and {"schema_version", "recipe", AVERAGE} <= content.keys():
+            return from_run(content)
         tensors, passed_over = state_dict(content, source)
     converted = recognise(tensors, source)
     return replace(converted, dropped=passed_over | converted.dropped)
 
 
-def recognise(tensors: dict[str, Tensor], source: Path) -> Converted:
-    """What a file's tensors are.
+def from_run(state: dict[str, Any]) -> Converted:
+    """The averaged generator in `checkpoints/last.pt` of our own training."""
+    recipe = json.loads(state["recipe"])
+    architecture, options = PRESETS.get(recipe["generator"], (recipe["generator"], {}))
+    options = {key: value for key, value in (options | recipe["network"]).items() if key != "dropout"}
+    dropped = {key: "of the run, not of the model" for key in state if key != AVERAGE}
+    return Converted(f"training state of recipe '{recipe['name']}'", architecture, options, state[AVERAGE], dropped)
 
-    Raises:
-        ModelError: if no layout is theirs, or a tensor of theirs is neither used nor dropped for a reason.
-    """
+
+def recognise(tensors: dict[str, Tensor], source: Path) -> Converted:
+    """What a file's tensors are; `ModelError` if no layout is theirs, or one is neither used nor dropped."""
     for layout in LAYOUTS:
         try:
-            converted = layout(tensors)
+            converted: Converted | None = layout.recognise(tensors)
         except ModelError as reason:
             raise ModelError(f"{source}: {reason}") from None
         if converted is not None:
@@ -111,7 +92,8 @@ def recognise(tensors: dict[str, Tensor], source: Path) -> Converted:
     example = ", ".join(f"'{key:.60}' {list(tensor.shape)}" for key, tensor in list(tensors.items())[:2])
     raise ModelError(
         f"{source}: {len(tensors)} tensors ({example} ...) of a layout that is not known; it must be a generator of "
-        f"{NAMES}"
+        "DeblurGAN (PyTorch, Keras), DeblurGAN-v2, MIMO-UNet, NAFNet, DeepDeblur, SRN, DMPHN, MAXIM, "
+        "and our own training's"
     )
 
 
@@ -131,9 +113,6 @@ def assembled(converted: Converted, source: Path, name: str) -> DeblurGenerator:
             )
         if found.is_floating_point() and not torch.isfinite(found).all():
             raise ModelError(f"{source}: '{key}' holds values that are not finite; take an earlier checkpoint")
-    tensors = {
-        key: tensor.detach().to(torch.float32 if tensor.is_floating_point() else tensor.dtype).clone()
-        for key, tensor in converted.tensors.items()
-    }
-    network.load_state_dict(tensors, strict=True, assign=True)
+    floats = cast_floats(converted.tensors, torch.float32)
+    network.load_state_dict({key: tensor.detach().clone() for key, tensor in floats.items()}, strict=True, assign=True)
     return DeblurGenerator(config, network).eval()

@@ -14,30 +14,15 @@ from ..errors import ModelError
 from ..hub import first_line
 from . import keras
 
-# Where authors keep the generator's state dict inside a file, the one to take first.
-WRAPPINGS = (
-    "params_ema",
-    "ema",
-    "params",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    keras.MODEL,
-    "generator",
-    "netG",
-    "G",
-    "weights",
-)
+# Where authors keep the generator's state dict inside a file, the one to take first: moving averages of the weights.
+AVERAGES = ("params_ema", "ema")
+WRAPPED = ("params", "state_dict", "model_state_dict", "model", keras.MODEL, "generator", "netG", "G", "weights")
 PREFIXES = ("module.", "_orig_mod.", "netG.")  # of DataParallel, torch.compile, and a trainer's attribute
 HDF5, SAFETENSORS = b"\x89HDF", ".safetensors"
 
 
 def load_folder(folder: Path) -> dict[str, Any]:
-    """The tensors of a network that is kept as several .pkl files, under the stems of these.
-
-    Raises:
-        ModelError: as `load`; or if there are none.
-    """
+    """The tensors of a network that is kept as several .pkl files, under the stems of these."""
     parts = sorted(folder.glob("*.pkl"))
     if not parts:
         raise ModelError(f"{folder}: a folder without .pkl parts; give the checkpoint file itself")
@@ -45,11 +30,7 @@ def load_folder(folder: Path) -> dict[str, Any]:
 
 
 def load(source: Path) -> Any:
-    """What is in a file.
-
-    Raises:
-        ModelError: if it cannot be read, or not without running code.
-    """
+    """What is in a file; `ModelError` if it cannot be read, or not without running code."""
     try:
         if source.suffix == SAFETENSORS:
             return load_file(source)
@@ -72,11 +53,7 @@ def load(source: Path) -> Any:
 
 
 def state_dict(content: Any, source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The generator's tensors by name, without what authors wrap around them, and what is passed over and why.
-
-    Raises:
-        ModelError: if there are none.
-    """
+    """The generator's tensors by name, without what authors wrap around them, and what is passed over and why."""
     passed_over: dict[str, str] = {}
     tensors = unwrapped(content, "", passed_over)
     if not tensors:
@@ -91,13 +68,12 @@ def unwrapped(content: Any, path: str, passed_over: dict[str, str]) -> dict[str,
     """The state dict inside whatever is around it; what lies beside it is noted in `passed_over`."""
     if not isinstance(content, dict):
         return {}
-    for name in WRAPPINGS:
+    for name in AVERAGES + WRAPPED:
         inner = content.get(name)
-        if isinstance(inner, dict) and any(isinstance(value, Tensor | dict) for value in inner.values()):
-            found = unwrapped(inner, f"{path}{name}.", passed_over)
-            if found:
-                beside = {key: value for key, value in content.items() if key != name}
-                passed_over |= {f"{path}{key}": f"beside '{name}', which holds the generator" for key in beside}
-                return found
+        worth = isinstance(inner, dict) and any(isinstance(value, Tensor | dict) for value in inner.values())
+        if worth and (found := unwrapped(inner, f"{path}{name}.", passed_over)):
+            beside = f"beside '{name}', which holds the generator"
+            passed_over |= {f"{path}{key}": beside for key in content if key != name}
+            return found
     passed_over |= {f"{path}{key}": "no tensor" for key, value in content.items() if not isinstance(value, Tensor)}
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}

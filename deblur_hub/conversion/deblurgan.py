@@ -13,17 +13,12 @@ from .layout import Converted, keys_of, renamed, unlike
 
 LAYOUT = "DeblurGAN (KupynOrest)"
 FIRST_BLOCK = 10
-PUBLISHED = {"width": 64, "blocks": 9, "dropout": 0.0}
 MEMORY = (".running_mean", ".running_var", ".num_batches_tracked")
 RUNNING = "running statistics of instance norm, which the authors do not use: they test in training mode"
 
 
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """The ResNet generator of 6, 9 or any number of blocks, with instance norm; None if it is something else.
-
-    Raises:
-        ModelError: for the later master's generator, whose blocks lost a convolution, and for batch norm.
-    """
+    """The ResNet generator of any number of blocks, with instance norm."""
     inside = {match for key in tensors if (match := re.fullmatch(r"model\.(\d+)\.conv_block\.(\d+)\.weight", key))}
     stem = tensors.get("model.1.weight")
     if not inside or stem is None or stem.ndim != 4 or tuple(stem.shape[1:]) != (3, 7, 7):
@@ -50,18 +45,12 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
         )
     blocks, width = len(numbers), stem.shape[0]
     behind = FIRST_BLOCK + blocks
-    names = {
-        "model.1": "stem.1",
-        "model.4": "stem.4",
-        "model.7": "down.2",
-        f"model.{behind}": "up.0",
-        f"model.{behind + 3}": "finish.2",
-        f"model.{behind + 7}": "finish.6",
-    }
+    names = {"model.1": "stem.1", "model.4": "stem.4", "model.7": "down.2"}
+    names |= {f"model.{behind}": "up.0", f"model.{behind + 3}": "finish.2", f"model.{behind + 7}": "finish.6"}
     for number in range(blocks):
         first, second = (f"model.{FIRST_BLOCK + number}.conv_block.{place}" for place in places)
         names |= {first: f"blocks.{number}.first.1", second: f"blocks.{number}.second.4"}
     dropped = {key: RUNNING for key in tensors if key.endswith(MEMORY)}
     kept = {key: tensor for key, tensor in tensors.items() if key not in dropped}
-    options = unlike(PUBLISHED, blocks=blocks, width=width, dropout=0.5 if places == [1, 6] else 0.0)
+    options = unlike("resnet", blocks=blocks, width=width, dropout=0.5 if places == [1, 6] else 0.0)
     return Converted(LAYOUT, "resnet", options, renamed(LAYOUT, keys_of(names), kept), dropped)

@@ -14,20 +14,28 @@ from ..networks import build_network
 from ..networks.backbones.mobilenet import PLAN
 from .layout import Converted, renamed, unlike
 
-PUBLISHED = {"backbone": "mobilenetv2", "width": 128, "norm": "instance"}
 LAYOUT = "DeblurGAN-v2 (VITA-Group)"
 DEAD = re.compile(r"fpn\.(inception\.(repeat_2|block8|conv2d_7b|last_linear|classif)|features\.1[678])\.")
 NORM_BUFFER = re.compile(r"(fpn\.td[123]|smooth2?)\.1\.(running_mean|running_var|num_batches_tracked)")
 
-# The children of `fpn.enc0` to `fpn.enc4`, by their names in the backbone.
+# The children of `fpn.enc0` to `fpn.enc4`, by their names in the backbone; Inception's `fpn.enc0` is a layer itself.
 INCEPTION_PARTS = (
-    ("conv2d_1a",),
     ("conv2d_2a", "conv2d_2b", "maxpool_3a"),
     ("conv2d_3b", "conv2d_4a", "maxpool_5a"),
     ("mixed_5b", "repeat", "mixed_6a"),
     ("repeat_1", "mixed_7a"),
 )
 MOBILENET_PARTS = ((0, 1), (2, 3), (4, 5, 6), (7, 8, 9, 10), (11, 12, 13, 14, 15))
+SECOND_NAMES = {"fpn.enc0": "fpn.inception.conv2d_1a"} | {
+    f"fpn.enc{level}.{place}": f"fpn.inception.{part}"
+    for level, parts in enumerate(INCEPTION_PARTS, start=1)
+    for place, part in enumerate(parts)
+}
+MOBILENET_SECOND_NAMES = {
+    f"fpn.enc{level}.{place}": f"fpn.features.{part}"
+    for level, parts in enumerate(MOBILENET_PARTS)
+    for place, part in enumerate(parts)
+}
 
 # Our prefix -> theirs.
 NORMED = {"merges.0": "fpn.td1", "merges.1": "fpn.td2", "merges.2": "fpn.td3", "smooth": "smooth", "refine": "smooth2"}
@@ -53,12 +61,7 @@ INCEPTION_BLOCKS = {
 
 
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """The authors' file in our terms, or None if it is not theirs.
-
-    Raises:
-        ModelError: for a pyramid without its top-down convolutions (`fpn_inception_simple`), for tensors that are
-            missing or unknown, and for two copies of one tensor that differ.
-    """
+    """The pyramid of any width, on either backbone; not one without top-down convolutions (`fpn_inception_simple`)."""
     if not {"fpn.lateral0.weight", "fpn.lateral4.weight", "smooth2.0.weight", "final.weight"} <= tensors.keys():
         return None
     backbone = backbone_of(tensors)
@@ -73,7 +76,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
     if not 4 <= width <= 8192 or width % 4:
         raise ModelError(f"{LAYOUT}: a pyramid of {width} channels, which is no multiple of 4, cannot be built here")
     norm = "batch" if "smooth.1.weight" in tensors else "instance"
-    options = unlike(PUBLISHED, backbone=backbone, width=width, norm=norm)
+    options = unlike("fpn", backbone=backbone, width=width, norm=norm)
     left, dropped = once(tensors, backbone)
     for key in left:
         if DEAD.match(key):
@@ -90,15 +93,13 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
 
 def backbone_of(tensors: dict[str, Tensor]) -> str | None:
     """By the first convolution, under either of its names; None for another, such as that of fpn_densenet."""
-    for key, shape, name in (
-        ("fpn.inception.conv2d_1a.conv.weight", (32, 3, 3, 3), "inception-resnet-v2"),
-        ("fpn.enc0.conv.weight", (32, 3, 3, 3), "inception-resnet-v2"),
-        ("fpn.features.0.0.weight", (32, 3, 3, 3), "mobilenetv2"),
-        ("fpn.enc0.0.0.weight", (32, 3, 3, 3), "mobilenetv2"),
-    ):
-        if key in tensors and tuple(tensors[key].shape) == shape:
-            return name
-    return None
+    first = {
+        "fpn.inception.conv2d_1a.conv.weight": "inception-resnet-v2",
+        "fpn.enc0.conv.weight": "inception-resnet-v2",
+        "fpn.features.0.0.weight": "mobilenetv2",
+        "fpn.enc0.0.0.weight": "mobilenetv2",
+    }
+    return next((first[key] for key in first if key in tensors and tensors[key].shape == (32, 3, 3, 3)), None)
 
 
 def once(tensors: dict[str, Tensor], backbone: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -109,34 +110,20 @@ def once(tensors: dict[str, Tensor], backbone: str) -> tuple[dict[str, Tensor], 
     for key, name in names.items():
         if name == key:
             continue
-        tensor = tensors[key]
-        if name not in left:
-            left[name] = tensor
-        elif torch.equal(left[name], tensor):
-            dropped[key] = f"the same tensor as '{name}'"
-        else:
+        if not torch.equal(left.setdefault(name, tensors[key]), tensors[key]):
             raise ModelError(
                 f"{LAYOUT}: '{key}' and '{name}' are two names of one tensor, but differ; the file is damaged"
             )
+        if name in tensors:
+            dropped[key] = f"the same tensor as '{name}'"
     return left, dropped
 
 
 def own_name(key: str, backbone: str) -> str:
     """'fpn.enc1.0.bn.bias' -> 'fpn.inception.conv2d_2a.bn.bias'; other keys as they are."""
-    found = re.fullmatch(r"fpn\.enc([0-4])\.(.+)", key)
-    if not found:
-        return key
-    level, rest = int(found[1]), found[2]
-    if backbone == "inception-resnet-v2" and level == 0:
-        return f"fpn.inception.{INCEPTION_PARTS[0][0]}.{rest}"
-    parts, place = (
-        (INCEPTION_PARTS if backbone == "inception-resnet-v2" else MOBILENET_PARTS)[level],
-        rest.split(".")[0],
-    )
-    if not place.isdecimal() or int(place) >= len(parts):
-        return key
-    inside = "inception" if backbone == "inception-resnet-v2" else "features"
-    return f"fpn.{inside}.{parts[int(place)]}{rest[len(place) :]}"
+    names = SECOND_NAMES if backbone == "inception-resnet-v2" else MOBILENET_SECOND_NAMES
+    second = next((name for name in names if key.startswith(f"{name}.")), None)
+    return names[second] + key.removeprefix(second) if second else key
 
 
 def theirs(ours: str, backbone: str) -> str:

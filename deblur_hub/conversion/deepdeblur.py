@@ -15,16 +15,11 @@ from .layout import Converted, keys_of, renamed, unlike
 
 LAYOUT = "DeepDeblur (SeungjunNah, PyTorch)"
 STEM = "body_models.0.body.0.weight"
-PUBLISHED = {"width": 64, "blocks": 19, "scales": 3}
 CRITIC = "of the critic, which restores nothing"
 
 
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """The multi-scale network of any width and number of blocks; None if it is something else.
-
-    Raises:
-        ModelError: for another kernel than the published 5x5, and for parts that the layout does not have or lacks.
-    """
+    """The multi-scale network of any width and number of blocks."""
     root = next((key.removesuffix(STEM) for key in tensors if key.endswith(STEM)), None)
     if root is None or tensors[root + STEM].ndim != 4 or tensors[root + STEM].shape[1] not in (3, 6):
         return None
@@ -39,7 +34,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
     if scales > 4:
         raise ModelError(f"is DeepDeblur's network with {scales} scales; convert takes 1 to 4")
 
-    options = unlike(PUBLISHED, width=width, blocks=blocks, scales=scales)
+    options = unlike("deepdeblur", width=width, blocks=blocks, scales=scales)
     keys = keys_of({root + theirs: ours for theirs, ours in layer_names(scales, blocks).items()})
     return Converted(LAYOUT, "deepdeblur", options, renamed(LAYOUT, keys, mine), dropped)
 

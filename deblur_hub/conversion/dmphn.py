@@ -14,13 +14,9 @@ from .layout import Converted, keys_of, renamed, unlike
 
 LAYOUT = "DMPHN (HongguangZhang)"
 PATCHES = {3: "1-2-4", 4: "1-2-4-8"}  # by the number of levels
-PUBLISHED = {"width": 32, "patches": PATCHES[4]}
 
 # The authors' number of a convolution or of a residual block -> our place in the same sequence.
-PLAIN = {
-    "encoder": {1: "0", 5: "2", 9: "4"},
-    "decoder": {16: "1", 20: "3", 24: "5"},
-}
+PLAIN = {"encoder": {1: "0", 5: "2", 9: "4"}, "decoder": {16: "1", 20: "3", 24: "5"}}
 BLOCKS = {
     "encoder": {2: "1.0", 3: "1.1", 6: "3.0", 7: "3.1", 10: "5.0", 11: "5.1"},
     "decoder": {13: "0.0", 14: "0.1", 17: "2.0", 18: "2.1", 21: "4.0", 22: "4.1"},
@@ -28,12 +24,7 @@ BLOCKS = {
 
 
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """DMPHN in our terms; None if this is something else.
-
-    Raises:
-        ModelError: for a single part of a DMPHN, a part that is missing, a stacked DMPHN (SDNet), or a tensor that
-            belongs to none.
-    """
+    """DMPHN of any width, of three or four levels."""
     for part in PLAIN:
         if tensors.keys() == names(part).keys():
             raise ModelError(
@@ -61,7 +52,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
         raise ModelError(f"this DMPHN {found}; give the folder with an encoder and a decoder for each of 3 or 4 levels")
     converted = renamed(LAYOUT, wanted, tensors)
     width = tensors["encoder_lv1.layer1.bias"].numel()
-    return Converted(LAYOUT, "dmphn", unlike(PUBLISHED, patches=PATCHES[levels], width=width), converted)
+    return Converted(LAYOUT, "dmphn", unlike("dmphn", patches=PATCHES[levels], width=width), converted)
 
 
 def names(part: str) -> dict[str, str]:

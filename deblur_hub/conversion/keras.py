@@ -5,6 +5,7 @@ by its shapes. The file is read as arrays and texts; the model's description ins
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ModelError, shown
 from ..networks import PRESETS
-from .layout import Converted
+from .layout import Converted, unlike
 
 if TYPE_CHECKING:
     import h5py
@@ -30,14 +31,8 @@ Layer = dict[str, Tensor]
 
 
 def load(source: Path) -> dict[str, Any]:
-    """The weights of a Keras file, in its order; for a whole model, under `MODEL` and beside what else is in it.
-
-    Returns:
-        "layer/weight's own name:0" -> tensor, as Keras lays it out, float32.
-
-    Raises:
-        ModelError: if the file is not Keras 2's, or not whole, or h5py is missing.
-    """
+    """The weights of a Keras file by "layer/weight's own name:0", in its order, in float32 and as Keras lays them out;
+    of a whole model, under `MODEL` and beside what else is in it."""
     try:
         import h5py
     except ImportError:
@@ -60,11 +55,7 @@ def load(source: Path) -> dict[str, Any]:
 
 
 def weights(group: "h5py.Group") -> dict[str, Tensor]:
-    """What a group with a list of layers holds.
-
-    Raises:
-        ModelError: if it has no such list, or holds more or less than is listed.
-    """
+    """What a group with a list of layers holds; `ModelError` if that is more or less than is listed."""
     import h5py
 
     layers = names(group.attrs, LAYERS)
@@ -75,16 +66,10 @@ def weights(group: "h5py.Group") -> dict[str, Tensor]:
                 "port's generator in Keras 2 and save it with save_weights('generator.h5')"
             )
         raise ModelError(f"is an HDF5 file without a list of layers, so none of Keras 2; {GIVE}")
-    arrays: dict[str, h5py.Dataset] = {}
-    groups: dict[str, h5py.Group] = {}
-
-    def note(path: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[path] = item
-        elif isinstance(item, h5py.Group):
-            groups[path] = item
-
-    group.visititems(note)  # it follows no links, which could lead to other files
+    items: list[tuple[str, Any]] = []
+    group.visititems(lambda *item: items.append(item))  # it follows no links, which could lead to other files
+    arrays = {path: item for path, item in items if isinstance(item, h5py.Dataset)}
+    groups = {path: item for path, item in items if isinstance(item, h5py.Group)}
     found = {}
     for layer in (*layers, *({LOOSE} & groups.keys())):
         if layer not in groups:
@@ -101,15 +86,11 @@ def weights(group: "h5py.Group") -> dict[str, Tensor]:
 
 def names(attributes: "h5py.AttributeManager", name: str) -> list[str] | None:
     """A list of names, which Keras cuts into numbered parts where it is long; None if there is none."""
-    if name in attributes:
-        parts = [attributes[name]]
-    else:
-        parts = []
-        while f"{name}{len(parts)}" in attributes:
-            parts.append(attributes[f"{name}{len(parts)}"])
-        if not parts:
-            return None
-    return [entry.decode() if isinstance(entry, bytes) else str(entry) for part in parts for entry in part]
+    parts = [attributes[name]] if name in attributes else []
+    while name not in attributes and f"{name}{len(parts)}" in attributes:
+        parts.append(attributes[f"{name}{len(parts)}"])
+    entries = [entry.decode() if isinstance(entry, bytes) else str(entry) for part in parts for entry in part]
+    return entries if parts else None
 
 
 def values(array: "h5py.Dataset", path: str) -> Tensor:
@@ -122,13 +103,10 @@ def values(array: "h5py.Dataset", path: str) -> Tensor:
 
 
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """The port's generator of any width and number of blocks, alone or inside the whole GAN; None if not of Keras.
+    """The port's generator of any width and number of blocks, alone or inside the whole GAN.
 
     Keras adds 0.001 to a variance and PyTorch 0.00001: the difference is added to the remembered variance, so that the
     network computes the same in evaluation; trained on, it adds PyTorch's to its batches.
-
-    Raises:
-        ModelError: for another network of Keras.
     """
     if not tensors or not all(key.endswith(SUFFIX) and "/" in key for key in tensors):
         return None
@@ -151,18 +129,12 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
             f"DeblurGAN's Keras port; {GIVE}"
         )
     ((name, generator),) = generators.items()
-    for key in tensors:
-        if not key.startswith(f"{name}/"):
-            generator.dropped[key] = f"of another network, beside the generator {shown(name)}"
-    return generator
+    reason = f"of another network, beside the generator {shown(name)}"
+    return replace(generator, dropped={key: reason for key in tensors if not key.startswith(f"{name}/")})
 
 
 def converted(layers: Sequence[tuple[str, Layer]]) -> Converted:
-    """The layers in our terms, in the order in which a picture meets them.
-
-    Raises:
-        ModelError: if they are not the generator's.
-    """
+    """The layers, which come in the order in which a picture meets them, in our terms."""
     name, first = layers[0]
     stem = first.get("kernel")
     if stem is None or stem.ndim != 4 or tuple(stem.shape[:3]) != (7, 7, 3):
@@ -194,8 +166,8 @@ def converted(layers: Sequence[tuple[str, Layer]]) -> Converted:
         tensors |= {f"{place}.{ours}": layer[kind] for kind, ours in NORM.items()}
         tensors[f"{place}.running_var"] = layer["moving_variance"] + (KERAS_EPSILON - OUR_EPSILON)
         tensors[f"{place}.num_batches_tracked"] = torch.tensor(0)
-    options = PRESETS["deblurgan-keras"][1] | {"downsampling": "same"} | ({"blocks": blocks} if blocks != 9 else {})
-    return Converted(LAYOUT, "resnet", options | ({"width": width} if width != 64 else {}), tensors)
+    options = PRESETS["deblurgan-keras"][1] | {"downsampling": "same"} | unlike("resnet", blocks=blocks, width=width)
+    return Converted(LAYOUT, "resnet", options, tensors)
 
 
 def told(layer: Layer) -> str:

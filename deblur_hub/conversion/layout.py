@@ -1,36 +1,28 @@
 """What a reader of an author's key layout hands back, and what all of them need."""
 
+import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
 from ..config import Option
 from ..errors import ModelError, shown
+from ..networks import NETWORKS
 
 PARTS = ("weight", "bias")
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A checkpoint in our terms.
+    """A checkpoint in our terms."""
 
-    Args:
-        layout: whose it is, for the report: "NAFNet (megvii-research)".
-        architecture: a key of `deblur_hub.networks.NETWORKS`.
-        options: of its class, as far as they differ from its defaults.
-        tensors: our key -> tensor; every key of the network, none besides.
-        dropped: key in the file -> why it is not used.
-        tried: what became of a picture in the converted model, in words; "" before it was tried.
-    """
-
-    layout: str
+    layout: str  # whose it is, for the report: "NAFNet (megvii-research)"
     architecture: str
-    options: Mapping[str, Option]
-    tensors: dict[str, Tensor]
-    dropped: dict[str, str] = field(default_factory=dict)
-    tried: str = ""
+    options: Mapping[str, Option]  # as far as they differ from the defaults of the network's class
+    tensors: dict[str, Tensor]  # by our keys: every one of the network, none besides
+    dropped: dict[str, str] = field(default_factory=dict)  # key in the file -> why it is not used
+    tried: str = ""  # what became of a picture in the converted model, in words
 
 
 def keys_of(layers: Mapping[str, str], parts: Collection[str] = PARTS) -> dict[str, str]:
@@ -54,9 +46,12 @@ def renamed(layout: str, keys: Mapping[str, str], tensors: Mapping[str, Tensor])
     return {ours: tensors[theirs] for theirs, ours in keys.items()}
 
 
-def unlike(published: Mapping[str, Any], **found: Option) -> dict[str, Option]:
-    """Those options that differ from the published ones."""
-    return {name: value for name, value in found.items() if value != published[name]}
+def unlike(architecture: str, **found: Option) -> dict[str, Option]:
+    """Those options that differ from the defaults of a network's class."""
+    parameters = inspect.signature(NETWORKS[architecture]).parameters
+    defaults = {name: parameters[name].default for name in found}
+    defaults |= {name: list(value) for name, value in defaults.items() if isinstance(value, tuple)}
+    return {name: value for name, value in found.items() if value != defaults[name]}
 
 
 def numbers_after(tensors: Mapping[str, Tensor], prefix: str) -> int:

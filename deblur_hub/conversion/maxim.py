@@ -21,26 +21,32 @@ from .tensorflow_js import Graph
 
 LAYOUT = "MAXIM (google-research, Flax)"
 FIRST = "stage_0_input_conv_0/kernel"
-PUBLISHED = {"width": 32, "stages": 3, "coarse_outputs": True}
 ROOT = "/Wrapper/backbone/"  # before a layer's scope, in the names of a graph's nodes
 DENSE = "abcg,gf->abcf"  # the Einsum that is a dense layer; others resize
 TARGETS = ("opt/target/", "params/", "")  # before a layer's scope, in a checkpoint
 
-
-# Where the tensors come from -------------------------------------------------------------------------------------
+# Layers as our module, the authors' scope, and the kind: "conv", "dense", "up" or "norm".
+Layers = tuple[tuple[str, str, str], ...]
+ATTENTION: Layers = (
+    ("norm", "LayerNorm", "norm"),
+    ("attention.squeeze", "channel_attention/Conv_0", "dense"),
+    ("attention.excite", "channel_attention/Conv_1", "dense"),
+)
+CONVOLUTIONS: Layers = (("conv1", "conv1", "conv"), ("conv2", "conv2", "conv"))
+MIXING: Layers = (("dense1", "channel_mixing/Dense_0", "dense"), ("dense2", "channel_mixing/Dense_1", "dense"))
+# Of a block: the scopes of its first layer and of its attentions, and what these do before they weigh the channels.
+BLOCK = ("Conv_0", "channel_attention_block_1", CONVOLUTIONS)
+BOTTLENECK = ("input_proj", "channel_attention_block_1_", MIXING)
 
 
 def from_graph(graph: Graph, source: Path) -> dict[str, Tensor]:
-    """The tensors of a graph by Flax's names, in Flax's order of axes.
-
-    Raises:
-        ModelError: if it is another network's graph, or a constant of it is not a layer's.
-    """
+    """The tensors of a graph by Flax's names, in Flax's order of axes."""
     tensors: dict[str, Tensor] = {}
     used: set[str] = set()
 
-    def keep(scope: str, part: str, constant: str, value: np.ndarray) -> None:
+    def keep(node: str, ends: int, part: str, constant: str, value: np.ndarray) -> None:
         used.add(constant)
+        scope = node.partition(ROOT)[2].rsplit("/", ends)[0]  # the layer that a node belongs to
         tensors[f"{scope}/{part}"] = torch.from_numpy(value.astype(np.float32))
 
     try:
@@ -51,25 +57,22 @@ def from_graph(graph: Graph, source: Path) -> dict[str, Tensor]:
             if op in ("Conv2D", "Conv2DBackpropInput", "Einsum"):
                 if op == "Einsum" and graph.equation(name) != DENSE:
                     raise LookupError("an Einsum of another kind")
-                scope = scope_of(name, 2 if op == "Einsum" else 1)
                 kernel, bias = graph.constant(name), graph.constant(graph.reader(name, "AddV2"))
                 value = graph.constants[kernel]
                 if op == "Conv2DBackpropInput":  # height, width, out, in; Flax correlates with the kernel turned
                     value = value.transpose(0, 1, 3, 2)[::-1, ::-1]
-                keep(scope, "kernel", kernel, value)
-                keep(scope, "bias", bias, graph.constants[bias].reshape(-1))
+                ends = 2 if op == "Einsum" else 1
+                keep(name, ends, "kernel", kernel, value)
+                keep(name, ends, "bias", bias, graph.constants[bias].reshape(-1))
             elif op == "Rsqrt":
                 product = graph.reader(name, "Mul")
-                scale, shift = (
-                    graph.constant(product),
-                    graph.constant(graph.reader(graph.reader(product, "Mul"), "AddV2")),
-                )
-                keep(scope_of(name, 1), "scale", scale, graph.constants[scale].reshape(-1))
-                keep(scope_of(name, 1), "bias", shift, graph.constants[shift].reshape(-1))
+                shifted = graph.reader(graph.reader(product, "Mul"), "AddV2")
+                for part, node_of_part in (("scale", product), ("bias", shifted)):
+                    constant = graph.constant(node_of_part)
+                    keep(name, 1, part, constant, graph.constants[constant].reshape(-1))
     except (LookupError, ValueError, TypeError):
-        raise ModelError(
-            f"{source}: is a graph of another network than MAXIM, which is the one that convert knows"
-        ) from None
+        reason = "is a graph of another network than MAXIM, which is the one that convert knows"
+        raise ModelError(f"{source}: {reason}") from None
     left = [name for name, value in graph.constants.items() if value.dtype == np.float32 and value.size > 1]
     if FIRST not in tensors or (left := [name for name in left if name not in used]):
         what = f"of which '{left[0]:.60}' belongs to no layer" if left else "without MAXIM's first layer"
@@ -77,17 +80,8 @@ def from_graph(graph: Graph, source: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def scope_of(node: str, ends: int) -> str:
-    """The layer that a node of a graph belongs to."""
-    return node.partition(ROOT)[2].rsplit("/", ends)[0]
-
-
 def from_npz(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The network's tensors of a checkpoint by Flax's names, and what lies beside them and why it is passed over.
-
-    Raises:
-        ModelError: if it cannot be read without running code, or is cut.
-    """
+    """The network's tensors of a checkpoint by Flax's names, and what lies beside them and why it is passed over."""
     try:
         with np.load(source, allow_pickle=False) as archive:
             held = {key: archive[key] for key in archive.files}
@@ -107,15 +101,8 @@ def from_npz(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, passed_over
 
 
-# What they are in our network ------------------------------------------------------------------------------------
-
-
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """MAXIM of any width and one to three stages, by Flax's names; None if it is something else.
-
-    Raises:
-        ModelError: if it is cut down or altered.
-    """
+    """MAXIM of any width and one to three stages, by Flax's names."""
     if FIRST not in tensors:
         return None
     stages = 1 + max(number for number in range(3) if f"stage_{number}_input_conv_0/kernel" in tensors)
@@ -125,7 +112,7 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
     require_keys(LAYOUT, [*scales.values(), *(f"{scope}/bias" for scope in scales)], tensors)
     found = {f"{module}.weight": ordered(tensors[scales[scope]], kind) for module, scope, kind in known}
     found |= {f"{module}.bias": tensors[f"{scope}/bias"] for module, scope, _ in known}
-    options = unlike(PUBLISHED, width=tensors[FIRST].shape[-1], stages=stages, coarse_outputs=coarse)
+    options = unlike("maxim", width=tensors[FIRST].shape[-1], stages=stages, coarse_outputs=coarse)
     return Converted(LAYOUT, "maxim", options, found)
 
 
@@ -141,7 +128,7 @@ def ordered(kernel: Tensor, kind: str) -> Tensor:
 
 
 def layers(stages: int, *, coarse_outputs: bool) -> Iterator[tuple[str, str, str]]:
-    """Our module, the authors' scope, and the kind of each layer: "conv", "dense", "up" or "norm"."""
+    """Our module, the authors' scope, and the kind of each layer."""
     for stage in range(stages):
         ours, theirs = f"unets.{stage}", f"stage_{stage}_"
         for level in range(LEVELS):
@@ -150,7 +137,7 @@ def layers(stages: int, *, coarse_outputs: bool) -> Iterator[tuple[str, str, str
                 yield from crossing(f"{ours}.fuse_inputs.{level}", f"{theirs}input_fuse_sam_{level}")
                 scope = f"{theirs}encoder_block_{level}/cross_gating_block"
                 yield from crossing(f"{ours}.fuse_encoders.{level}", scope)
-            yield from block(f"{ours}.encoders.{level}", f"{theirs}encoder_block_{level}")
+            yield from blocks(f"{ours}.encoders.{level}", f"{theirs}encoder_block_{level}", *BLOCK)
             yield f"{ours}.downs.{level}", f"{theirs}encoder_block_{level}/Conv_1", "conv"
             # UpSampleRatio is numbered over all stages in the order of creation, the coarsest level first.
             for other in range(LEVELS):
@@ -161,7 +148,7 @@ def layers(stages: int, *, coarse_outputs: bool) -> Iterator[tuple[str, str, str
             yield f"{ours}.gates.{level}.enlarge", f"{theirs}cross_gating_block_{level}/ConvTranspose_0", "up"
             yield from crossing(f"{ours}.gates.{level}", f"{theirs}cross_gating_block_{level}")
             yield f"{ours}.ups.{level}", f"{theirs}decoder_block_{level}/ConvTranspose_0", "up"
-            yield from block(f"{ours}.decoders.{level}", f"{theirs}decoder_block_{level}/UNetEncoderBlock_0")
+            yield from blocks(f"{ours}.decoders.{level}", f"{theirs}decoder_block_{level}/UNetEncoderBlock_0", *BLOCK)
             if stage < stages - 1:
                 for number, part in enumerate(("features", "picture", "attend")):
                     scope = f"{theirs}supervised_attention_module_{level}/Conv_{number}"
@@ -169,48 +156,26 @@ def layers(stages: int, *, coarse_outputs: bool) -> Iterator[tuple[str, str, str
             elif level == 0 or coarse_outputs:
                 yield f"{ours}.outputs.{level}", f"{theirs}output_conv_{level}", "conv"
         for number in range(BOTTLENECKS):
-            yield from bottleneck(f"{ours}.bottlenecks.{number}", f"{theirs}global_block_{number}")
+            yield from blocks(f"{ours}.bottlenecks.{number}", f"{theirs}global_block_{number}", *BOTTLENECK)
 
 
-def block(ours: str, theirs: str) -> Iterator[tuple[str, str, str]]:
-    """An encoder's or a decoder's."""
-    yield f"{ours}.project", f"{theirs}/Conv_0", "dense"
+def blocks(ours: str, theirs: str, entry: str, attention: str, mixing: Layers) -> Iterator[tuple[str, str, str]]:
+    """An encoder's, a decoder's or a bottleneck's."""
+    yield f"{ours}.project", f"{theirs}/{entry}", "dense"
     for group in range(GROUPS):
-        yield from mixer(f"{ours}.mixers.{group}", f"{theirs}/SplitHeadMultiAxisGmlpLayer_{group}")
-        to, scope = f"{ours}.attentions.{group}", f"{theirs}/channel_attention_block_1{group}"
-        yield f"{to}.norm", f"{scope}/LayerNorm", "norm"
-        yield f"{to}.conv1", f"{scope}/conv1", "conv"
-        yield f"{to}.conv2", f"{scope}/conv2", "conv"
-        yield from attention(to, scope)
-
-
-def bottleneck(ours: str, theirs: str) -> Iterator[tuple[str, str, str]]:
-    yield f"{ours}.project", f"{theirs}/input_proj", "dense"
-    for group in range(GROUPS):
-        yield from mixer(f"{ours}.mixers.{group}", f"{theirs}/SplitHeadMultiAxisGmlpLayer_{group}")
-        to, scope = f"{ours}.attentions.{group}", f"{theirs}/channel_attention_block_1_{group}"
-        yield f"{to}.norm", f"{scope}/LayerNorm", "norm"
-        yield f"{to}.dense1", f"{scope}/channel_mixing/Dense_0", "dense"
-        yield f"{to}.dense2", f"{scope}/channel_mixing/Dense_1", "dense"
-        yield from attention(to, scope)
-
-
-def attention(ours: str, theirs: str) -> Iterator[tuple[str, str, str]]:
-    yield f"{ours}.attention.squeeze", f"{theirs}/channel_attention/Conv_0", "dense"
-    yield f"{ours}.attention.excite", f"{theirs}/channel_attention/Conv_1", "dense"
-
-
-def mixer(ours: str, theirs: str) -> Iterator[tuple[str, str, str]]:
-    yield f"{ours}.norm", f"{theirs}/LayerNorm_in", "norm"
-    yield f"{ours}.expand", f"{theirs}/in_project", "dense"
-    yield f"{ours}.contract", f"{theirs}/out_project", "dense"
-    for name in ("Grid", "Block"):
-        to, scope = f"{ours}.{name.lower()}", f"{theirs}/{name}GmlpLayer"
-        yield f"{to}.norm", f"{scope}/LayerNorm", "norm"
+        to, scope = f"{ours}.mixers.{group}", f"{theirs}/SplitHeadMultiAxisGmlpLayer_{group}"
+        yield f"{to}.norm", f"{scope}/LayerNorm_in", "norm"
         yield f"{to}.expand", f"{scope}/in_project", "dense"
-        yield f"{to}.gate_norm", f"{scope}/{name}GatingUnit/intermediate_layernorm", "norm"
-        yield f"{to}.gate", f"{scope}/{name}GatingUnit/Dense_0", "dense"
         yield f"{to}.contract", f"{scope}/out_project", "dense"
+        for name in ("Grid", "Block"):
+            axis, inner = f"{to}.{name.lower()}", f"{scope}/{name}GmlpLayer"
+            yield f"{axis}.norm", f"{inner}/LayerNorm", "norm"
+            yield f"{axis}.expand", f"{inner}/in_project", "dense"
+            yield f"{axis}.gate_norm", f"{inner}/{name}GatingUnit/intermediate_layernorm", "norm"
+            yield f"{axis}.gate", f"{inner}/{name}GatingUnit/Dense_0", "dense"
+            yield f"{axis}.contract", f"{inner}/out_project", "dense"
+        for part, place, kind in (*mixing, *ATTENTION):
+            yield f"{ours}.attentions.{group}.{part}", f"{theirs}/{attention}{group}/{place}", kind
 
 
 def crossing(ours: str, theirs: str) -> Iterator[tuple[str, str, str]]:

@@ -8,7 +8,6 @@ from .layout import PARTS, Converted, numbers_after, require_keys, unlike
 
 LAYOUT = "MIMO-UNet (chosj95)"
 MARKS = ("Encoder.0.layers.0.main.0.main.0.weight", "AFFs.0.conv.0.main.0.weight", "SCM1.conv.main.0.weight")
-PUBLISHED = {"width": 32, "blocks": 8, "dropout": 0.0}
 PLUS_BLOCKS, PLUS_DROPOUT = 20, 0.1  # dropout leaves no trace in a file; only further training needs it
 
 MODULES = {
@@ -24,37 +23,19 @@ MODULES = {
     "ConvsOut.1": "leave_half",
     "AFFs.0.conv.1": "fuse_full.smooth",
     "AFFs.1.conv.1": "fuse_half.smooth",
-    **{
-        f"{part}.{theirs}": f"{ours}.{name}"
-        for number, ours in ((1, "enter_quarter"), (2, "enter_half"))
-        for part, theirs, name in (
-            (f"SCM{number}", "main.0", "extract.0"),
-            (f"SCM{number}", "main.1", "extract.2"),
-            (f"SCM{number}", "main.2", "extract.4"),
-            (f"SCM{number}", "main.3", "extract.6"),
-            (f"SCM{number}", "conv", "mix"),
-            (f"FAM{number}", "merge", "merge"),
-        )
-    },
 }
-CHAINS = {
-    "Encoder.0": "encoder_full",
-    "Encoder.1": "encoder_half",
-    "Encoder.2": "encoder_quarter",
-    "Decoder.0": "decoder_quarter",
-    "Decoder.1": "decoder_half",
-    "Decoder.2": "decoder_full",
-}
+for number, entry in ((1, "enter_quarter"), (2, "enter_half")):
+    MODULES |= {f"SCM{number}.main.{place}": f"{entry}.extract.{2 * place}" for place in range(4)}
+    MODULES |= {f"SCM{number}.conv": f"{entry}.mix", f"FAM{number}.merge": f"{entry}.merge"}
+LEVELS = ("full", "half", "quarter")
+CHAINS = {f"Encoder.{place}": f"encoder_{level}" for place, level in enumerate(LEVELS)}
+CHAINS |= {f"Decoder.{place}": f"decoder_{level}" for place, level in enumerate(reversed(LEVELS))}
 # The 1x1 convolutions of all levels side by side, which we keep level by level; the bias goes with the level's own.
 FUSIONS = {"AFFs.0.conv.0": ("fuse_full", 0), "AFFs.1.conv.0": ("fuse_half", 1)}
 
 
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """MIMO-UNet of any width and depth; None if this is something else, relatives with further parts among it.
-
-    Raises:
-        ModelError: if a part is missing, or its fusions are not of three levels of 1, 2 and 4 times the width.
-    """
+    """MIMO-UNet of any width and depth; not its relatives with further parts."""
     if not all(mark in tensors for mark in MARKS):
         return None
     blocks = numbers_after(tensors, "Encoder.0.layers.")
@@ -83,4 +64,4 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
             converted[f"{ours}.parts.{level}.weight"] = part
         converted[f"{ours}.parts.{own}.bias"] = tensors[f"{theirs}.main.0.bias"]
     dropout = PLUS_DROPOUT if blocks == PLUS_BLOCKS else 0.0
-    return Converted(LAYOUT, "mimo_unet", unlike(PUBLISHED, width=width, blocks=blocks, dropout=dropout), converted)
+    return Converted(LAYOUT, "mimo_unet", unlike("mimo_unet", width=width, blocks=blocks, dropout=dropout), converted)

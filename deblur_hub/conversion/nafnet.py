@@ -6,7 +6,6 @@ from ..errors import ModelError
 from .layout import Converted, keys_of, numbers_after, renamed, unlike
 
 LAYOUT = "NAFNet (megvii-research)"
-PUBLISHED = {"width": 32, "encoder_blocks": [1, 1, 1, 28], "middle_blocks": 1, "decoder_blocks": [1, 1, 1, 1]}
 MARKS = ("intro.weight", "ending.weight", "middle_blks.0.sca.1.weight", "encoders.0.0.sca.1.weight", "ups.0.0.weight")
 
 # A block's layers as the authors number them, and ours.
@@ -23,11 +22,7 @@ LAYERS = {
 
 
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """NAFNet of any width and depth; None if this is something else, relatives with further parts among it.
-
-    Raises:
-        ModelError: if a part is missing, or if it is not for colour pictures.
-    """
+    """NAFNet of any width and depth; not its relatives with further parts."""
     if not all(mark in tensors and tensors[mark].ndim == 4 for mark in MARKS):
         return None
     encoder, decoder = (
@@ -46,31 +41,19 @@ def recognise(tensors: dict[str, Tensor]) -> Converted | None:
             raise ModelError(
                 f"this NAFNet is for pictures of {tensors[key].shape[axis]} channels ('{key}'); ours are of 3, RGB"
             )
-    options = unlike(
-        PUBLISHED,
-        width=tensors["intro.weight"].shape[0],
-        encoder_blocks=encoder,
-        middle_blocks=middle,
-        decoder_blocks=decoder,
-    )
+    width = tensors["intro.weight"].shape[0]
+    options = unlike("nafnet", width=width, encoder_blocks=encoder, middle_blocks=middle, decoder_blocks=decoder)
     return Converted(LAYOUT, "nafnet", options, converted)
 
 
 def names(encoder: list[int], middle: int, decoder: list[int]) -> dict[str, str]:
     """The authors' keys -> ours."""
+    blocks = {f"middle_blks.{number}": f"middle.{number}" for number in range(middle)}
+    for part, depths in (("encoder", encoder), ("decoder", decoder)):
+        for level, depth in enumerate(depths):
+            blocks |= {f"{part}s.{level}.{number}": f"{part}.{level}.{number}" for number in range(depth)}
     modules = {"intro": "intro", "ending": "ending"}
-    chains = {"middle_blks": ("middle", middle)}
-    for level, depth in enumerate(encoder):
-        chains[f"encoders.{level}"] = f"encoder.{level}", depth
-        modules[f"downs.{level}"] = f"down.{level}"
-    for level, depth in enumerate(decoder):
-        chains[f"decoders.{level}"] = f"decoder.{level}", depth
-    blocks = {
-        f"{theirs}.{number}": f"{ours}.{number}" for theirs, (ours, depth) in chains.items() for number in range(depth)
-    }
+    modules |= {f"downs.{level}": f"down.{level}" for level in range(len(encoder))}
     modules |= {f"{theirs}.{a}": f"{ours}.{b}" for theirs, ours in blocks.items() for a, b in LAYERS.items()}
-    return (
-        keys_of(modules)
-        | keys_of(blocks, ("beta", "gamma"))
-        | {f"ups.{level}.0.weight": f"up.{level}.widen.weight" for level in range(len(decoder))}
-    )
+    ups = {f"ups.{level}.0.weight": f"up.{level}.widen.weight" for level in range(len(decoder))}
+    return keys_of(modules) | keys_of(blocks, ("beta", "gamma")) | ups

@@ -17,7 +17,6 @@ from ..errors import ModelError
 from .layout import Converted, keys_of, renamed, require_keys, unlike
 
 AUTHORS, LAYOUT = "SRN (jiangsutx, TensorFlow)", "SRN (iwtw, PyTorch)"
-PUBLISHED = {"width": 32, "blocks": 3, "variant": "color"}
 THEIR_GATES, OUR_GATES = ("input", "forget", "output", "candidate"), ("input", "candidate", "forget", "output")
 AUTHORS_CELL = "g_net/convLSTM/LSTM_conv"
 FORGET_BIAS = 1.0  # which the authors' cell adds to the forget gate; ours has it in the bias
@@ -25,17 +24,10 @@ OF_TRAINING = re.compile(r"(.+/)?(Adam(_\d+)?|beta[12]_power(_\d+)?|global_step)
 
 
 def recognise(tensors: dict[str, Tensor]) -> Converted | None:
-    """Either layout, of any width and number of blocks; None if it is something else.
-
-    Raises:
-        ModelError: if it is cut down or altered.
-    """
+    """Either layout, of any width and number of blocks."""
     if "g_net/enc1_1/weights" in tensors:
         return of_authors(tensors)
     return of_reimplementation(tensors)
-
-
-# --- TensorFlow --------------------------------------------------------------------------------------------------
 
 
 def of_authors(tensors: dict[str, Tensor]) -> Converted:
@@ -65,8 +57,13 @@ def of_authors(tensors: dict[str, Tensor]) -> Converted:
         converted[f"{ours}.weight"] = kernel.permute(3, 2, 0, 1).contiguous()
         converted[f"{ours}.bias"] = bias
     if cell is not None:
-        converted["cell.gates.bias"] = remembering(converted["cell.gates.bias"])
-    options = unlike(PUBLISHED, variant="color" if cell is None else "lstm", width=width, blocks=blocks)
+        bias = converted["cell.gates.bias"]
+        if bias.ndim != 1 or len(bias) % len(OUR_GATES):
+            raise ModelError(f"is {AUTHORS}, but '{AUTHORS_CELL}/biases' is {list(bias.shape)}")
+        gates = dict(zip(OUR_GATES, bias.float().chunk(len(OUR_GATES)), strict=True))
+        gates["forget"] = gates["forget"] + FORGET_BIAS
+        converted["cell.gates.bias"] = torch.cat([gates[name] for name in OUR_GATES])
+    options = unlike("srn", variant="color" if cell is None else "lstm", width=width, blocks=blocks)
     return Converted(AUTHORS, "srn", options, converted, dropped)
 
 
@@ -76,28 +73,18 @@ def authors_names(blocks: int) -> dict[str, str]:
     for level in (1, 2, 3):
         names[f"g_net/enc{level}_1"] = f"encoders.{level - 1}.0"
         for block in range(blocks):
-            names |= pair(f"g_net/enc{level}_{block + 2}", f"encoders.{level - 1}.{block + 2}")
+            names |= pair(f"g_net/enc{level}_{block + 2}/conv%d", f"encoders.{level - 1}.{block + 2}")
     for level, ours in ((3, "decoders.0"), (2, "decoders.1"), (1, "head")):
         for block in range(blocks):
-            names |= pair(f"g_net/dec{level}_{blocks - block}", f"{ours}.{block}")
+            names |= pair(f"g_net/dec{level}_{blocks - block}/conv%d", f"{ours}.{block}")
         following = "dec1_0" if level == 1 else f"dec{level - 1}_{blocks + 1}"
         names[f"g_net/{following}"] = f"{ours}.{blocks}"
     return names
 
 
 def pair(theirs: str, ours: str) -> dict[str, str]:
-    return {f"{theirs}/conv1": f"{ours}.first", f"{theirs}/conv2": f"{ours}.second"}
-
-
-def remembering(bias: Tensor) -> Tensor:
-    """The bias of the gates with the authors' constant in it."""
-    if bias.ndim != 1 or len(bias) % len(OUR_GATES):
-        raise ModelError(f"is {AUTHORS}, but '{AUTHORS_CELL}/biases' is {list(bias.shape)}")
-    gates = dict(zip(OUR_GATES, bias.float().chunk(len(OUR_GATES)), strict=True))
-    return torch.cat([gate + FORGET_BIAS if name == "forget" else gate for name, gate in gates.items()])
-
-
-# --- PyTorch -----------------------------------------------------------------------------------------------------
+    """The two convolutions of a residual block, which the authors number."""
+    return {theirs % 1: f"{ours}.first", theirs % 2: f"{ours}.second"}
 
 
 def of_reimplementation(tensors: dict[str, Tensor]) -> Converted | None:
@@ -115,7 +102,7 @@ def of_reimplementation(tensors: dict[str, Tensor]) -> Converted | None:
     if tensors["convlstm.conv.bias"].shape != cell.shape[:1]:
         raise ModelError(f"is {LAYOUT}, but 'convlstm.conv.bias' is not {list(cell.shape[:1])}")
     converted |= {key: reordered(tensor) for key, tensor in converted.items() if key.startswith("cell.")}
-    options = unlike(PUBLISHED, variant="lstm-color", width=width, blocks=blocks)
+    options = unlike("srn", variant="lstm-color", width=width, blocks=blocks)
     return Converted(LAYOUT, "srn", options, converted)
 
 
@@ -124,19 +111,13 @@ def layer_names(blocks: int) -> dict[str, str]:
     names = {"convlstm.conv": "cell.gates"}
     for theirs, ours in {"inblock": "encoders.0", "eblock1": "encoders.1", "eblock2": "encoders.2"}.items():
         names[f"{theirs}.conv.0"] = f"{ours}.0"
-        names |= block_names(theirs, ours, range(2, 2 + blocks))
+        for block in range(blocks):
+            names |= pair(f"{theirs}.resblock_stack.{block}.conv%d.0", f"{ours}.{block + 2}")
     for theirs, ours in {"dblock1": "decoders.0", "dblock2": "decoders.1", "outblock": "head"}.items():
+        for block in range(blocks):
+            names |= pair(f"{theirs}.resblock_stack.{block}.conv%d.0", f"{ours}.{block}")
         last = "conv" if theirs == "outblock" else "deconv"
-        names |= block_names(theirs, ours, range(blocks))
         names[f"{theirs}.{last}.0"] = f"{ours}.{blocks}"
-    return names
-
-
-def block_names(theirs: str, ours: str, places: range) -> dict[str, str]:
-    names = {}
-    for number, place in enumerate(places):
-        names[f"{theirs}.resblock_stack.{number}.conv1.0"] = f"{ours}.{place}.first"
-        names[f"{theirs}.resblock_stack.{number}.conv2.0"] = f"{ours}.{place}.second"
     return names
 
 

@@ -5,13 +5,14 @@
 looked at. Blocks and tensors carry checksums (CRC-32C), and all of them are verified.
 """
 
+import os
 import re
 import struct
 from collections.abc import Iterator
-from functools import lru_cache
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -41,10 +42,14 @@ TYPES: dict[int, tuple[str, torch.dtype]] = {  # TensorFlow's number: as stored,
 }
 
 Words = NDArray[np.uint32]
+BYTES: Words = np.arange(256, dtype=np.uint32)  # what each byte makes of a checksum of nothing
+for _ in range(8):
+    BYTES = np.where(BYTES & 1, BYTES >> 1 ^ np.uint32(0x82F63B78), BYTES >> 1)
+Fields = dict[int, list[Any]]  # of a message: integers and bytes
 
 
 class Refused(Exception):
-    """What is wrong with an index, and what to do."""
+    """What is wrong with a file, and what to do."""
 
 
 class Entry(NamedTuple):
@@ -61,16 +66,12 @@ class Entry(NamedTuple):
 
 def is_checkpoint(source: Path) -> bool:
     """Whether a path is the prefix of a checkpoint or one of its files."""
-    if PART.fullmatch(source.name):
-        return True
-    return not source.is_file() and (beside(source, ".index").is_file() or shard(source, 0, 1).is_file())
+    parts = (beside(source, ".index"), shard(source, 0, 1))
+    return bool(PART.fullmatch(source.name)) or (not source.is_file() and any(part.is_file() for part in parts))
 
 
 def load(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a checkpoint by name, and what is passed over and why.
-
-    Args:
-        source: its prefix, or one of its files.
+    """The tensors of a checkpoint by name, and what is passed over and why; `source` is its prefix or one of its files.
 
     Raises:
         ModelError: if a file is missing, cut, altered or of another kind, or a tensor of a type that PyTorch lacks.
@@ -78,23 +79,15 @@ def load(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     part = PART.fullmatch(source.name)
     prefix = source.with_name(part["prefix"]) if part else source
     index = beside(prefix, ".index")
-    try:
+    with told_of(index):
         shards, entries = read_index(index)
-    except Refused as reason:
-        raise ModelError(f"{index}: {reason}") from None
-    except OSError as reason:
-        raise unreadable(index, reason) from None
     passed_over = {name: "text" for name, entry in entries.items() if entry.type == STRING}
     wanted = {name: entry for name, entry in entries.items() if name not in passed_over}
     tensors: dict[str, Tensor] = {}
     for number in range(shards):
-        own = {name: entry for name, entry in wanted.items() if entry.shard == number}
         data = shard(prefix, number, shards)
-        try:
-            with data.open("rb") as file:
-                tensors |= read_shard(file, data, own)
-        except OSError as reason:
-            raise unreadable(data, reason) from None
+        with told_of(data), data.open("rb") as file:
+            tensors |= read_shard(file, {name: entry for name, entry in wanted.items() if entry.shard == number})
     return {name: tensors[name] for name in wanted}, passed_over
 
 
@@ -106,21 +99,21 @@ def shard(prefix: Path, number: int, count: int) -> Path:
     return beside(prefix, f".data-{number:05d}-of-{count:05d}")
 
 
-def unreadable(path: Path, reason: OSError) -> ModelError:
-    if isinstance(reason, FileNotFoundError):
-        return ModelError(f"{path}: no such file; a checkpoint of TensorFlow needs it beside its other files")
-    return ModelError(f"{path}: cannot be read ({reason.strerror or reason})")
-
-
-# --- the index ---------------------------------------------------------------------------------------------------
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file that is read here becomes a sentence that names it."""
+    try:
+        yield
+    except Refused as reason:
+        raise ModelError(f"{path}: {reason}") from None
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; a checkpoint of TensorFlow needs it beside its other files") from None
+    except OSError as reason:
+        raise ModelError(f"{path}: cannot be read ({reason.strerror or reason})") from None
 
 
 def read_index(path: Path) -> tuple[int, dict[str, Entry]]:
-    """How many shards there are, and what is in them.
-
-    Raises:
-        Refused: if it is not such a file, or not as it was written.
-    """
+    """How many shards there are, and what is in them; `Refused` if it is not such a file, or not as it was written."""
     if path.stat().st_size > LARGEST_INDEX:
         raise Refused(f"is no index of a TensorFlow checkpoint: it has more than {LARGEST_INDEX >> 20} MiB; give one")
     content = path.read_bytes()
@@ -128,7 +121,7 @@ def read_index(path: Path) -> tuple[int, dict[str, Entry]]:
         raise Refused("is no index of a TensorFlow checkpoint, or cut: its last bytes are others; download it again")
     try:
         return understood(content)
-    except (IndexError, struct.error, UnicodeDecodeError, OverflowError, ValueError):
+    except (IndexError, struct.error, TypeError, OverflowError, ValueError):
         raise Refused(UNFIT) from None
 
 
@@ -190,26 +183,21 @@ def pairs(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += length
 
 
-def entry_of(found: dict[int, list[int | bytes]]) -> Entry:
-    shape = []
-    for part in found.get(2, [b""])[-1:]:
-        dimensions = fields(raw(part)).get(2, [])
-        shape = [number(fields(raw(dimension)), 1) for dimension in dimensions]
+def entry_of(found: Fields) -> Entry:
+    dimensions = fields(found.get(2, [b""])[-1]).get(2, [])
+    shape = tuple(number(fields(dimension), 1) for dimension in dimensions)
     shard, offset, size, checksum = (number(found, key) for key in (3, 4, 5, 6))
-    return Entry(number(found, 1), tuple(shape), shard, offset, size, checksum, 7 in found)
+    return Entry(number(found, 1), shape, shard, offset, size, checksum, 7 in found)
 
 
-# --- protocol buffers --------------------------------------------------------------------------------------------
-
-
-def fields(message: bytes) -> dict[int, list[int | bytes]]:
-    """A message's values by the number of the field."""
-    found: dict[int, list[int | bytes]] = {}
+def fields(message: bytes) -> Fields:
+    """The values of a message in protocol buffers by the number of the field."""
+    found: Fields = {}
     at = 0
     while at < len(message):
         tag, at = varint(message, at)
         kind = tag & 7
-        value: int | bytes
+        value: Any
         if kind == 0:
             value, at = varint(message, at)
         elif kind == 2:
@@ -238,61 +226,42 @@ def varint(content: bytes, at: int) -> tuple[int, int]:
     raise Refused(UNFIT)
 
 
-def number(found: dict[int, list[int | bytes]], key: int) -> int:
+def number(found: Fields, key: int) -> int:
     value = found.get(key, [0])[-1]
     if not isinstance(value, int):
         raise Refused(UNFIT)
     return value
 
 
-def raw(value: int | bytes) -> bytes:
-    if not isinstance(value, bytes):
-        raise Refused(UNFIT)
-    return value
-
-
-# --- the tensors -------------------------------------------------------------------------------------------------
-
-
-def read_shard(file: BinaryIO, path: Path, entries: dict[str, Entry]) -> dict[str, Tensor]:
+def read_shard(file: BinaryIO, entries: dict[str, Entry]) -> dict[str, Tensor]:
     """The tensors of one file."""
-    length = path.stat().st_size
+    length = file.seek(0, os.SEEK_END)
     end = max((entry.offset + entry.size for entry in entries.values()), default=0)
     if end > length:
-        raise ModelError(f"{path}: has {length} bytes of {end} that its index names, so it was cut; download it again")
+        raise Refused(f"has {length} bytes of {end} that its index names, so it was cut; download it again")
     if sum(entry.size for entry in entries.values()) > length:
-        raise ModelError(
-            f"{path}: its index has tensors lie one over another, as no checkpoint does; download it again"
-        )
-    return {name: read_tensor(file, path, name, entry) for name, entry in entries.items()}
+        raise Refused("its index has tensors lie one over another, as no checkpoint does; download it again")
+    return {name: read_tensor(file, shown(name), entry) for name, entry in entries.items()}
 
 
-def read_tensor(file: BinaryIO, path: Path, name: str, entry: Entry) -> Tensor:
+def read_tensor(file: BinaryIO, name: str, entry: Entry) -> Tensor:
     if entry.slices:
-        raise ModelError(f"{path}: {shown(name)} is kept in slices, which convert does not read; save it as one tensor")
+        raise Refused(f"{name} is kept in slices, which convert does not read; save it as one tensor")
     if entry.type not in TYPES:
-        raise ModelError(
-            f"{path}: {shown(name)} is of TensorFlow's type {entry.type}, which convert does not know; "
-            "save it as float32"
-        )
+        raise Refused(f"{name} is of TensorFlow's type {entry.type}, which convert does not know; save it as float32")
     stored, kind = TYPES[entry.type]
     if len(entry.shape) > 16 or prod(entry.shape) * np.dtype(stored).itemsize != entry.size:
-        raise ModelError(
-            f"{path}: {shown(name)} has {entry.size} bytes, which its shape {list(entry.shape[:16])} does not need; "
-            "download it again"
-        )
+        shape = list(entry.shape[:16])
+        raise Refused(f"{name} has {entry.size} bytes, which its shape {shape} does not need; download it again")
     file.seek(entry.offset)
     content = file.read(entry.size)
     if len(content) < entry.size:
-        raise ModelError(f"{path}: ends within {shown(name)}, so it was cut; download it again")
+        raise Refused(f"ends within {name}, so it was cut; download it again")
     if masked(crc32c(content)) != entry.checksum:
-        raise ModelError(f"{path}: the checksum of {shown(name)} does not fit it, so it was altered; download it again")
+        raise Refused(f"the checksum of {name} does not fit it, so it was altered; download it again")
     values = np.frombuffer(content, stored).astype(np.dtype(stored).newbyteorder("="))  # a copy that is ours
     tensor = torch.from_numpy(values.reshape(entry.shape))
     return tensor.view(kind) if kind == torch.bfloat16 else tensor.to(kind)
-
-
-# --- checksums ---------------------------------------------------------------------------------------------------
 
 
 def masked(checksum: int) -> int:
@@ -304,46 +273,26 @@ def crc32c(content: bytes) -> int:
     """CRC-32C (Castagnoli) of bytes; 27 MB in half a second.
 
     Of long content, many lanes of one length are summed side by side, each from nothing but the first, and then joined
-    two by two: the sum of A and B is that of A, taken over as many zeros as B has bytes, XOR that of B.
+    two by two: the sum of A and B is that of A, taken over as many zeros as B has bytes, XOR that of B. What each bit
+    of a sum becomes over a lane of zeros is found in 32 lanes more.
     """
-    table = byte_table()
     lanes = 1 << len(content).bit_length() // 2
     length = len(content) // lanes
     head = len(content) - lanes * length  # shorter than the lanes are many
     first = 0xFFFFFFFF
     for byte in content[:head]:
-        first = int(table[(first ^ byte) & 0xFF]) ^ first >> 8
-    sums = np.zeros(lanes, np.uint32)
+        first = int(BYTES[(first ^ byte) & 0xFF]) ^ first >> 8
+    sums = np.concatenate([np.zeros(lanes, np.uint32), np.uint32(1) << np.arange(32, dtype=np.uint32)])
     sums[0] = first
-    for column in np.ascontiguousarray(np.frombuffer(content, np.uint8, offset=head).reshape(lanes, length).T):
-        sums = table[(sums ^ column) & 0xFF] ^ sums >> 8
-    over = over_zeros(length)
+    columns = np.zeros((length, lanes + 32), np.uint8)
+    columns[:, :lanes] = np.frombuffer(content, np.uint8, offset=head).reshape(lanes, length).T
+    for column in columns:
+        sums = BYTES[(sums ^ column) & 0xFF] ^ sums >> 8
+    sums, over = sums[:lanes], sums[lanes:]
     while len(sums) > 1:
         sums = applied(over, sums[0::2]) ^ sums[1::2]
         over = applied(over, over)
     return int(sums[0]) ^ 0xFFFFFFFF
-
-
-@lru_cache(maxsize=1)
-def byte_table() -> Words:
-    """What each byte makes of a sum of nothing."""
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, table >> 1 ^ np.uint32(0x82F63B78), table >> 1)
-    return table
-
-
-@lru_cache(maxsize=64)
-def over_zeros(length: int) -> Words:
-    """(32,): what each bit of a sum becomes over so many zero bytes."""
-    made = np.uint32(1) << np.arange(32, dtype=np.uint32)
-    step = byte_table()[made & 0xFF] ^ made >> 8
-    while length:
-        if length & 1:
-            made = applied(step, made)
-        step = applied(step, step)
-        length >>= 1
-    return made
 
 
 def applied(matrix: Words, sums: Words) -> Words:

@@ -17,40 +17,23 @@ MOST_BYTES = 2**31  # of all constants
 
 
 class Graph:
-    """A graph and its constants.
-
-    Attributes:
-        nodes: by name, as the file has them: "op", "input", "attr".
-        constants: by name.
-        readers: the names of the nodes that read a node, by its name.
-    """
+    """A graph's nodes, as the file has them ("op", "input", "attr"), and its constants, both by name."""
 
     def __init__(self, nodes: dict[str, dict[str, Any]], constants: dict[str, np.ndarray]) -> None:
         self.nodes, self.constants = nodes, constants
-        self.readers: dict[str, list[str]] = defaultdict(list)
+        self.readers: dict[str, list[str]] = defaultdict(list)  # of a node: those that it is an input of
         for name, node in nodes.items():
             for given in inputs_of(node):
                 self.readers[given].append(name)
 
     def constant(self, node: str) -> str:
-        """The name of the one constant of floats among a node's inputs.
-
-        Raises:
-            LookupError: if there is none, or more than one.
-        """
-        (name,) = (
-            given
-            for given in inputs_of(self.nodes[node])
-            if given in self.constants and self.constants[given].dtype == np.float32
-        )
+        """The name of the one constant of floats among a node's inputs; ValueError if there is not just one."""
+        given = [name for name in inputs_of(self.nodes[node]) if name in self.constants]
+        (name,) = (name for name in given if self.constants[name].dtype == np.float32)
         return name
 
     def reader(self, node: str, op: str) -> str:
-        """The one node that reads a node, if it is of that kind.
-
-        Raises:
-            LookupError: if it is not.
-        """
+        """The one node that reads a node; ValueError or LookupError if there is not just one, or it is no `op`."""
         (name,) = self.readers[node]
         if self.nodes[name]["op"] != op:
             raise LookupError(f"{name} is no {op}")
@@ -71,11 +54,7 @@ def is_model(source: Path) -> bool:
 
 
 def read(source: Path) -> Graph:
-    """The graph of a folder, or of its `model.json`. Nothing of it is run.
-
-    Raises:
-        ModelError: if a file is missing, cut or of another kind.
-    """
+    """The graph of a folder, or of its `model.json`. Nothing of it is run."""
     file = source if source.name == MODEL else source / MODEL
     try:
         document = json.loads(file.read_text(encoding="utf-8"))

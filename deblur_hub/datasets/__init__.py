@@ -5,8 +5,7 @@
 
 from ..pictures.formats import PICTURE_SUFFIXES
 from .files import by_stem, folders_below, picture_size, pictures_in, require_one_size
-from .official import count_notes
-from .pairs import BLUR, SHARP, Pair, find_pairs, pair_up
+from .pairs import BLUR, SHARP, Pair, count_notes, find_pairs, pair_up
 
 __all__ = [
     "BLUR",

@@ -46,8 +46,7 @@ def by_stem(folder: Path, *, prefix: str = "", kinds: tuple[str, ...] = ()) -> d
     found = [path for path in found if not any(part.startswith(".") for part in below[path])]
     pictures: dict[str, Path] = {}
     for path in [path for path in found if set(below[path]) & set(kinds)] or found:
-        parts = (part for part in below[path] if part not in kinds)
-        stem = "/".join([*parts, path.stem.removeprefix(prefix)])
+        stem = "/".join([*(part for part in below[path] if part not in kinds), path.stem.removeprefix(prefix)])
         if stem in pictures:
             raise DatasetError(
                 f"{path}: has the name of {pictures[stem]}, so that its partner is not clear; take one of the two out"
@@ -67,11 +66,7 @@ def require_one_size(path: Path, sharp: Path) -> None:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the header alone.
-
-    Raises:
-        DatasetError: if the file is no picture.
-    """
+    """(width, height) from the header alone; DatasetError if the file is no picture."""
     try:
         with Image.open(path) as picture:
             return picture.size

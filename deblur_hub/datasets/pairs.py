@@ -1,5 +1,6 @@
 """Blurry pictures and their sharp partners, in every layout that paired sets come in."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +12,24 @@ BLUR, SHARP = "blur", "sharp"
 GOPRO_BLURS = ("blur", "blur_gamma")
 GOPRO_SCENE = "GOPR"  # its scenes are named after the camera's files
 SPLITS = ("train", "test", "val")
-LIST_ENDS = {f"_{split}_list.txt": split for split in SPLITS}
+COUNTS = {  # pairs of the published sets
+    "GoPro": {"train": 2103, "test": 1111},  # Nah et al., CVPR 2017
+    "HIDE": {"train": 6397, "test": 2025},  # Shen et al., ICCV 2019
+    "RealBlur-J": {"train": 3758, "test": 980},  # Rim et al., ECCV 2020
+    "RealBlur-R": {"train": 3758, "test": 980},
+    "REDS": {"train": 24000, "val": 3000},  # Nah et al., CVPR Workshops 2019
+}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A blurry picture and its sharp partner, of one size.
-
-    Attributes:
-        scene: the folder that holds both folders, from the root of the search.
-        source: the set that the layout is of: GoPro, HIDE, RealBlur-J, RealBlur-R, REDS; "" for folders of one's own.
-        split: train, test or val, where the layout or a folder of that name says so; else "".
-    """
+    """A blurry picture and its sharp partner, of one size."""
 
     blurred: Path
     sharp: Path
-    scene: str
-    source: str = ""
-    split: str = ""
+    scene: str  # the folder that holds both folders, from the root of the search
+    source: str = ""  # the set that the layout is of, of `COUNTS`; "" for folders of one's own
+    split: str = ""  # train, test or val, where the layout or a folder of that name says so
 
     @property
     def name(self) -> str:
@@ -47,11 +48,7 @@ def find_pairs(root: Path, *, blur: str = BLUR, sharp: str = SHARP) -> list[Pair
       lie above, those that they name, and no others.
 
     Args:
-        blur: the name of the folder with the blurry pictures: `blur`, or GoPro's `blur_gamma`, or your own.
-        sharp: the name of the folder with their partners.
-
-    Returns:
-        The pairs; empty if there is no scene.
+        blur, sharp: the names of the folders: `blur`, or GoPro's `blur_gamma`, or your own.
 
     Raises:
         DatasetError: if `root` is no folder, a picture lacks its partner or has two, the sizes of the two differ, or a
@@ -76,8 +73,7 @@ def folder_pairs(folder: Path, root: Path, blur: str, sharp: str) -> Iterator[Pa
     scene = scene_of(folder, root)
     inner = {path.name for path in folder.iterdir() if path.is_dir()}
     if {blur, sharp} <= inner:
-        gopro = folder.name.startswith(GOPRO_SCENE) and sharp == SHARP
-        source = "GoPro" if gopro else ""
+        source = "GoPro" if folder.name.startswith(GOPRO_SCENE) and sharp == SHARP else ""
         yield from pair_up(folder / blur, folder / sharp, scene, source, split_of(folder, root))
     elif sharp in inner and (other := inner.intersection(GOPRO_BLURS)):
         raise DatasetError(
@@ -100,9 +96,8 @@ def folder_pairs(folder: Path, root: Path, blur: str, sharp: str) -> Iterator[Pa
 
 def pair_up(blurred: Path, sharp: Path, scene: str, source: str = "", split: str = "") -> list[Pair]:
     """The pairs of two folders, sorted by name; errors as in `find_pairs`."""
-    # RealBlur's blur/blur_1.png and gt/gt_1.png repeat their folders' names.
-    repeated = ("blur_", "gt_") if (blurred.name, sharp.name) == ("blur", "gt") else ("", "")
-    left, right = by_stem(blurred, prefix=repeated[0]), by_stem(sharp, prefix=repeated[1])
+    repeats = (blurred.name, sharp.name) == ("blur", "gt")  # RealBlur has blur/blur_1.png and gt/gt_1.png
+    left, right = (by_stem(folder, prefix=f"{folder.name}_" if repeats else "") for folder in (blurred, sharp))
     for name in sorted(left.keys() ^ right.keys()):
         have, lack = (left, sharp) if name in left else (right, blurred)
         raise DatasetError(f"{have[name]}: has no partner of that name in {lack}; add it or take this one out")
@@ -132,7 +127,8 @@ def listed_pairs(folder: Path, root: Path) -> tuple[list[Pair], set[Path]]:
     pairs: list[Pair] = []
     covered: set[Path] = set()
     for path in sorted(folder.glob("RealBlur_*_list.txt")):
-        split = next((split for end, split in LIST_ENDS.items() if path.name.endswith(end)), "")
+        word = path.name.removesuffix("_list.txt").rpartition("_")[2]
+        split = word if word in SPLITS else ""
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if not line.strip():
                 continue
@@ -152,11 +148,8 @@ def listed_pairs(folder: Path, root: Path) -> tuple[list[Pair], set[Path]]:
 
 def realblur_of(path: Path) -> str:
     """RealBlur-J or RealBlur-R, by the folder that the set unpacks to; "" for neither."""
-    for part in reversed(path.parts):
-        for name in ("RealBlur-J", "RealBlur-R"):
-            if part.replace("_", "-").startswith(name):
-                return name
-    return ""
+    names = (part.replace("_", "-")[: len("RealBlur-J")] for part in reversed(path.parts))
+    return next((name for name in names if name in ("RealBlur-J", "RealBlur-R")), "")
 
 
 def split_of(folder: Path, root: Path) -> str:
@@ -166,5 +159,20 @@ def split_of(folder: Path, root: Path) -> str:
 
 
 def scene_of(folder: Path, root: Path) -> str:
-    scene = folder.relative_to(root).as_posix()
-    return "" if scene == "." else scene
+    return "/".join(folder.relative_to(root).parts)
+
+
+def count_notes(pairs: list[Pair]) -> list[str]:
+    """A sentence for each split of a published set whose number of pairs is not the published one."""
+    notes = []
+    for (source, split), found in sorted(Counter((pair.source, pair.split) for pair in pairs).items()):
+        counts = COUNTS.get(source, {})
+        whole = counts.get(split)
+        if whole is None and source:
+            parts = " and ".join(f"{count} in '{name}'" for name, count in counts.items())
+            notes.append(f"{source}: {found} pairs, of no known split; the whole set has {parts}")
+        elif whole and found < whole:
+            notes.append(f"{source}: {found} of the {whole} pairs of '{split}' are here; say so beside any score")
+        elif whole and found > whole:
+            notes.append(f"{source}: {found} pairs in '{split}', but the set has {whole}; it may lie here twice")
+    return notes

@@ -25,39 +25,23 @@ class AlignmentError(DeblurHubError):
 
 @dataclass(frozen=True)
 class Aligned:
-    """A pair after alignment; both pictures are 0 outside the mask.
+    """A pair after alignment; both pictures are 0 outside the mask."""
 
-    Attributes:
-        restored: float64 (H, W, 3) on the scale of 0 to 255, which the fit and the cubic warp may exceed a little.
-        sharp: float64 (H, W, 3), its samples unchanged.
-        mask: bool (H, W, 1), the part that the warped picture covers.
-        gain: factor of the intensities.
-        homography: (3, 3), from a place in the sharp picture to the one in the restored picture; (x, y, 1) in pixels.
-        converged: False if no homography was found, and the picture was not moved.
-    """
-
-    restored: np.ndarray
-    sharp: np.ndarray
-    mask: np.ndarray
-    gain: float
-    homography: np.ndarray
-    converged: bool
+    restored: np.ndarray  # float64 (H, W, 3), 0 to 255, which the fit and the cubic warp may exceed a little
+    sharp: np.ndarray  # float64 (H, W, 3), its samples unchanged
+    mask: np.ndarray  # bool (H, W, 1), the part that the warped picture covers
+    gain: float  # factor of the intensities
+    homography: np.ndarray  # (3, 3), from (x, y, 1) in the sharp picture to the place in the restored one, in pixels
+    converged: bool  # False if no homography was found, and the picture was not moved
 
 
 def align(restored: np.ndarray, sharp: np.ndarray) -> Aligned:
     """Fits the intensity and the position of a restored picture to those of its sharp partner.
 
     Intensity by least squares, with one factor for all channels; the homography on grey pictures, starting from the
-    identity; the warp is cubic, and the mask comes from warping ones with the nearest neighbour.
-
-    Args:
-        restored, sharp: uint8 (H, W, 3), of one size.
-
-    Warns:
-        UserWarning: if the fit does not converge, as for a picture without detail, which is then not moved.
-
-    Raises:
-        AlignmentError: if OpenCV is not installed.
+    identity; the warp is cubic, and the mask comes from warping ones with the nearest neighbour. Both are uint8
+    (H, W, 3), of one size. A warning says if the fit does not converge, as for a picture without detail, which is then
+    not moved; AlignmentError that OpenCV is not installed.
     """
     cv2 = require_opencv()
     z, x = restored.astype(np.float32) / 255, sharp.astype(np.float32) / 255
@@ -77,35 +61,19 @@ def align(restored: np.ndarray, sharp: np.ndarray) -> Aligned:
     if not converged:
         homography = np.eye(3, dtype=np.float32)
         warnings.warn("no homography fits the restored picture; it is scored where it is", stacklevel=2)
-    size = (x.shape[1], x.shape[0])
-    warped = cv2.warpPerspective(
-        z, homography, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
-    )
-    ones = cv2.warpPerspective(
-        np.ones(x.shape[:2], np.float32),
-        homography,
-        size,
-        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=0,
-    )
-    mask = (ones > 0)[..., None]
-    return Aligned(
-        np.where(mask, warped.astype(np.float64) * 255, 0),
-        np.where(mask, sharp.astype(np.float64), 0),
-        mask,
-        gain,
-        homography.astype(np.float64),
-        converged,
-    )
+
+    def warped(picture: np.ndarray, filtering: int, border: int) -> np.ndarray:
+        flags, size = filtering | cv2.WARP_INVERSE_MAP, x.shape[1::-1]
+        moved: np.ndarray = cv2.warpPerspective(picture, homography, size, flags=flags, borderMode=border)
+        return moved.astype(np.float64)
+
+    mask = warped(np.ones(x.shape[:2], np.float32), cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)[..., None] > 0
+    moved = np.where(mask, warped(z, cv2.INTER_CUBIC, cv2.BORDER_REFLECT) * 255, 0)
+    return Aligned(moved, np.where(mask, sharp.astype(np.float64), 0), mask, gain, homography.astype(float), converged)
 
 
 def require_opencv() -> Any:
-    """The module `cv2`.
-
-    Raises:
-        AlignmentError: if it is not installed.
-    """
+    """The module `cv2`; AlignmentError if it is not installed."""
     try:
         import cv2
     except ImportError:

@@ -1,8 +1,5 @@
 """Restoration without learning, so that a model's gain means something.
 
-    baseline = BASELINES["richardson-lucy"]
-    restored = baseline.restore(blurred)          # (N, 3, H, W) in [-1, 1] to the same, as a generator's `restore`
-
 `identity` returns the picture; `unsharp` raises its edges; `richardson-lucy` assumes one straight motion of the whole
 frame, estimates it from the picture's cepstrum, and deconvolves. Where the blur is such a motion, or plain camera
 shake, it gains decibels; where the blur varies from place to place it gains little or harms.
@@ -11,6 +8,7 @@ shake, it gains decibels; where the blur varies from place to place it gains lit
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -47,10 +45,7 @@ class Baseline:
         precision: str = "float32",
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """(N, 3, H, W) in [-1, 1] to the same, in float32, whole frames.
-
-        `tile` and `precision` have no effect; they are those of a generator.
-        """
+        """(N, 3, H, W) in [-1, 1] to the same, in float32; `tile` and `precision`, a generator's, have no effect."""
         restored = []
         for number, picture in enumerate(blurred.detach().float().cpu().split(1), start=1):
             restored.append(self.function(picture).clamp(-1, 1))
@@ -83,10 +78,7 @@ def richardson_lucy(picture: Tensor) -> Tensor:
     """(1, 3, H, W) in [-1, 1], deconvolved channel by channel with the motion that `estimate_motion` finds in it.
 
     On the samples as they are coded, not in linear light: GoPro's `blur` pictures are averages of coded frames. A
-    picture in which no motion is found is returned unchanged.
-
-    Raises:
-        BaselineError: if scikit-image is not installed.
+    picture in which no motion is found is returned unchanged. BaselineError if scikit-image is not installed.
     """
     try:
         from skimage.restoration import richardson_lucy as deconvolve
@@ -110,28 +102,22 @@ def richardson_lucy(picture: Tensor) -> Tensor:
 
 
 def estimate_motion(grey: np.ndarray) -> Motion | None:
-    """The straight motion that a picture was blurred by, or None if none stands out.
+    """The straight motion that a grey picture (H, W), of any scale, was blurred by, or None if none stands out.
 
     A motion's spectrum is a sinc with zeros at equal distances. In the cepstrum, which is the transform of the log
     spectrum, they make a dip at the motion's end (Cannon, "Blind deconvolution of spatially invariant image blurs with
     phase", IEEE TASSP 1976). Log spectra of overlapping windows are averaged as there. A regular texture can be
     mistaken for a motion.
-
-    Args:
-        grey: (H, W), of any scale.
     """
     side = min(BLOCK, *grey.shape)
     if side < 4 * SHORTEST:
         return None
     window = np.hanning(side + 2)[1:-1]
     window = window[:, None] * window
-    tops, lefts = (starts(length, side) for length in grey.shape)
     log_power, windows = np.zeros((side, side)), 0
-    for top in tops:
-        for left in lefts:
-            part = grey[top : top + side, left : left + side]
-            if part.std() <= PLAIN * np.abs(grey).max():
-                continue
+    for top, left in product(*(starts(length, side) for length in grey.shape)):
+        part = grey[top : top + side, left : left + side]
+        if part.std() > PLAIN * np.abs(grey).max():
             power = np.abs(np.fft.fft2((part - part.mean()) * window)) ** 2
             log_power += np.log(power + 1e-9 * power.max())
             windows += 1
@@ -171,10 +157,8 @@ def motion_kernel(motion: Motion) -> np.ndarray:
     rows, columns = reach_y - steps * math.sin(angle), reach_x + steps * math.cos(angle)
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
     down, right = rows - top, columns - left
-    np.add.at(kernel, (top, left), (1 - down) * (1 - right))
-    np.add.at(kernel, (top, left + 1), (1 - down) * right)
-    np.add.at(kernel, (top + 1, left), down * (1 - right))
-    np.add.at(kernel, (top + 1, left + 1), down * right)
+    for y, x in product((0, 1), repeat=2):
+        np.add.at(kernel, (top + y, left + x), np.abs(1 - y - down) * np.abs(1 - x - right))
     kernel /= kernel.sum()
     return kernel
 

@@ -44,7 +44,6 @@ class Memory:
 class Loading:
     """Loading of one model: median seconds, those of reading and building alone, and the median of their ratios."""
 
-    model: str
     seconds: float
     bare: float
     ratio: float
@@ -69,10 +68,7 @@ def seconds_of(function: Callable[..., object], *arguments: object, **options: o
 def speed_table(
     models: list[str], *, size: tuple[int, int], runs: int, device: str, precision: Precision = "auto"
 ) -> str:
-    """Speed of `restore` at (width, height): median seconds, and the median of each run's ratio to the reference.
-
-    Every model computes in `precision`, the reference in float32.
-    """
+    """Speed of `restore` at (width, height): median seconds, and the median of each run's ratio to the reference's."""
     picture = torch.rand(1, 3, size[1], size[0]) * 2 - 1  # comes back on the CPU, so that a GPU is waited for
     generators = {REFERENCE: load(REFERENCE, device)} | {name: load(name, device) for name in models}
     precisions: dict[str, Precision] = dict.fromkeys(generators, precision) | {REFERENCE: "float32"}
@@ -92,10 +88,7 @@ def speed_table(
 
 
 def rate_table(models: list[str], *, size: tuple[int, int], runs: int, device: str, precision: Precision) -> str:
-    """Speed of `deblur_file` of one photo at each quality, beside a matrix product in the same precision.
-
-    Multiply-adds of overlapping windows are counted as often as they are computed. "auto" includes float32 as well.
-    """
+    """Speed of `deblur_file` of one photo at each quality, beside a matrix product in the same precision."""
     lines, precisions = [], cast(list[Precision], ["float32", "auto"] if precision == "auto" else [precision])
     with tempfile.TemporaryDirectory() as folder:
         photo, target = made_up_photo(Path(folder) / "photo.jpg", *size), Path(folder) / "sharp.jpg"
@@ -119,7 +112,7 @@ def rate_table(models: list[str], *, size: tuple[int, int], runs: int, device: s
 
 
 def work_of(network: Generator, quality: str, size: tuple[int, int]) -> int:
-    """Multiply-adds of a picture of (width, height)."""
+    """Multiply-adds of a picture of (width, height), those of overlapping windows as often as they are computed."""
     step = step_of(network, quality)
     if isinstance(network, WindowedGenerator) and step is not None:
         return network.multiply_adds((size[1], size[0]), step)
@@ -150,18 +143,14 @@ def fresh(preset: str, options: Mapping[str, Option]) -> DeblurGenerator:
 
 
 def measure_loading(model: str, *, loads: int) -> Loading:
-    """Times `from_pretrained` of a saved model, and reading its file and building its module alone, in turn.
-
-    Args:
-        model: a bundled one, a folder, or one in the hub's cache; the hub is not contacted.
-    """
+    """Times `from_pretrained` of a model that is on this machine, and reading and building it alone, in turn."""
     folder = find(model, local_files_only=True).folder
     if not (folder / weights_file(None)).is_file():
         raise BenchmarkError(f"{model}: its weights are spread over several files; name a model with one")
     whole = partial(seconds_of, DeblurGenerator.from_pretrained, model, device="cpu", local_files_only=True)
     times = interleaved({"whole": whole, "bare": partial(seconds_of, read_and_build, folder)}, loads)
     medians = (np.median(values) for values in (times["whole"], times["bare"], times["whole"] / times["bare"]))
-    return Loading(model, *map(float, medians))
+    return Loading(*map(float, medians))
 
 
 def read_and_build(folder: Path) -> None:
@@ -173,10 +162,10 @@ def read_and_build(folder: Path) -> None:
 
 
 def loading_table(models: list[str], *, loads: int) -> str:
-    found = [measure_loading(model, loads=loads) for model in models]
-    lines = [
-        [one.model, f"{one.seconds * 1e3:.1f} ms", f"{one.bare * 1e3:.1f} ms", f"{one.ratio:.2f}"] for one in found
-    ]
+    lines = []
+    for model in models:
+        found = measure_loading(model, loads=loads)
+        lines.append([model, f"{found.seconds * 1e3:.1f} ms", f"{found.bare * 1e3:.1f} ms", f"{found.ratio:.2f}"])
     return markdown(["model", "loading", "reading, building", "ratio"], lines)
 
 
@@ -191,10 +180,9 @@ def measure_memory(
     """Runs `deblur-hub deblur` once for each tile size, each in a process of its own.
 
     Args:
-        model: a saved model, or a preset, which gets fresh weights.
+        model: a saved model, or a preset, which gets fresh weights, and maybe other options.
         photo: a picture file, or width and height of one that is made up.
         tiles: the sides of the tiles; None is `deblur`'s own choice, 0 the whole frame.
-        options: of a network with fresh weights, in place of a saved model.
     """
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(photo, tuple):
@@ -204,7 +192,7 @@ def measure_memory(
             without_zeros(fresh(model, options or {})).save_pretrained(saved)
             model = str(saved)
         found: list[Memory] = []
-        first = None
+        pixels: list[np.ndarray] = []
         for number, tile in enumerate(tiles):
             target = Path(folder) / (f"sharp{number}.png" if len(tiles) > 1 else "sharp.jpg")  # to compare, or as usual
             command = [sys.executable, "-m", "deblur_hub.cli", "deblur", str(photo), "-o", str(target)]
@@ -212,9 +200,8 @@ def measure_memory(
             started = time.perf_counter()
             peak = peak_of(command if tile is None else [*command, "--tile", str(tile)])
             seconds = time.perf_counter() - started
-            restored = np.asarray(Image.open(target)).astype(np.int16)
-            first = restored if first is None else first
-            found.append(Memory(tile, peak, seconds, int(np.abs(restored - first).max())))
+            pixels.append(np.asarray(Image.open(target)).astype(np.int16))
+            found.append(Memory(tile, peak, seconds, int(np.abs(pixels[-1] - pixels[0]).max())))
         return found
 
 

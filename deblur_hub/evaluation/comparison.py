@@ -1,7 +1,4 @@
-"""Two evaluations of the same pictures: by how much they differ, and whether that many pictures can show it.
-
-print(comparison_text(compare(Evaluation.read(Path("a.json")), Evaluation.read(Path("b.json")))))
-"""
+"""Two evaluations of the same pictures: by how much they differ, and whether that many pictures can show it."""
 
 from dataclasses import dataclass
 
@@ -12,54 +9,39 @@ from .measures import METRICS
 from .results import Evaluation, Spread, difference
 from .tables import ROW_METRICS, markdown
 
-RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
+LEVEL = 0.95
 MAX_INDICES = 1 << 22  # drawn at once
 COMPARABLE = ("protocol", "blur_folder", "seed", "fingerprint")  # settings that two evaluations must share
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of one metric, b minus a, on the same pictures.
-
-    Attributes:
-        a, b: the two means.
-        mean: of the differences.
-        interval: its 95 % bootstrap interval; None for a single picture, or where a difference is infinite.
-    """
+    """Difference of one metric, b minus a, on the same pictures."""
 
     metric: str
-    a: float
+    a: float  # its mean
     b: float
-    mean: float
-    interval: tuple[float, float] | None
+    mean: float  # of the differences
+    interval: tuple[float, float] | None  # 95 % bootstrap; None for one picture, or where a difference is infinite
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences between two evaluations.
-
-    Attributes:
-        differences: one for each metric that both have.
-        rows: (picture, {metric: (a, b)}), those first where b is worst compared with a.
-        warning: the reason to doubt it; "" if there is none.
-    """
+    """The differences between two evaluations, and the pictures, those first where b is worst compared with a."""
 
     a: str
     b: str
-    differences: tuple[Difference, ...]
-    rows: tuple[tuple[str, dict[str, tuple[float, float]]], ...]
-    warning: str = ""
+    differences: tuple[Difference, ...]  # one for each metric that both have
+    rows: tuple[tuple[str, dict[str, tuple[float, float]]], ...]  # (picture, {metric: (a, b)})
+    warning: str = ""  # the reason to doubt it
 
 
 def compare(a: Evaluation, b: Evaluation, *, by: str = "psnr", force: bool = False) -> Comparison:
     """Compares b with a, picture by picture.
 
     Args:
-        by: the metric that the rows are sorted by.
+        by: the metric that the rows are sorted by; DatasetError if one lacks it.
         force: compares evaluations of other protocols or sets, too, on the pictures whose names they share.
-
-    Raises:
-        DatasetError: if protocol or set differ without `force`, they share no picture, or one lacks the metric.
     """
     warning = a.settings.difference(b.settings, COMPARABLE)
     if warning and not force:
@@ -78,23 +60,16 @@ def compare(a: Evaluation, b: Evaluation, *, by: str = "psnr", force: bool = Fal
     for metric in metrics:
         one, two = ([of[name][metric] for name in names] for of in (of_a, of_b))
         gaps = [difference(x, y) for x, y in zip(one, two, strict=True)]
-        differences.append(Difference(metric, mean(one), mean(two), mean(gaps), bootstrap_interval(gaps)))
+        mean_a, mean_b, mean = (Spread.of(values).mean for values in (one, two, gaps))
+        differences.append(Difference(metric, mean_a, mean_b, mean, bootstrap_interval(gaps)))
     label_a, label_b = (f"{one.model}, {one.precision}" for one in (a, b))
     return Comparison(label_a, label_b, tuple(differences), tuple(rows), warning)
 
 
-def mean(values: list[float]) -> float:
-    return Spread.of(values).mean
-
-
 def bootstrap_interval(
-    differences: list[float], *, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
+    differences: list[float], *, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The percentile bootstrap interval of the mean of paired differences (Efron 1979).
-
-    Returns:
-        None for fewer than two differences, or where one is infinite.
-    """
+    """The 95 % percentile bootstrap interval of the mean of paired differences (Efron 1979); see `Difference`."""
     values = np.array(differences, float)
     if len(values) < 2 or not np.isfinite(values).all():
         return None
@@ -104,7 +79,7 @@ def bootstrap_interval(
     for first in range(0, resamples, step):
         drawn = rng.integers(0, len(values), (min(step, resamples - first), len(values)))
         means.append(values[drawn].mean(axis=1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -126,10 +101,5 @@ def comparison_text(comparison: Comparison) -> str:
         for name, measure in shown.items():
             one, two = scores[name]
             row += [measure.format(one), measure.format(two), measure.format(difference(one, two), signed=True)]
-    return "\n\n".join(
-        [
-            f"a: {comparison.a}\nb: {comparison.b}",
-            markdown([f"mean of {len(rows)}", "a", "b", "b - a", "95 % interval"], lines),
-            markdown(["picture, worst first", *header], rows),
-        ]
-    )
+    means = markdown([f"mean of {len(rows)}", "a", "b", "b - a", "95 % interval"], lines)
+    return f"a: {comparison.a}\nb: {comparison.b}\n\n{means}\n\n{markdown(['picture, worst first', *header], rows)}"

@@ -14,25 +14,17 @@ from .protocols import Protocol, prepare
 
 @dataclass(frozen=True)
 class Measure:
-    """One column.
-
-    Attributes:
-        label: for people.
-        function: of `metrics`.
-        unit, digits: as printed.
-        decimals: in files. Those beyond depend on the order in which sums are taken, and so on the number of threads;
-            equal pixels are to give equal rows.
-        better: 1 if more is better, -1 if less is, 0 if neither.
-        min_side: of a picture, in pixels.
-    """
+    """One column."""
 
     label: str
-    function: Callable[..., Tensor | np.ndarray | float]
+    function: Callable[..., Tensor | np.ndarray | float]  # of `metrics`
     unit: str = ""
-    digits: int = 4
+    digits: int = 4  # as printed
+    # In files. Those beyond depend on the order in which sums are taken, and so on the number of threads; equal pixels
+    # are to give equal rows.
     decimals: int = 8
-    better: int = 1
-    min_side: int = 1
+    better: int = 1  # if more is better, -1 if less is, 0 if neither
+    min_side: int = 1  # of a picture, in pixels
 
     def format(self, value: float, *, signed: bool = False) -> str:
         return f"{value:{'+' if signed else ''}.{self.digits}f}{self.unit}"
@@ -66,45 +58,44 @@ def label_of(column: str) -> str:
 def chosen_metrics(protocol: Protocol, extra: Sequence[str] = ()) -> tuple[str, ...]:
     """The default metrics that are defined under a protocol, and extra ones, in the order of the table.
 
-    Raises:
-        DatasetError: if an extra one is not known, or not defined there.
-        MetricError: if one needs a package or weights that are missing.
+    DatasetError if an extra one is not known, or not defined there; MetricError if its package or weights are missing.
     """
     for name in extra:
         if name not in METRICS:
             raise DatasetError(f"no metric is called '{name}'{did_you_mean(name, METRICS)}; take {', '.join(METRICS)}")
         if name not in protocol.metrics:
-            raise DatasetError(
-                f"{name} is not defined under '{protocol.name}', which scores a part of the frame; omit it"
-            )
+            where = f"'{protocol.name}', which scores a part of the frame"
+            raise DatasetError(f"{name} is not defined under {where}; omit it")
     for name in {"lpips", "features"} & set(extra):  # their weights may be missing: fail before any picture
         METRICS[name].function(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
     return tuple(name for name in METRICS if name in protocol.metrics and (name in DEFAULT_METRICS or name in extra))
 
 
 def score(
-    protocol: Protocol, names: Sequence[str], restored: np.ndarray, sharp: np.ndarray, *, device: str = "cpu"
+    protocol: Protocol,
+    names: Sequence[str],
+    restored: np.ndarray,
+    sharp: np.ndarray,
+    blurred: np.ndarray | None,
+    *,
+    device: str = "cpu",
 ) -> dict[str, float]:
-    """The scores of one picture by metric, and under a protocol that aligns by `<metric>_unaligned` as well.
+    """The columns of one row, from uint8 pictures (H, W, 3): the restored one's, then the blurry one's."""
+    found: dict[str, float] = {}
 
-    Args:
-        names: of the metrics.
-        restored, sharp: uint8 (H, W, 3).
-        device: to compute on.
-    """
-
-    def scores(one: np.ndarray, other: np.ndarray, mask: np.ndarray | None, suffix: str = "") -> dict[str, float]:
+    def add(column: str, one: np.ndarray, other: np.ndarray, mask: np.ndarray | None) -> None:
         pair = on_device(one, device), on_device(other, device)
         options = {} if mask is None else {"mask": on_device(mask, device)}
-        return {
-            name + suffix: round(
-                float(METRICS[name].function(*pair, data_range=255, **options)), METRICS[name].decimals
-            )
-            for name in names
-        }
+        for name in names:
+            value = float(METRICS[name].function(*pair, data_range=255, **options))
+            found[column.format(name)] = round(value, METRICS[name].decimals)
 
-    found = scores(*prepare(protocol, restored, sharp))
-    return found | scores(restored, sharp, None, UNALIGNED) if protocol.align else found
+    for prefix, picture in (("", restored), (BLURRED, blurred)):
+        if picture is not None:
+            add(prefix + "{}", *prepare(protocol, picture, sharp))
+            if protocol.align:
+                add(prefix + "{}" + UNALIGNED, picture, sharp, None)
+    return found
 
 
 def on_device(picture: np.ndarray, device: str) -> Tensor:
@@ -119,8 +110,7 @@ def to_8_bits(picture: Tensor) -> Tensor:
 
 def to_pixels(picture: Tensor) -> np.ndarray:
     """(1, 3, H, W) in [-1, 1] to what a file of 8 bits holds, uint8 (H, W, 3): rounded, not truncated."""
-    levels = (to_8_bits(picture[0]) * 255).round()
-    return levels.byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    return (to_8_bits(picture[0]) * 255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def from_pixels(pixels: np.ndarray) -> Tensor:

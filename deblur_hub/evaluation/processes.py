@@ -38,27 +38,22 @@ class Processes:
     local_rank: int = 0
 
     def run_on_main(self, function: Callable[[], Result]) -> Result:
-        """The result of a function that only the main process calls, in all processes.
-
-        Raises:
-            DeblurHubError: that of the function in the main process; `MainProcessFailed` in the others.
-        """
+        """The result of a function that only the main process calls; MainProcessFailed in the others if it fails."""
         if self.count == 1:
             return function()
-        result: list[Result | None] = [None]
+        outcome: list[list[Result]] = [[]]
         mistake: DeblurHubError | None = None
         if self.rank == 0:
             try:
-                result[0] = function()
+                outcome[0].append(function())
             except DeblurHubError as reason:
-                mistake, result = reason, []
-        outcome = [result]
+                mistake = reason
         distributed.broadcast_object_list(outcome)
         if mistake is not None:
             raise mistake
         if not outcome[0]:
             raise MainProcessFailed("stopped; the main process says why")
-        return cast(Result, outcome[0][0])
+        return outcome[0][0]
 
     def shard(self, items: Sequence[Result]) -> list[Result]:
         """The items of this process; each item belongs to exactly one process."""
@@ -83,20 +78,16 @@ class Processes:
 
 @contextmanager
 def process_group() -> Iterator[Processes]:
-    """The processes that a launcher started, read from the environment; a single one without a launcher.
-
-    Raises:
-        DeblurHubError: if they cannot find each other.
-    """
+    """The processes that a launcher started; DeblurHubError if they cannot find each other. One without a launcher."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
         return
     try:
         distributed.init_process_group("gloo", timeout=TIMEOUT)
     except (ValueError, RuntimeError) as reason:
+        why = str(reason).splitlines()[0]
         raise DeblurHubError(
-            f"the processes cannot find each other ({str(reason).splitlines()[0]}); "
-            "start them with torchrun or accelerate launch"
+            f"the processes cannot find each other ({why}); start them with torchrun or accelerate launch"
         ) from None
     try:
         rank = distributed.get_rank()

@@ -1,13 +1,8 @@
 """The protocols under which pictures are scored, as data: two numbers can be compared if their protocols agree.
 
-    protocol = find_protocol("gopro", blur="linear")
-    check_protocol(protocol, pairs)
-    blurred, sharp = resized(protocol, blurred), resized(protocol, sharp)     # before the network
-    restored, sharp, mask = prepare(protocol, restored, sharp)                # after it, before the metrics
-    psnr(restored, sharp, data_range=255, mask=mask)
-
-The blurry input is prepared like the restored picture; otherwise part of the gain under a protocol that aligns pictures
-would be the alignment's.
+`check_protocol` comes before all, `resized` before the network, `prepare` after it and before the metrics. The blurry
+input is prepared like the restored picture; otherwise part of the gain under a protocol that aligns pictures would be
+the alignment's.
 """
 
 from collections.abc import Sequence
@@ -26,27 +21,16 @@ BLUR_FOLDERS = {"linear": "blur", "gamma": "blur_gamma"}  # GoPro's own names fo
 
 @dataclass(frozen=True)
 class Protocol:
-    """All that a score depends on besides the model and the metric: in RGB, rounded to 8 bits, with no border cut off.
+    """All that a score depends on besides the model and the metric: in RGB, rounded to 8 bits, no border cut off."""
 
-    Attributes:
-        name: as `--protocol` takes it and results keep it.
-        title: a description for people.
-        blur_folder: the folder of the blurry pictures.
-        count: of the pairs; None for any.
-        size: (width, height) of every picture; None for any.
-        resize: (width, height) that both pictures of a pair are resized to before the network sees the blurry one.
-        align: RealBlur's intensity fit and ECC homography, and its mask, which only `psnr` and `ssim` take.
-        comparable_with: for a metric, the published columns that its numbers can be compared with.
-    """
-
-    name: str
+    name: str  # as `--protocol` takes it and results keep it
     title: str
     blur_folder: str = "blur"
-    count: int | None = None
-    size: tuple[int, int] | None = None
-    resize: tuple[int, int] | None = None
-    align: bool = False
-    comparable_with: tuple[str, ...] = ()
+    count: int | None = None  # of the pairs; None for any
+    size: tuple[int, int] | None = None  # (width, height) of every picture; None for any
+    resize: tuple[int, int] | None = None  # (width, height) of both pictures before the network sees the blurry one
+    align: bool = False  # RealBlur's intensity fit and ECC homography, and its mask, which only psnr and ssim take
+    comparable_with: tuple[str, ...] = ()  # metrics, and the published columns that their numbers can stand beside
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -117,18 +101,13 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def find_protocol(name: str, *, blur: str = "linear") -> Protocol:
-    """The protocol of a name.
+    """The protocol of a name; `blur="gamma"` takes GoPro's other folder of blurry pictures, `blur_gamma`.
 
-    Args:
-        blur: `gamma` takes GoPro's other folder of blurry pictures, `blur_gamma`.
-
-    Raises:
-        DatasetError: if no protocol has that name, or its set has no pictures blurred in that way.
+    DatasetError if no protocol has that name, or its set has no pictures blurred in that way.
     """
     if name not in PROTOCOLS:
-        raise DatasetError(
-            f"no protocol is called '{name}'{did_you_mean(name, PROTOCOLS)}; take {', '.join(PROTOCOLS)}"
-        )
+        other = did_you_mean(name, PROTOCOLS)
+        raise DatasetError(f"no protocol is called '{name}'{other}; take {', '.join(PROTOCOLS)}")
     if blur not in BLUR_FOLDERS:
         raise DatasetError(f"'{blur}' is not a way to blur; take {' or '.join(BLUR_FOLDERS)}")
     protocol = PROTOCOLS[name]
@@ -142,13 +121,9 @@ def find_protocol(name: str, *, blur: str = "linear") -> Protocol:
 
 
 def check_protocol(protocol: Protocol, pairs: Sequence[Pair]) -> None:
-    """Makes sure that a set is the one that a protocol is about, before any scoring starts.
+    """Raises DatasetError, before any scoring, if there are no pairs, or by count or size not those of a protocol.
 
-    The check is by count and size. RealBlur's two halves have the same number of pairs and cannot be told apart so.
-
-    Raises:
-        DatasetError: if there are no pairs, or the set is not the protocol's.
-        AlignmentError: if the protocol aligns pictures and OpenCV is not installed.
+    RealBlur's two halves have the same number of pairs and cannot be told apart so. AlignmentError without OpenCV.
     """
     if not pairs:
         raise DatasetError(f"there are no pairs to score under '{protocol.name}'; give a folder with pairs")
@@ -162,11 +137,10 @@ def mismatch(protocol: Protocol, pairs: Sequence[Pair]) -> str:
     """The reason why a set is not the protocol's; "" if it is."""
     if protocol.count not in (None, len(pairs)):
         return f"it has {len(pairs)} pairs, not {protocol.count}"
-    if protocol.size is not None:
+    if protocol.size:
         for pair in pairs:
-            size = picture_size(pair.sharp)
-            if size != protocol.size:
-                return f"{pair.sharp} has {size[0]}x{size[1]} pixels, not {protocol.size[0]}x{protocol.size[1]}"
+            if (size := picture_size(pair.sharp)) != protocol.size:
+                return "{} has {}x{} pixels, not {}x{}".format(pair.sharp, *size, *protocol.size)
     return ""
 
 
@@ -183,18 +157,13 @@ def resized(protocol: Protocol, picture: np.ndarray) -> np.ndarray:
 def prepare(
     protocol: Protocol, restored: np.ndarray, sharp: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Both pictures as the metrics are to see them.
+    """Both pictures, uint8 (H, W, 3), as the metrics are to see them; DatasetError if they differ in size.
 
-    Args:
-        restored, sharp: uint8 (H, W, 3), of one size unless the protocol resizes. Under `resized-256` the restored one
-            should already come from a resized input; one that does not is resized here, which is not the same.
+    Under `resized-256` the restored one should already come from a resized input; one that does not is resized here,
+    which is not the same.
 
     Returns:
-        Both on the scale of 0 to 255, uint8, or float64 where they were aligned; and the mask, bool (H, W, 1), of what
-        is to be scored, or None for all.
-
-    Raises:
-        DatasetError: if the two differ in size.
+        Both from 0 to 255, uint8, or float64 if aligned; and the mask, bool (H, W, 1), of what is scored; None for all.
     """
     restored, sharp = resized(protocol, restored), resized(protocol, sharp)
     if restored.shape != sharp.shape:

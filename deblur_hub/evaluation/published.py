@@ -1,7 +1,4 @@
-"""Scores as papers and reports print them, read from `published.toml`, and which of ours they can be compared with.
-
-print(table())      # deblur-hub evaluate --published
-"""
+"""Scores as papers and reports print them, read from `published.toml`, and which of ours they can be compared with."""
 
 import tomllib
 from collections.abc import Iterable
@@ -24,39 +21,23 @@ HEADINGS: dict[Group, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One printed score, a [[score]] of the file.
+    """One printed score, a [[score]] of the file."""
 
-    Attributes:
-        method, year: the network, and when its paper appeared; None where there is none.
-        dataset: test set, and what the network was trained on where tables differ in that.
-        psnr, ssim: as printed, with as many digits; a range where no mean is given, "" where nothing is printed.
-        which_ssim: the definition that the authors' code computes.
-        size: of the pictures when they were scored.
-        rounding: of the restored samples before they were scored.
-        blur: GoPro's folder of blurry pictures.
-        at_test: what was done besides one pass of the network.
-        source: where it is printed.
-        protocol: of ours under which a number may stand beside it; "" for none.
-        beside: the columns of ours that it may stand beside.
-        note: why the others may not, and what contradicts it.
-        unverified: the figure is quoted from memory.
-    """
-
-    method: str
-    psnr: str
-    source: str
-    year: int | None = None
-    ssim: str = ""
-    dataset: str = "GoPro"
-    which_ssim: str = NOT_SAID
-    size: str = FULL
-    rounding: str = NOT_SAID
-    blur: str = NOT_SAID
-    at_test: str = "one pass"
-    protocol: str = ""
-    beside: tuple[str, ...] = ()
-    note: str = ""
-    unverified: bool = False
+    method: str  # the network
+    psnr: str  # as printed, with as many digits; a range where no mean is given
+    source: str  # where it is printed
+    year: int | None = None  # of the paper; None where there is none
+    ssim: str = ""  # as printed; "" where nothing is
+    dataset: str = "GoPro"  # test set, and what the network was trained on where tables differ in that
+    which_ssim: str = NOT_SAID  # the definition that the authors' code computes
+    size: str = FULL  # of the pictures when they were scored
+    rounding: str = NOT_SAID  # of the restored samples before they were scored
+    blur: str = NOT_SAID  # GoPro's folder of blurry pictures
+    at_test: str = "one pass"  # what was done besides
+    protocol: str = ""  # of ours under which a number may stand beside it; "" for none
+    beside: tuple[str, ...] = ()  # the columns of ours that it may stand beside
+    note: str = ""  # why it may not beside the others, and what contradicts it
+    unverified: bool = False  # the figure is quoted from memory
 
     @property
     def group(self) -> Group:
@@ -65,20 +46,13 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What we measure of authors' weights, a [[measured]] of the file.
+    """What we measure of authors' weights, in float32: a [[measured]] of the file."""
 
-    Attributes:
-        printed: the method in `PUBLISHED` whose weights they are.
-        how: the quality, or what else is ours.
-        psnr, ssim_matlab: means, in float32.
-        command: that measures it again.
-    """
-
-    printed: str
-    how: str
+    printed: str  # the method in `PUBLISHED` whose weights they are
+    how: str  # the quality, or what else is ours
     psnr: float
     ssim_matlab: float
-    command: str
+    command: str  # that measures it again
 
 
 DATA = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))

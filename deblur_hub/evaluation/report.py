@@ -19,7 +19,7 @@ from PIL import Image
 
 from .. import atomic
 from ..errors import DatasetError
-from .measures import BLURRED, METRICS, Measure, label_of, measure_of, to_pixels
+from .measures import BLURRED, METRICS, label_of, measure_of, to_pixels
 from .protocols import PROTOCOLS
 from .results import Evaluation, Row
 from .sets import EvaluationSet
@@ -29,18 +29,14 @@ SHOWN = 5  # of the best and of the worst pictures
 LONGEST_SIDE, QUALITY = 1280, 80  # of the pictures, which are WebP: at most some 10 MB in all
 BIN_WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # dB
 MAX_BINS = 16
+TONES = {1: "better", 0: "", -1: "worse"}  # of a cell
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def write_report(evaluation: Evaluation, path: Path, *, pictures: EvaluationSet, restored: Path) -> Path:
-    """Writes the page, whole or not at all.
+    """Writes the page, whole or not at all, of the set that was scored and the folder that `evaluate(save=True)` fills.
 
-    Args:
-        pictures: the set that was scored.
-        restored: the folder of the restored pictures, as `evaluate(save=True)` leaves them.
-
-    Raises:
-        DatasetError: if a restored picture is missing, or the page cannot be written.
+    DatasetError if a restored picture is missing, or the page cannot be written.
     """
     samples = {sample.name: sample for sample in pictures.samples}
     shown: dict[str, Sequence[np.ndarray]] = {}
@@ -78,8 +74,7 @@ def page(evaluation: Evaluation, pictures: dict[str, Sequence[np.ndarray]]) -> s
     """The text of the page.
 
     Args:
-        pictures: by the names of their rows, in order: (blurry, restored, sharp), or (sharp, restored) where there is
-            no blurry input; uint8 (H, W, 3) of one size.
+        pictures: by row, in order: (blurry, restored, sharp), or (sharp, restored) without a blurry input; uint8.
     """
     style, script = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".js"))
     rows = {row.name: row for row in evaluation.rows}
@@ -135,10 +130,9 @@ def facts(evaluation: Evaluation) -> str:
 def summary(evaluation: Evaluation) -> str:
     header, lines = spread_lines(evaluation)
     head = "".join(f'<th scope="col">{name}</th>' for name in header)
-    body = "".join(
-        f'<tr><th scope="row">{text(label)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n'
-        for label, *cells in lines
-    )
+    body = ""
+    for label, *cells in lines:
+        body += f'<tr><th scope="row">{text(label)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n'
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -185,11 +179,10 @@ def figure(row: Row, pictures: Sequence[np.ndarray]) -> str:
     if gained:
         own, gain = measure.format(row.scores[BLURRED + "psnr"]), measure.format(row.gain("psnr"), signed=True)
         told = f"blurry {own}, {told}, gain {gain}"
+    kinds = (("before", before), ("after", "restored"), ("sharp", "sharp"))
     images = "".join(
         f'<img class="{kind}" alt="{text(f"{row.name}, {name}")}" src="data:image/webp;base64,{webp(pixels)}">'
-        for kind, name, pixels in zip(
-            ("before", "after", "sharp"), (before, "restored", "sharp"), pictures, strict=False
-        )
+        for (kind, name), pixels in zip(kinds, pictures, strict=False)
     )
     sharp = '<label><input type="checkbox"> the sharp picture in place of the restored one</label>' if gained else ""
     slider = f'<input type="range" min="0" max="100" value="50" aria-label="left {before}, right restored">'
@@ -208,28 +201,24 @@ def webp(pixels: np.ndarray) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def tone(gain: float, measure: Measure) -> str:
-    return "better" if gain * measure.better > 0 else "worse" if gain * measure.better < 0 else ""
-
-
 def all_rows(evaluation: Evaluation) -> str:
     """Every picture and every metric, in a table that sorts by any column."""
     kinds = ("blurry", "restored", "gain") if evaluation.has_blurred else ("restored",)
     columns = [(name, kind) for name in evaluation.measured for kind in kinds]
     timed = any(evaluation.values("seconds"))
     labels = ["picture", *(f"{label_of(name)} {kind}" for name, kind in columns), *(["seconds"] if timed else [])]
-    head = "".join(
-        f'<th scope="col" aria-sort="{"none" if place else "ascending"}"><button>{text(label)}</button></th>'
-        for place, label in enumerate(labels)
-    )
+    sorts = ["ascending", *["none"] * (len(labels) - 1)]
+    buttons = [f"<button>{text(label)}</button>" for label in labels]
+    head = "".join(f'<th scope="col" aria-sort="{s}">{b}</th>' for s, b in zip(sorts, buttons, strict=True))
     lines = []
     for row in evaluation.rows:
         cells = [f'<th scope="row">{text(row.name)}</th>']
         for name, kind in columns:
             value = row.gain(name) if kind == "gain" else row.scores[(BLURRED if kind == "blurry" else "") + name]
-            shown = measure_of(name).format(value, signed=kind == "gain")
-            color = tone(value, measure_of(name)) if kind == "gain" else ""
-            cells.append(f'<td class="{color}" data-value="{value!r}">{shown}</td>')
+            measure = measure_of(name)
+            better = np.sign(value) * measure.better if kind == "gain" else 0
+            shown = measure.format(value, signed=kind == "gain")
+            cells.append(f'<td class="{TONES[better]}" data-value="{value!r}">{shown}</td>')
         cells += [f'<td data-value="{row.seconds!r}">{row.seconds:.2f}</td>'] if timed else []
         lines.append(f"<tr>{''.join(cells)}</tr>\n")
     return f'<table id="rows"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'

@@ -1,8 +1,5 @@
 """results.json, which says what was measured and how, and rows.jsonl beside it, to which every picture adds a line.
 
-    evaluation.save(Path("out/results.json"))
-    Evaluation.read(Path("out/results.json"))
-
 `Settings` holds all that the rows depend on and nothing else: two runs of equal settings give equal rows. Times are
 kept apart from the rows for that reason.
 """
@@ -11,8 +8,9 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +19,19 @@ from ..errors import DatasetError
 from .measures import BLURRED
 
 SCHEMA = 1
+ANEW = "give another --output, or --overwrite to start anew"
 RESULTS, ROWS, RESTORED = "results.json", "rows.jsonl", "restored"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture.
-
-    Attributes:
-        name: of the picture in its set.
-        scores: by column: a metric's name for the restored picture, the same with the prefix `blurred_` for the blurry
-            input, and `psnr_float` for the restored samples before they were rounded.
-        seconds: that restoring took; 0 where nothing was restored.
-    """
+    """One picture of a set."""
 
     name: str
+    # By column: a metric's name for the restored picture, the same with the prefix `blurred_` for the blurry input, and
+    # `psnr_float` for the restored samples before they were rounded.
     scores: Mapping[str, float]
-    seconds: float = 0.0
+    seconds: float = 0.0  # that restoring took; 0 where nothing was restored
 
     def gain(self, metric: str) -> float:
         """Score of the restored picture minus that of the blurry input; 0 where both are perfect."""
@@ -46,35 +40,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the rows depend on.
-
-    Attributes:
-        protocol, blur_folder, seed: how the pictures were made and compared; the seed of a synthetic blur, or None.
-        fingerprint, pictures: SHA-256 of the names and sizes of the set, and how many there are.
-        model, weights: its name, and the SHA-256 of its tensors; "" where there are none.
-        version: of deblur-hub.
-        device: "cpu", or the GPU's name.
-        precision: of the arithmetic.
-        tile: side of a tile in pixels; 0 for whole frames, None for as large as memory allowed.
-        metrics: in the order of the columns.
-    """
+    """All that the rows depend on."""
 
     protocol: str
     blur_folder: str
-    seed: int | None
-    fingerprint: str
-    pictures: int
+    seed: int | None  # of a synthetic blur
+    fingerprint: str  # SHA-256 of the names and sizes of the pictures
+    pictures: int  # how many there are
     model: str
-    weights: str
-    version: str
-    device: str
-    precision: str
-    tile: int | None
-    metrics: tuple[str, ...]
+    weights: str  # SHA-256 of its tensors; "" where there are none
+    version: str  # of deblur-hub
+    device: str  # "cpu", or the GPU's name
+    precision: str  # of the arithmetic
+    tile: int | None  # side in pixels; 0 for whole frames, None for as large as memory allowed
+    metrics: tuple[str, ...]  # in the order of the columns
 
     def difference(self, other: "Settings", names: Iterable[str] | None = None) -> str:
         """The first setting that differs, in words such as "precision bfloat16 and float32"; "" if none does."""
-        for name in names or [item.name for item in fields(self)]:
+        for name in names or SETTINGS:
             one, two = getattr(self, name), getattr(other, name)
             if one != two:
                 one, two = (", ".join(value) if isinstance(value, tuple) else value for value in (one, two))
@@ -84,13 +67,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, population standard deviation, minimum and maximum.
+    """Mean, population standard deviation, minimum and maximum."""
 
-    Where a value is infinite, so is the mean, and there is no standard deviation.
-    """
-
-    mean: float
-    std: float | None
+    mean: float  # infinite where a value is
+    std: float | None  # None where the mean is infinite
     min: float
     max: float
 
@@ -103,32 +83,21 @@ class Spread:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The rows of a set, sorted by name, and how they were made.
-
-    Attributes:
-        dataset: the folder, as it was given.
-        title: of the protocol.
-        torch, commit: version of PyTorch, and the commit of the checkout that it ran in, or "".
-        threads, processes: of the run.
-        seconds: from the first picture of the run to its last; of a resumed run, since it was resumed.
-        peak_memory, peak_cuda: bytes, of the largest process and of the GPU.
-        command, date: the command that made it, and when it ended (UTC).
-    """
+    """The rows of a set, sorted by name, and how they were made."""
 
     settings: Settings
     rows: tuple[Row, ...]
-    dataset: str = ""
-    title: str = ""
-    torch: str = ""
-    commit: str = ""
+    dataset: str = ""  # the folder, as it was given
+    title: str = ""  # of the protocol
+    torch: str = ""  # its version
+    commit: str = ""  # of the checkout that it ran in
     threads: int = 0
     processes: int = 1
-    seconds: float = 0.0
-    peak_memory: int = 0
-    peak_cuda: int = 0
-    command: str = ""
-    date: str = ""
-    schema: int = field(default=SCHEMA)
+    seconds: float = 0.0  # from the first picture of the run to its last; of a resumed run, since it was resumed
+    peak_memory: int = 0  # bytes, of the largest process
+    peak_cuda: int = 0  # bytes, of the GPU
+    command: str = ""  # that made it
+    date: str = ""  # when it ended (UTC)
 
     @property
     def model(self) -> str:
@@ -177,14 +146,13 @@ class Evaluation:
 
     def to_json(self) -> str:
         """One flat object, `rows` and `timings` apart; infinity, which JSON lacks, is the string "inf"."""
+        spreads = {name: self.spreads(name).items() for name in self.measured}
         content = {
-            "schema": self.schema,
+            "schema": SCHEMA,
             **asdict(self.settings),
-            **{item.name: getattr(self, item.name) for item in fields(self) if item.name not in NOT_FLAT},
+            **{name: getattr(self, name) for name in FACTS},
             "seconds_per_picture": self.seconds_per_picture(),
-            "summary": {
-                name: {what: asdict(spread) for what, spread in self.spreads(name).items()} for name in self.measured
-            },
+            "summary": {name: {what: asdict(spread) for what, spread in found} for name, found in spreads.items()},
             "rows": [{"name": row.name, **row.scores} for row in self.rows],
             "timings": {row.name: row.seconds for row in self.rows},
         }
@@ -197,11 +165,7 @@ class Evaluation:
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
-        """Reads a file that `save` wrote, or the folder that holds it.
-
-        Raises:
-            DatasetError: if there is none, it is no such file, or it is of another schema.
-        """
+        """Reads a file that `save` wrote, or the folder that holds it; DatasetError if it is anything else."""
         path = path / RESULTS if path.is_dir() else path
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -212,37 +176,29 @@ class Evaluation:
         if not isinstance(content, dict) or "schema" not in content:
             raise DatasetError(f"{path}: is not a results.json of deblur-hub; evaluate again")
         if content["schema"] != SCHEMA:
-            raise DatasetError(
-                f"{path}: has schema {content['schema']}, this version of deblur-hub reads {SCHEMA}; evaluate again"
-            )
-        expected = json_keys()
-        for key in sorted(expected ^ content.keys()):
-            what = "lacks" if key in expected else "has the unknown key"
+            found = f"has schema {content['schema']}, this version of deblur-hub reads {SCHEMA}"
+            raise DatasetError(f"{path}: {found}; evaluate again")
+        for key in sorted(KEYS ^ content.keys()):
+            what = "lacks" if key in KEYS else "has the unknown key"
             raise DatasetError(f"{path}: {what} '{key}'; evaluate again")
         try:
             settings = settings_from(content)
             times = content["timings"]
             rows = tuple(row_from(row, times[row["name"]]) for row in content["rows"])
-            rest = {item.name: content[item.name] for item in fields(cls) if item.name not in NOT_FLAT}
         except (KeyError, TypeError, ValueError, AttributeError) as reason:
             raise DatasetError(f"{path}: is damaged ({type(reason).__name__}: {reason}); evaluate again") from None
         if len(rows) != settings.pictures or len({frozenset(row.scores) for row in rows}) != 1:
             raise DatasetError(f"{path}: its rows are not those of {settings.pictures} pictures; evaluate again")
-        return cls(settings, rows, **rest)
+        return cls(settings, rows, **{name: content[name] for name in FACTS})
 
 
-NOT_FLAT = ("settings", "rows", "schema")
-
-
-def json_keys() -> set[str]:
-    """The keys of results.json."""
-    own = {item.name for item in fields(Evaluation)} - {"settings"}
-    return own | {item.name for item in fields(Settings)} | {"seconds_per_picture", "summary", "timings"}
+SETTINGS = tuple(item.name for item in fields(Settings))
+FACTS = tuple(item.name for item in fields(Evaluation) if item.name not in ("settings", "rows"))
+KEYS = {"schema", *SETTINGS, *FACTS, "seconds_per_picture", "summary", "rows", "timings"}  # of results.json
 
 
 def settings_from(content: Mapping[str, Any]) -> Settings:
-    chosen = {item.name: content[item.name] for item in fields(Settings)}
-    return Settings(**chosen | {"metrics": tuple(chosen["metrics"])})
+    return Settings(**{name: content[name] for name in SETTINGS} | {"metrics": tuple(content["metrics"])})
 
 
 def row_from(content: Mapping[str, Any], seconds: float) -> Row:
@@ -270,26 +226,20 @@ def jsonable(value: Any) -> Any:
 # Resuming: rows.jsonl ------------------------------------------------------------------------------------------------
 
 
-class RowLog:
-    """Rows, one line each, flushed to the disk before the next picture; each process writes a file of its own."""
+@contextmanager
+def row_log(folder: Path | None, settings: Settings, rank: int) -> Iterator[Callable[[Row], None]]:
+    """Takes rows, one line each, to the disk before the next picture; each process writes a file of its own."""
+    if folder is None:
+        yield lambda row: None
+        return
+    with (folder / (ROWS if rank == 0 else f"rows.{rank}.jsonl")).open("a", encoding="utf-8") as file:
 
-    def __init__(self, folder: Path, settings: Settings, rank: int) -> None:
-        path = folder / (ROWS if rank == 0 else f"rows.{rank}.jsonl")
-        fresh = not path.exists()
-        self.file = path.open("a", encoding="utf-8")
-        if fresh:
-            self.write(header(settings))
+        def add(row: Row) -> None:
+            file.write(line(row) if file.tell() else header(settings) + line(row))
+            file.flush()
+            os.fsync(file.fileno())
 
-    def add(self, row: Row) -> None:
-        self.write(line(row))
-
-    def write(self, text: str) -> None:
-        self.file.write(text)
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
-    def close(self) -> None:
-        self.file.close()
+        yield add
 
 
 def header(settings: Settings) -> str:
@@ -304,8 +254,7 @@ def line(row: Row) -> str:
 def resumable_rows(folder: Path, settings: Settings, *, overwrite: bool = False) -> list[Row]:
     """Prepares the folder for a run, and returns the rows that an earlier run of equal settings left there.
 
-    Raises:
-        DatasetError: if the folder holds rows of another run, or cannot be written; nothing is changed then.
+    DatasetError if the folder holds rows of another run, or cannot be written; nothing is changed then.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -344,17 +293,12 @@ def read_rows(path: Path, settings: Settings) -> list[Row]:
         found = settings_from(first["settings"])
         rows = [row_from(content["row"], content["seconds"]) for content in contents]
     except (ValueError, KeyError, TypeError) as reason:
-        raise DatasetError(
-            f"{path}: is not a log of rows that this version reads, or is damaged ({type(reason).__name__}: {reason}); "
-            "give another --output, or --overwrite to start anew"
-        ) from None
+        why = f"is not a log of rows that this version reads, or is damaged ({type(reason).__name__}: {reason})"
+        raise DatasetError(f"{path}: {why}; {ANEW}") from None
     require_equal(path, found, settings)
     return rows
 
 
 def require_equal(path: Path, found: Settings, settings: Settings) -> None:
     if other := found.difference(settings):
-        raise DatasetError(
-            f"{path}: holds rows of another run, which differs from this one in {other}; "
-            "give another --output, or --overwrite to start anew"
-        )
+        raise DatasetError(f"{path}: holds rows of another run, which differs from this one in {other}; {ANEW}")

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,10 +22,10 @@ from ..pictures import read
 from ..restoration.crispness import require_use
 from ..restoration.restore import Precision, dtype_for
 from .baselines import BASELINES, Baseline
-from .measures import BLURRED, METRICS, chosen_metrics, on_device, score, to_pixels
+from .measures import METRICS, chosen_metrics, on_device, score, to_pixels
 from .processes import Processes, min_threads
 from .protocols import PROTOCOLS, Protocol
-from .results import RESTORED, RESULTS, ROWS, Evaluation, Row, RowLog, Settings, resumable_rows, write_rows
+from .results import RESTORED, RESULTS, ROWS, Evaluation, Row, Settings, resumable_rows, row_log, write_rows
 from .sets import SHARP_INPUT, EvaluationSet, Sample, pairs_in, restored_pictures
 
 Progress = Callable[[int, int], None]
@@ -60,11 +61,8 @@ def evaluate(
         save: writes the restored pictures, as PNG of 8 bits, into `output`/restored as well.
         overwrite: starts anew where `output` holds rows of another run.
         command: that results.json is to name.
-        processes: this process among those that share the work.
+        processes: this process among those that share the work; each gets the rows of all.
         progress: called with (pictures done, pictures in all).
-
-    Returns:
-        The rows of all processes, in every process.
 
     Raises:
         DatasetError: if there are no pairs, one of them is damaged, the set is not the protocol's, or `output` holds
@@ -75,20 +73,12 @@ def evaluate(
         raise DatasetError("restored pictures are saved in the output folder; give --output as well")
     processes = processes or Processes()
     with min_threads() as threads:
-        name, weights, device, dtype = described(model, precision)
+        device, run = described(model, precision)
 
         def prepare() -> tuple[EvaluationSet, Settings, list[Row]]:
             chosen = protocol or PROTOCOLS["pairs"]
             pictures = dataset if isinstance(dataset, EvaluationSet) else pairs_in(dataset, chosen)
-            settings = settings_for(
-                pictures,
-                metrics,
-                model=name,
-                weights=weights,
-                device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-                precision=str(dtype).removeprefix("torch."),
-                tile=tile,
-            )
+            settings = settings_for(pictures, metrics, tile=tile, **run)
             if output is None:
                 return pictures, settings, []
             earlier = resumable_rows(output, settings, overwrite=overwrite)
@@ -100,36 +90,35 @@ def evaluate(
         pictures, settings, rows = processes.run_on_main(prepare)
         known = {row.name for row in rows}
         missing = [sample for sample in pictures.samples if sample.name not in known]
-        log = RowLog(output, settings, processes.rank) if output is not None else None
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         started = time.perf_counter()
         own: list[Row] = []
-        try:
+        with row_log(output, settings, processes.rank) as log:
             for sample in processes.shard(missing):
                 row, pixels = restore_and_score(model, pictures, sample, settings, device, precision)
                 if save and output is not None:
-                    save_png(pixels, saved_as(output, sample.name))
-                if log:
-                    log.add(row)
+                    file = saved_as(output, sample.name)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with atomic.replacing(file) as part:
+                        Image.fromarray(pixels).save(part, "PNG")
+                log(row)
                 own.append(row)
                 if progress:
                     done = len(known) + len(own) * processes.count
                     progress(min(done, len(pictures.samples)), len(pictures.samples))
-        finally:
-            if log:
-                log.close()
-        parts = processes.gather((own, time.perf_counter() - started, peak_memory(), peak_cuda(device)))
+        cuda = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+        parts = processes.gather((own, time.perf_counter() - started, peak_memory(), cuda))
+        scored, seconds, memories, cudas = zip(*parts, strict=True)
         evaluation = evaluation_of(
+            pictures,
             settings,
-            [*rows, *(row for part in parts for row in part[0])],
-            dataset=str(pictures.folder),
-            title=pictures.protocol.title,
+            chain(rows, *scored),
             threads=threads,
             processes=processes.count,
-            seconds=max(seconds for _, seconds, _, _ in parts),
-            peak_memory=max(memory for _, _, memory, _ in parts),
-            peak_cuda=max(cuda for _, _, _, cuda in parts),
+            seconds=max(seconds),
+            peak_memory=max(memories),
+            peak_cuda=max(cudas),
             command=command,
         )
         if output is not None and processes.rank == 0:
@@ -155,7 +144,7 @@ def restore_and_score(
     seconds = time.perf_counter() - started
     pixels, target, where = to_pixels(restored), to_pixels(sharp), str(device)
     before = None if pictures.protocol.name == SHARP_INPUT.name else to_pixels(blurred)
-    scores = scores_of(pictures.protocol, settings.metrics, pixels, target, before, device=where)
+    scores = score(pictures.protocol, settings.metrics, pixels, target, before, device=where)
     if not pictures.protocol.align:
         unit = (restored.to(device).double() + 1) / 2
         value = float(psnr(unit.clamp(0, 1), on_device(target, where).double() / 255))
@@ -177,12 +166,8 @@ def score_pictures(
 ) -> Evaluation:
     """Scores pictures that any program restored against sharp ones of the same names, at any depth; needs no model.
 
-    Args:
-        blurred: the blurry input, for its own scores and the gain.
-        output: a folder for results.json.
-
-    Raises:
-        DatasetError: if a picture lacks its partner, the two differ in size, or one is damaged; before any scoring.
+    `blurred` is the blurry input, for its own scores and the gain; the rest is as of `evaluate`. DatasetError, before
+    any scoring, if a picture lacks its partner, the two differ in size, or one is damaged.
     """
     pictures = restored_pictures(restored, sharp, blurred, protocol or PROTOCOLS["pairs"])
     if output is not None and (output / RESULTS).exists() and not overwrite:
@@ -196,20 +181,15 @@ def score_pictures(
     rows: list[Row] = []
     with min_threads() as threads:
         for sample in pictures.samples:
-            result, target, before = map(read_pixels, (sample.restored, sample.sharp, sample.blurred))
+            files = sample.restored, sample.sharp, sample.blurred
+            result, target, before = (None if path is None else to_pixels(read(path)[0][:1]) for path in files)
             assert result is not None and target is not None
-            rows.append(Row(sample.name, scores_of(pictures.protocol, settings.metrics, result, target, before)))
+            rows.append(Row(sample.name, score(pictures.protocol, settings.metrics, result, target, before)))
             if progress:
                 progress(len(rows), len(pictures.samples))
+    seconds, peak = time.perf_counter() - started, peak_memory()
     evaluation = evaluation_of(
-        settings,
-        rows,
-        dataset=str(sharp),
-        title=pictures.protocol.title,
-        threads=threads,
-        seconds=time.perf_counter() - started,
-        peak_memory=peak_memory(),
-        command=command,
+        pictures, settings, rows, threads=threads, seconds=seconds, peak_memory=peak, command=command
     )
     if output is not None:
         evaluation.save(output / RESULTS)
@@ -232,25 +212,10 @@ def settings_for(pictures: EvaluationSet, metrics: Sequence[str], **run: Any) ->
     )
 
 
-def scores_of(
-    protocol: Protocol,
-    metrics: Sequence[str],
-    restored: np.ndarray,
-    sharp: np.ndarray,
-    blurred: np.ndarray | None,
-    *,
-    device: str = "cpu",
-) -> dict[str, float]:
-    """The columns of one row, from uint8 pictures (H, W, 3)."""
-    scores = score(protocol, metrics, restored, sharp, device=device)
-    before = {} if blurred is None else score(protocol, metrics, blurred, sharp, device=device)
-    return scores | {BLURRED + name: value for name, value in before.items()}
-
-
-def evaluation_of(settings: Settings, rows: Sequence[Row], **run: Any) -> Evaluation:
+def evaluation_of(pictures: EvaluationSet, settings: Settings, rows: Iterable[Row], **run: Any) -> Evaluation:
     ordered = tuple(sorted(rows, key=lambda row: row.name))
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return Evaluation(settings, ordered, torch=torch.__version__, commit=commit(), date=date, **run)
+    run |= {"dataset": str(pictures.folder), "title": pictures.protocol.title, "torch": torch.__version__}
+    return Evaluation(settings, ordered, commit=commit(), date=datetime.now(UTC).isoformat(timespec="seconds"), **run)
 
 
 def load_model(
@@ -265,7 +230,7 @@ def load_model(
 
     Args:
         quality: None for the model's own or else the best: scores must not depend on the speed of the machine.
-        crisp: the crisp partner, of a model that has none of its own.
+        crisp: the crisp partner, of a model that has none.
 
     Raises:
         ModelError: if it cannot be found, has no crisp partner, or a partner is named while the crispness is 0.
@@ -280,33 +245,27 @@ def load_model(
     return BASELINES[name]
 
 
-def described(model: Restorer, precision: Precision) -> tuple[str, str, torch.device, torch.dtype]:
-    """Name, hash of the weights, device, and the type that is computed in."""
+def described(model: Restorer, precision: Precision) -> tuple[torch.device, dict[str, str]]:
+    """The device, and what `Settings` says of a model: name, hash of the weights, device and precision."""
     if isinstance(model, Baseline):
-        return model.name, "", torch.device("cpu"), torch.float32
+        run = {"model": model.name, "weights": "", "device": "cpu", "precision": "float32"}
+        return torch.device("cpu"), run
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise ModelError(f"{model.config.name}: has no weights; there is nothing to evaluate")
-    stored = parameter.dtype  # as `restoration.restore` chooses
-    dtype = dtype_for(precision, parameter.device) if stored == torch.float32 else stored
-    name = model.config.name or model.config.architecture
-    return name, hub.checksum(model.network.state_dict()), parameter.device, dtype
-
-
-def read_pixels(path: Path | None) -> np.ndarray | None:
-    """A picture file as uint8 (H, W, 3)."""
-    return None if path is None else to_pixels(read(path)[0][:1])
+    device, stored = parameter.device, parameter.dtype  # as `restoration.restore` chooses
+    dtype = dtype_for(precision, device) if stored == torch.float32 else stored
+    return device, {
+        "model": model.config.name or model.config.architecture,
+        "weights": hub.checksum(model.network.state_dict()),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": str(dtype).removeprefix("torch."),
+    }
 
 
 def saved_as(output: Path, name: str) -> Path:
     """The file of a restored picture."""
     return output / RESTORED / PurePosixPath(name).with_suffix(".png")
-
-
-def save_png(pixels: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(path) as part:
-        Image.fromarray(pixels).save(part, "PNG")
 
 
 def synchronise(device: torch.device) -> None:
@@ -324,21 +283,17 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def peak_cuda(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
 def commit() -> str:
     """The commit of the checkout that holds the package, with "+changes" if there are any; "" elsewhere."""
     package = Path(__file__).resolve().parents[1]
     if not (package.parent / ".git").exists():
         return ""
 
-    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", "-C", str(package), *arguments], capture_output=True, text=True, timeout=60)
+    def git(*arguments: str) -> str:
+        said = subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True, timeout=60, check=True)
+        return said.stdout
 
     try:
-        head, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", ".")
-    except (OSError, subprocess.TimeoutExpired):
+        return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "") if head.returncode == 0 else ""

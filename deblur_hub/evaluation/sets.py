@@ -1,8 +1,4 @@
-"""The pictures that a model is scored on, checked before any scoring starts: pairs, or sharp pictures alone.
-
-pictures = pairs_in(Path("GOPRO_Large"), find_protocol("gopro"))
-blurred, sharp = pictures.load(pictures.samples[0])
-"""
+"""The pictures that a model is scored on, checked before any scoring starts: pairs, or sharp pictures alone."""
 
 import hashlib
 import zlib
@@ -29,10 +25,7 @@ MAX_SHOT, MAX_READ = 0.03, 0.01  # of the noise, uniformly distributed from 0
 JPEG_QUALITIES = (70, 95)  # uniformly distributed
 
 SHARP_INPUT = Protocol(name="sharp", title="sharp photographs, to be left as they are: the output against the input")
-SHAKEN = (
-    f"sharp photographs under synthetic camera shake of {SHAKE_LENGTHS[0]:.0f} to {SHAKE_LENGTHS[1]:.0f} pixels "
-    "in linear light"
-)
+SHAKEN = "sharp photographs under synthetic camera shake of {:g} to {:g} pixels in linear light".format(*SHAKE_LENGTHS)
 SYNTHETIC_SHAKE = Protocol(name="synthetic-shake", title=f"{SHAKEN}, without noise")
 SYNTHETIC_UPLOAD = Protocol(
     name="synthetic-upload",
@@ -43,33 +36,23 @@ SYNTHETIC_UPLOAD = Protocol(
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture to score: its name in all tables, its size (width, height), and its files.
-
-    Attributes:
-        blurred: None where the blurry input is made from the sharp picture, or there is none.
-        restored: only where another program restored it.
-    """
+    """A picture to score: its name in all tables, its size (width, height), and its files."""
 
     name: str
     size: tuple[int, int]
     sharp: Path
-    blurred: Path | None = None
-    restored: Path | None = None
+    blurred: Path | None = None  # None where the blurry input is made from the sharp picture, or there is none
+    restored: Path | None = None  # only where another program restored it
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Samples, sorted by name, and the protocol that they are scored under.
-
-    Attributes:
-        folder: as it was given.
-        seed: of the synthetic blur; None where there is none.
-    """
+    """Samples, sorted by name, and the protocol that they are scored under."""
 
     protocol: Protocol
-    folder: Path
+    folder: Path  # as it was given
     samples: tuple[Sample, ...]
-    seed: int | None = None
+    seed: int | None = None  # of the synthetic blur
 
     @property
     def fingerprint(self) -> str:
@@ -80,9 +63,7 @@ class EvaluationSet:
     def load(self, sample: Sample) -> tuple[Tensor, Tensor]:
         """The blurry picture, as the network is to see it, and the sharp one: (1, 3, H, W) float32 in [-1, 1].
 
-        Raises:
-            DatasetError: if the two differ in size once their EXIF orientation is applied.
-            PictureError: if one cannot be decoded.
+        DatasetError if the two differ in size once upright; PictureError if one cannot be decoded.
         """
         sharp = read(sample.sharp)[0][:1]
         if self.seed is not None:
@@ -104,24 +85,19 @@ class EvaluationSet:
                 size = (size[0] // 2 - 4, size[1] // 2 - 4)  # what a long shake leaves of a small picture
             for name in metrics:
                 if min(size) < (least := METRICS[name].min_side):
-                    raise DatasetError(
-                        f"{sample.sharp}: {size[0]}x{size[1]} pixels, but {name} needs at least {least}x{least}; "
-                        "take it out"
-                    )
+                    lack = f"{size[0]}x{size[1]} pixels, but {name} needs at least {least}x{least}"
+                    raise DatasetError(f"{sample.sharp}: {lack}; take it out")
 
 
 def pairs_in(folder: Path, protocol: Protocol) -> EvaluationSet:
     """The pairs below a folder; of a set with splits, those of `test`, or of `val` where there is no `test`.
 
-    Raises:
-        DatasetError: if there are none, they are not the protocol's, one lacks its partner, the two differ in size, or
-            one cannot be read.
+    DatasetError if there are none, they are not the protocol's, one lacks its partner, is of another size or damaged.
     """
     pairs = find_pairs(scored_folder(folder), blur=protocol.blur_folder)
     if not pairs:
-        raise DatasetError(
-            f"{folder}: holds no folder with both '{protocol.blur_folder}' and '{SHARP}' in it; give a set of pairs"
-        )
+        both = f"'{protocol.blur_folder}' and '{SHARP}'"
+        raise DatasetError(f"{folder}: holds no folder with both {both} in it; give a set of pairs")
     splits = {pair.split for pair in pairs}
     if TRAIN in splits:
         scored = next((split for split in SCORED if split in splits), TRAIN)
@@ -137,11 +113,7 @@ def pairs_in(folder: Path, protocol: Protocol) -> EvaluationSet:
 def sharp_pictures(folder: Path, *, seed: int | None = None, upload: bool = False) -> EvaluationSet:
     """The sharp pictures below a folder, to be scored as they are or, with a seed, under synthetic camera shake.
 
-    Args:
-        upload: adds noise and JPEG to the shake.
-
-    Raises:
-        DatasetError: if there are none, or one cannot be read.
+    `upload` adds noise and JPEG to the shake. DatasetError if there are no pictures, or one cannot be read.
     """
     found = by_stem(scored_folder(folder), kinds=(SHARP,))
     if not found:
@@ -152,34 +124,27 @@ def sharp_pictures(folder: Path, *, seed: int | None = None, upload: bool = Fals
 
 
 def restored_pictures(restored: Path, sharp: Path, blurred: Path | None, protocol: Protocol) -> EvaluationSet:
-    """The pictures that any program restored, with their partners of the same names.
-
-    Raises:
-        DatasetError: as `pairs_in`.
-    """
+    """The pictures that any program restored, with their partners of the same names; errors as of `pairs_in`."""
     scored_folder(restored)
-    sharps, blurs = by_stem(scored_folder(sharp), kinds=(SHARP,)), {}
-    partners = [("sharp", sharp, sharps)]
-    if blurred is not None:
-        blurs = by_stem(scored_folder(blurred), kinds=(protocol.blur_folder,))
-        partners.append(("blurry", blurred, blurs))
+    sharps = by_stem(scored_folder(sharp), kinds=(SHARP,))
+    blurs = by_stem(scored_folder(blurred), kinds=(protocol.blur_folder,)) if blurred else {}
     results = by_stem(restored)
     if not results:
         raise DatasetError(f"{restored}: holds no pictures; give the folder of restored ones")
-    for kind, folder, found in partners:
-        for stem in sorted(results.keys() ^ found.keys()):
+    for kind, folder, found in (("sharp", sharp, sharps), ("blurry", blurred, blurs)):
+        for stem in sorted(results.keys() ^ found.keys()) if folder else ():
             if stem in results:
                 raise DatasetError(f"{results[stem]}: has no {kind} partner '{stem}' in {folder}")
             raise DatasetError(f"{found[stem]}: has no restored partner '{stem}' in {restored}; restore it as well")
     samples = []
     for stem, path in results.items():
-        blurred_path = blurs.get(stem)
-        for other in filter(None, (None if protocol.resize else path, blurred_path)):
-            require_one_size(other, sharps[stem])
-        name = f"{stem}{(blurred_path or sharps[stem]).suffix}"
-        samples.append(Sample(name, picture_size(sharps[stem]), sharps[stem], blurred_path, path))
+        partner, before = sharps[stem], blurs.get(stem)
+        for other in filter(None, (None if protocol.resize else path, before)):
+            require_one_size(other, partner)
+        name = f"{stem}{(before or partner).suffix}"
+        samples.append(Sample(name, picture_size(partner), partner, before, path))
     check_protocol(protocol, [Pair(sample.sharp, sample.sharp, "") for sample in samples])
-    return readable(protocol, restored, samples)
+    return readable(protocol, sharp, samples)
 
 
 def scored_folder(folder: Path) -> Path:
@@ -199,31 +164,22 @@ def readable(protocol: Protocol, folder: Path, samples: Sequence[Sample], seed: 
 
 
 def require_readable(path: Path) -> None:
-    """Raises DatasetError if a picture is truncated or damaged.
-
-    A PNG is checked by its checksums alone; a JPEG is decoded at an eighth of its size.
-    """
+    """Raises DatasetError if a picture is truncated or damaged."""
     try:
         with Image.open(path) as picture:
             if picture.format == "PNG":
-                picture.verify()
+                picture.verify()  # by its checksums alone
             else:
-                picture.draft("RGB", (max(1, picture.width // 8), max(1, picture.height // 8)))
+                picture.draft("RGB", (max(1, picture.width // 8), max(1, picture.height // 8)))  # of JPEG an eighth
                 picture.load()
     except Exception as reason:
         raise DatasetError(f"{path}: damaged or cut off ({str(reason) or type(reason).__name__}); replace it") from None
 
 
 def shake(sharp: Tensor, name: str, seed: int, *, upload: bool = False) -> tuple[Tensor, Tensor]:
-    """A sharp picture under camera shake that depends on the seed and its name alone; both cropped to what is known.
+    """A picture (1, 3, H, W) in [-1, 1] under camera shake that depends on the seed and its name alone.
 
-    Args:
-        sharp: (1, 3, H, W) in [-1, 1].
-        upload: adds noise and JPEG.
-
-    Returns:
-        The blurry picture, of 8 bits, and the sharp one, both smaller than the input by the extent of the shake, so
-        that no border is made up.
+    Both the blurry one, of 8 bits, and the sharp one are smaller by the extent of the shake: no border is made up.
     """
     rng = np.random.default_rng([seed, zlib.crc32(Path(name).with_suffix("").as_posix().encode())])
     # In a small picture a long shake would leave nothing to score.

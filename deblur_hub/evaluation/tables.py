@@ -16,44 +16,35 @@ def heading(evaluation: Evaluation) -> str:
         f"protocol {settings.protocol}: {evaluation.title}; RGB, rounded to 8 bits, no border cut",
     ]
     comparable = PROTOCOLS[settings.protocol].comparable_with if settings.protocol in PROTOCOLS else ()
-    lines += [f"  may stand beside {what}" for what in comparable]
-    if not comparable:
-        lines.append("  may stand beside nothing but scores of the same pictures under the same protocol")
-    return "\n".join(lines)
+    beside = comparable or ["nothing but scores of the same pictures under the same protocol"]
+    return "\n".join([*lines, *(f"  may stand beside {what}" for what in beside)])
 
 
 def table(evaluation: Evaluation) -> str:
     """A line for each picture and one for their mean; below them the spread of all metrics."""
-    return f"{rows_table(evaluation)}\n\n{spread_table(evaluation)}"
+    return f"{rows_table(evaluation)}\n\n{markdown(*spread_lines(evaluation))}"
 
 
 def rows_table(evaluation: Evaluation) -> str:
     """The pictures' PSNR and SSIM, in the order of their names, and the mean."""
-    compared, timed = evaluation.has_blurred, any(evaluation.values("seconds"))
     after = "{} to the input" if evaluation.settings.protocol == SHARP_INPUT.name else "restored {}"
     mean = Row("mean", {name: evaluation.mean(name) for name in evaluation.columns}, evaluation.mean("seconds"))
-    header, lines = ["picture"], [[row.name] for row in (*evaluation.rows, mean)]
+    rows = (*evaluation.rows, mean)
+    columns = [["picture", *(row.name for row in rows)]]
     for name in ROW_METRICS:
-        if name not in evaluation.columns:
-            continue
-        measure = measure_of(name)
-        header += [f"blurry {measure.label}"] if compared else []
-        header += [after.format(measure.label), *(["gain"] if compared and name == "psnr" else [])]
-        for row, line in zip((*evaluation.rows, mean), lines, strict=True):
-            line += [measure.format(row.scores[BLURRED + name])] if compared else []
-            line += [measure.format(row.scores[name])]
-            if compared and name == "psnr":
-                gain = evaluation.gain(name).mean if row is mean else row.gain(name)
-                line += [measure.format(gain, signed=True)]
-    if timed:
-        header += ["seconds"]
-        for row, line in zip((*evaluation.rows, mean), lines, strict=True):
-            line += [f"{row.seconds:.2f}"]
+        if name in evaluation.columns:
+            measure = measure_of(name)
+            if evaluation.has_blurred:
+                blurred = (measure.format(row.scores[BLURRED + name]) for row in rows)
+                columns.append([f"blurry {measure.label}", *blurred])
+            columns.append([after.format(measure.label), *(measure.format(row.scores[name]) for row in rows)])
+            if evaluation.has_blurred and name == "psnr":
+                gains = [*(row.gain(name) for row in evaluation.rows), evaluation.gain(name).mean]
+                columns.append(["gain", *(measure.format(gain, signed=True) for gain in gains)])
+    if any(evaluation.values("seconds")):
+        columns.append(["seconds", *(f"{row.seconds:.2f}" for row in rows)])
+    header, *lines = map(list, zip(*columns, strict=True))
     return markdown(header, lines)
-
-
-def spread_table(evaluation: Evaluation) -> str:
-    return markdown(*spread_lines(evaluation))
 
 
 def spread_lines(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
@@ -87,15 +78,7 @@ def costs(evaluation: Evaluation) -> str:
 def markdown(header: list[str], lines: list[list[str]], *, left: int = 1) -> str:
     """A Markdown table with aligned columns: the first `left` of them to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-
-    def row(cells: list[str]) -> str:
-        padded = [
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = "|".join(
-        "-" * (width + 2) if place < left else "-" * (width + 1) + ":" for place, width in enumerate(widths)
-    )
-    return "\n".join([row(header), f"|{rule}|", *map(row, lines)])
+    columns = [("<" if place < left else ">", width) for place, width in enumerate(widths)]
+    row = "".join(f" {{:{side}{width}}} |" for side, width in columns)
+    rule = "".join("-" * (width + 1) + ("-|" if side == "<" else ":|") for side, width in columns)
+    return "\n".join(f"|{text}" for text in (row.format(*header), rule, *(row.format(*line) for line in lines)))

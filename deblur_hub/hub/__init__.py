@@ -12,21 +12,11 @@ are spread over `model-00001-of-00002.safetensors` and so on, each with a SHA-25
 `model.safetensors.index.json`.
 """
 
-from ..model_card import with_tags
 from .bundled import BUNDLED, DEFAULT_MODEL, BundledModel, list_models
-from .files import (
-    CARD,
-    CONFIG,
-    Source,
-    first_line,
-    golden_file,
-    variants_among,
-    weights_among,
-    weights_file,
-)
-from .finding import REPO_ID, find
-from .reading import read_config, read_model, read_tensors
-from .uploading import commit_holding, push
+from .files import CARD, CONFIG, Source, first_line, weights_file
+from .finding import find
+from .publishing import push
+from .reading import read_model
 from .verifying import Golden, Match, check_golden, checksum, golden_metadata, read_golden
 from .writing import LARGEST_FILE, write_model
 
@@ -36,27 +26,19 @@ __all__ = [
     "CONFIG",
     "DEFAULT_MODEL",
     "LARGEST_FILE",
-    "REPO_ID",
     "BundledModel",
     "Golden",
     "Match",
     "Source",
     "check_golden",
     "checksum",
-    "commit_holding",
     "find",
     "first_line",
-    "golden_file",
     "golden_metadata",
     "list_models",
     "push",
-    "read_config",
     "read_golden",
     "read_model",
-    "read_tensors",
-    "variants_among",
-    "weights_among",
     "weights_file",
-    "with_tags",
     "write_model",
 ]

@@ -16,18 +16,8 @@ DEFAULT_MODEL = "maxim"
 class BundledModel(str):
     """The name of a bundled model, which is all that `from_pretrained` wants, and what is known of it beside.
 
-        for model in list_models():
-            print(model, model.scores["psnr"], model.scores["blurred_psnr"], model.describe())
-
     It is a string like any other; the rest is read from the model's card and weights when somebody asks.
 
-    Attributes:
-        scores: means on `dataset`, by measure as in results.json (decibels, or as the measure has it), those of the
-            blurry input with `blurred_` before them; empty where none were measured.
-        dataset: what they were measured on.
-        license: of the weights, as the hub abbreviates it.
-        origin: "authors' weights", which those of the paper trained, or "trained here".
-        parameters: how many numbers the weights are.
     """
 
     @cached_property
@@ -37,6 +27,8 @@ class BundledModel(str):
 
     @property
     def scores(self) -> dict[str, float]:
+        """Means on `dataset`, by measure as in results.json (decibels, or as the measure has it), those of the blurry
+        input with `blurred_` before them; empty where none were measured."""
         return dict(self.facts.scores)
 
     @property
@@ -45,6 +37,7 @@ class BundledModel(str):
 
     @property
     def license(self) -> str:
+        """Of the weights, as the hub abbreviates it."""
         return self.facts.license
 
     @property
@@ -53,18 +46,16 @@ class BundledModel(str):
 
     @cached_property
     def parameters(self) -> int:
+        """How many numbers the weights are."""
         with safe_open(bundled_folder(self) / weights_file(None), framework="pt") as file:
             return sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - no mapping
 
     def describe(self) -> str:
         """Size and scores in one line; `repr` stays that of a text, as messages quote names by it."""
-        scores = self.scores
-        measured = (
-            f", PSNR {scores['psnr']:.2f} dB (blurry input {scores['blurred_psnr']:.2f} dB) on {self.dataset}"
-            if {"psnr", "blurred_psnr"} <= scores.keys()
-            else ""
-        )
-        return f"{self}: {self.parameters / 1e6:.2f} M parameters, {self.origin}{measured}"
+        told, scores = f"{self}: {self.parameters / 1e6:.2f} M parameters, {self.origin}", self.scores
+        if {"psnr", "blurred_psnr"} <= scores.keys():
+            told += f", PSNR {scores['psnr']:.2f} dB (blurry input {scores['blurred_psnr']:.2f} dB) on {self.dataset}"
+        return told
 
 
 def list_models() -> list[BundledModel]:

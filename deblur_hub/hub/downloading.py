@@ -1,16 +1,46 @@
 """A model's files from a hub repository, all of one commit; from the local cache where the hub cannot be reached."""
 
-import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from glob import escape
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import ModelError
 from .bundled import list_models
 from .files import CONFIG, Source, first_line, golden_file, index_file, weights_file
-from .reading import BESIDE, drop
-from .retries import OVERLOADED, with_retries
+from .reading import drop, read_index
 from .verifying import is_damaged
+
+Result = TypeVar("Result")
+
+OVERLOADED = (408, 429, 500, 502, 503, 504)
+PAUSES = (1.0, 2.0, 4.0)  # seconds before each further attempt, where the hub names none
+LONGEST_PAUSE = 30  # whoever is told to wait longer than that gets a sentence instead
+
+
+def with_retries(ask: Callable[[], Result], *, broken_lines: bool = False) -> Result:
+    """The result of `ask`, which is called again after a pause if the hub is overloaded, and with `broken_lines` after
+    a connection broke, too; other errors pass at once, these after the last attempt."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+
+    for pause in PAUSES:
+        try:
+            return ask()
+        except (HTTPError, LocalEntryNotFoundError) as error:
+            # huggingface_hub says of a file that it cannot get that it is not in the cache, and why as the cause
+            reason = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+            if isinstance(reason, HfHubHTTPError):
+                asked = reason.response.headers.get("Retry-After", "")
+                pause = float(asked) if asked.isdecimal() else pause
+                if reason.response.status_code not in OVERLOADED or pause > LONGEST_PAUSE:
+                    raise
+            elif not (broken_lines and isinstance(reason, HTTPError)):
+                raise
+        time.sleep(pause)
+    return ask()
 
 
 @dataclass
@@ -27,22 +57,14 @@ class HubModel:
     missing: str = CONFIG  # the file that was found to be missing
 
     def fetch(self, *, local_files_only: bool, force_download: bool, golden: bool) -> Source:
-        """Downloads the model's files, all from the commit that the revision stands for at this moment.
-
-        Where the hub cannot be reached, the files are taken from the local cache. A hub that is overloaded is asked
-        again, and a file that arrives damaged is fetched again; none stays in the cache.
-
-        Args:
-            golden: whether the golden tensors are fetched as well, if there are any.
-
-        Raises:
-            ModelError: if there is no such model, or it can be had neither from the hub nor from the cache.
-        """
+        """Downloads the model's files, and the `golden` tensors if there are any, all from the commit that the revision
+        stands for at this moment; where the hub cannot be reached, they are taken from the local cache. A hub that is
+        overloaded is asked again, and a file that arrives damaged is fetched again; none stays in the cache."""
         from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 
         called = f"{self.repo}@{self.revision}" if self.revision else self.repo
         try:
-            commit = self.newest_commit(require=force_download) if not local_files_only else ""
+            commit = "" if local_files_only else self.newest_commit(require=force_download)
             folder = held.parent if (held := self.cached(CONFIG)) else None
             self.missing = self.missing_file(folder, golden=golden) if folder else CONFIG
             if not self.silence and not local_files_only:
@@ -79,10 +101,8 @@ class HubModel:
         return f"cannot be downloaded ({first_line(reason)}); try again later, or take {bundled}"
 
     def newest_commit(self, *, require: bool) -> str:
-        """Asks the hub for the commit that the revision stands for; "" if it is silent and need not answer.
-
-        The request is one for the configuration, by which the hub counts downloads.
-        """
+        """The commit that the revision stands for on the hub; "" if it is silent and need not answer. What is asked for
+        is the configuration, by which the hub counts downloads."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
@@ -129,18 +149,10 @@ class HubModel:
         from huggingface_hub import snapshot_download
 
         def take(again: bool) -> Path:
-            root = with_retries(
-                lambda: snapshot_download(
-                    self.repo,
-                    revision=self.revision,
-                    allow_patterns=[escape(self.within(file)) for file in files],
-                    cache_dir=self.cache_dir,
-                    token=self.token,
-                    force_download=again,
-                ),
-                broken_lines=True,
-            )
-            return Path(root, self.subfolder or "")
+            patterns = [escape(self.within(file)) for file in files]
+            access = {"revision": self.revision, "cache_dir": self.cache_dir, "token": self.token}
+            ask = partial(snapshot_download, self.repo, allow_patterns=patterns, force_download=again, **access)
+            return Path(with_retries(ask, broken_lines=True), self.subfolder or "")
 
         trusted = set() if again else {held.resolve() for file in files if (held := self.cached(file))}
         folder = take(again)
@@ -159,7 +171,6 @@ class HubModel:
 def parts_named(index: Path) -> list[str]:
     """The files over which an index spreads the weights; none for what is no index, which reading it will tell."""
     try:
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return sorted(set(read_index(index.name, index).values()))
+    except ModelError:
         return []
-    return sorted(name for name in named if isinstance(name, str) and BESIDE.fullmatch(name))

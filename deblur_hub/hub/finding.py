@@ -29,19 +29,13 @@ def find(
     force_download: bool = False,
     golden: bool = False,
 ) -> Source:
-    """Finds a bundled model by name, a folder, or a hub repository `owner/name`, in this order; fetches the last.
-
-    Args:
-        golden: whether the golden tensors are fetched as well, if there are any.
-
-    Raises:
-        ModelError: if there is no such thing, or it cannot be reached.
-    """
+    """Finds a bundled model by name, a folder, or a hub repository `owner/name`, in this order; fetches the last, with
+    its `golden` tensors if there are any. Raises ModelError if there is no such thing, or it cannot be reached."""
     name = DEFAULT_MODEL if name_or_path is None else os.fspath(name_or_path)
     if name in list_models() and not isinstance(name_or_path, Path):
-        folder, called = bundled_folder(name), name
+        folder = bundled_folder(name)
     elif os.path.isdir(name):  # noqa: PTH112 - pathlib's own raises for a name that is too long
-        folder, called = Path(name), name
+        folder = Path(name)
     elif os.path.exists(name):  # noqa: PTH110 - the same
         hint = "bring it into our format first" if name.endswith(PICKLES) else "give the folder that holds it"
         raise ModelError(f"{name}: is a file, not a model folder with {CONFIG} and {weights_file(variant)}; {hint}")
@@ -57,12 +51,11 @@ def find(
             f"a hub repository 'owner/name'{did_you_mean(name, list_models())}"
         )
     if revision is not None:
-        raise ModelError(f"model '{called}': 'revision' is for hub repositories, and this is a local folder; omit it")
+        raise ModelError(f"model '{name}': 'revision' is for hub repositories, and this is a local folder; omit it")
     folder = folder / (subfolder or "")
-    for file in (CONFIG, weights_file(variant)):
-        held = (file,) if file == CONFIG else (file, index_file(variant))
-        if not any((folder / name).is_file() for name in held):
+    for file, *others in ([CONFIG], [weights_file(variant), index_file(variant)]):
+        if not any((folder / name).is_file() for name in (file, *others)):
             pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
             extra = f" (it holds {pickles[0]}, which is never opened: only safetensors are)" if pickles else ""
             raise ModelError(f"{folder}: has no {file}{extra}; a model folder is what save_pretrained() writes")
-    return Source(called, folder)
+    return Source(name, folder)

@@ -8,35 +8,27 @@ from torch import Tensor
 
 from ..networks.base import Generator
 from ..networks.state import cast_floats
+from .verifying import SHAPE
 
-SIDE = 48
 MARGIN = 4  # between what rounding is measured to change and what it may
 FLOORS = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1.6e-2}  # tolerances that no network is too good for
 
 
 def make_golden(network: Generator, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """A small input and the output that weights give for it in float32 on a CPU, to check loaded models against.
-
-    Args:
-        network: in evaluation mode; its weights are replaced.
-
-    Returns:
-        `input` and `output`; and by how much the output may differ elsewhere, for each precision.
+    """A small input and the output that weights give for it in float32 on a CPU, to check loaded models against; and by
+    how much the output may differ elsewhere, for each precision. The network, in evaluation mode, is given the weights.
     """
-    wave = torch.linspace(0, 12, SIDE)
+    wave = torch.linspace(0, 12, SHAPE[-1])
     picture = torch.stack([torch.sin(wave[:, None] * (1 + k) + wave[None] ** 1.5) for k in range(3)])[None] * 0.9
     weights = {key: tensor.cpu() for key, tensor in cast_floats(weights, torch.float32).items()}
     network.load_state_dict(weights, assign=True)
     output = whole_frame(network, picture)
-    changes = {
-        precision: change_by_rounding(network, weights, picture, output, getattr(torch, precision))
-        for precision in FLOORS
-    }
-    return {"input": picture, "output": output}, {
-        precision: min(2.0, max(FLOORS[precision], MARGIN * change))
-        for precision, change in changes.items()
-        if math.isfinite(change)
-    }
+    tolerances = {}
+    for precision, floor in FLOORS.items():
+        change = change_by_rounding(network, weights, picture, output, getattr(torch, precision))
+        if math.isfinite(change):
+            tolerances[precision] = min(2.0, max(floor, MARGIN * change))
+    return {"input": picture, "output": output}, tolerances
 
 
 def change_by_rounding(

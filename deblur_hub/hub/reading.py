@@ -1,11 +1,11 @@
 """A found model's configuration and tensors, read strictly; `verifying` holds the checks."""
 
-import functools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -18,9 +18,6 @@ from ..networks.state import EmptyWeights
 from .files import CONFIG, Source, first_line, index_file, weights_file
 from .verifying import Header, check_header, check_names, is_proved, read_header, verified_tensors
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
-
 LONGEST_INDEX = 2**24  # bytes; a hundred for each tensor
 BESIDE = re.compile(r"\w[\w.-]*\.safetensors", re.ASCII)  # the name of a file, which cannot lead to another folder
 
@@ -31,36 +28,32 @@ def drop(file: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def dropping_damaged_files(
-    read: Callable[Concatenate[Source, Given], Result],
-) -> Callable[Concatenate[Source, Given], Result]:
-    """Makes a reader that refuses a model remove from the cache those of its files that are not proved to be the hub's,
-    so that the next load fetches them anew. To fetch the hub's own again would change nothing."""
-
-    @functools.wraps(read)
-    def reading(source: Source, /, *arguments: Given.args, **options: Given.kwargs) -> Result:
-        try:
-            return read(source, *arguments, **options)
-        except ModelError:
-            if source.commit:
-                for file in source.folder.iterdir():
-                    if file.is_file() and not is_proved(file):
-                        drop(file)
-            raise
-
-    return reading
+@contextmanager
+def dropping_damaged_files(source: Source) -> Iterator[None]:
+    """If a model is refused, removes from the cache those of its files that are not proved to be the hub's, so that the
+    next load fetches them anew. To fetch the hub's own again would change nothing."""
+    try:
+        yield
+    except ModelError:
+        if source.commit:
+            for file in source.folder.iterdir():
+                if file.is_file() and not is_proved(file):
+                    drop(file)
+        raise
 
 
 def read_model(source: Source, variant: str | None) -> tuple[GeneratorConfig, Generator, dict[str, Tensor]]:
     """The configuration of a found model, its network without memory for weights, and the tensors that fit it.
 
-    Raises:
-        ModelError: as `read_config` and `read_tensors`, or if this version cannot build the network.
+    Raises ModelError: before values are read, if this version cannot build the network, a file is no safetensors file
+    or not where the index says, or tensors do not fit; then, if a file fails its checksum or a value is not finite.
     """
-    config = read_config(source)
+    with dropping_damaged_files(source):
+        config = read_config(source)
     with EmptyWeights():  # takes no memory before all is known to fit
         network = build_configured(config, f"{source.name}: {CONFIG}")
-    return config, network, read_tensors(source, variant, network.state_dict())
+    with dropping_damaged_files(source):
+        return config, network, read_tensors(source, variant, network.state_dict())
 
 
 def build_configured(config: GeneratorConfig, source: str) -> Generator:
@@ -76,9 +69,7 @@ def build_configured(config: GeneratorConfig, source: str) -> Generator:
         raise ModelError(f"{source}: {reason}") from None
 
 
-@dropping_damaged_files
 def read_config(source: Source) -> GeneratorConfig:
-    """The configuration of a found model; `ModelError` if it is not one that this version knows."""
     try:
         with (source.folder / CONFIG).open(encoding="utf-8") as file:
             text = file.read(LONGEST_FILE + 1)
@@ -89,27 +80,22 @@ def read_config(source: Source) -> GeneratorConfig:
     return GeneratorConfig.from_json(text, source=f"{source.name}: {CONFIG}")
 
 
-@dropping_damaged_files
 def read_tensors(source: Source, variant: str | None, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a found model, exactly those that are expected, from one file or from several and their index.
-
-    Args:
-        expected: name -> tensor of the right shape, for instance on the meta device.
-
-    Raises:
-        ModelError: before any values are read, if a file is no safetensors file or not where the index says, or holds
-            other tensors than expected; then, if a file fails its checksum or a tensor holds values that are not
-            finite.
-    """
+    """The tensors of a found model, with the expected names and shapes, from one file or several and an index."""
     if (source.folder / (whole := weights_file(variant))).is_file():
         parts = {whole: expected}
     else:
-        places = read_index(source.name, source.folder / index_file(variant))
-        check_names(f"{source.name}: {index_file(variant)}", places.keys(), expected.keys())
+        index = index_file(variant)
+        places = read_index(f"{source.name}: {index}", source.folder / index)
+        check_names(f"{source.name}: {index}", places.keys(), expected.keys())
         parts = {
             name: {key: expected[key] for key, place in places.items() if place == name}
             for name in sorted(set(places.values()))
         }
+        if missing := [name for name in parts if not (source.folder / name).is_file()]:
+            raise ModelError(
+                f"{source.name}: has no {missing[0]}, which {index} names; download or save the model again"
+            )
     headers: dict[str, Header] = {}
     for name, part in parts.items():
         headers[name] = read_header(f"{source.name}: {name}", source.folder / name)
@@ -118,23 +104,15 @@ def read_tensors(source: Source, variant: str | None, expected: Mapping[str, Ten
     for name, header in headers.items():
         what = f"{source.name}: {name}"
         try:
-            values = np.fromfile(source.folder / name, np.uint8, offset=header.begin)
-            tensors |= verified_tensors(what, header, values)
+            tensors |= verified_tensors(what, header, np.fromfile(source.folder / name, np.uint8, offset=header.begin))
         except (OSError, ValueError, RuntimeError) as reason:
             raise ModelError(f"{what} cannot be read ({first_line(reason)}); download or save it again") from None
     return tensors
 
 
-def read_index(called: str, path: Path) -> dict[str, str]:
-    """The name of the file beside the index that holds each tensor, as huggingface_hub's index states it.
-
-    Args:
-        called: the model, for messages.
-
-    Raises:
-        ModelError: if the index cannot be read or is none, or names a file that is elsewhere or missing.
-    """
-    what = f"{called}: {path.name}"
+def read_index(what: str, path: Path) -> dict[str, str]:
+    """The name of the file beside the index that holds each tensor, as huggingface_hub's index states it; `ModelError`
+    if the index cannot be read or is none, or names a file that is elsewhere."""
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(LONGEST_INDEX + 1)
@@ -149,7 +127,4 @@ def read_index(called: str, path: Path) -> dict[str, str]:
             raise ModelError(
                 f"{what} names {shown(name)}, which is not a safetensors file beside it; nothing else is opened"
             )
-    for name in sorted(set(places.values())):
-        if not (path.parent / name).is_file():
-            raise ModelError(f"{called}: has no {name}, which {path.name} names; download or save the model again")
     return places

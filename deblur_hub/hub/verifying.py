@@ -57,14 +57,12 @@ LIKE = {"tf32": "float16", "float64": "float32"}
 MOST_NAMED = 3
 
 
-# --- a download ----------------------------------------------------------------------------------------------------
 # The hub's client compares a download's length and not its content. In its cache a file is a link to a blob whose name
 # is the hub's checksum: SHA-256 of large files, git's SHA-1 of small ones.
 
 
 def is_damaged(file: Path) -> bool:
-    """Whether a file in the cache differs from the hub's; only large files are judged, as mirrors name small ones in
-    ways of their own."""
+    """Whether a large file in the cache differs from the hub's; small ones are named by mirrors in their own ways."""
     blob = file.resolve()
     return bool(SHA256.fullmatch(blob.name)) and not is_proved(blob)
 
@@ -85,24 +83,21 @@ def file_digest(path: Path, kind: str, before: bytes = b"") -> str:
         return hashlib.file_digest(file, lambda: hashlib.new(kind, before, usedforsecurity=False)).hexdigest()
 
 
-# --- the file of the weights ---------------------------------------------------------------------------------------
+class Stored(NamedTuple):
+    """A tensor in a file: its type as the file names it, its shape, and where its bytes are among the values."""
+
+    type: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
 
 
 class Header(NamedTuple):
     """What a safetensors file says of itself: its metadata, its tensors, and the byte at which their values begin."""
 
     metadata: dict[str, str]
-    tensors: dict[str, "Stored"]
+    tensors: dict[str, Stored]
     begin: int
-
-
-class Stored(NamedTuple):
-    """A tensor in a file: its type as the file names it, its shape, and where its bytes are, from `begin` on."""
-
-    type: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
 
 
 def read_header(what: str, path: Path) -> Header:
@@ -118,9 +113,7 @@ def read_header(what: str, path: Path) -> Header:
             f"{what} is not a safetensors file, or is cut short ({first_line(reason)}); download or save it again"
         ) from None
     entries.pop("__metadata__", None)
-    tensors = {
-        key: Stored(entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"]) for key, entry in entries.items()
-    }
+    tensors = {key: Stored(it["dtype"], tuple(it["shape"]), *it["data_offsets"]) for key, it in entries.items()}
     return Header(metadata, tensors, 8 + length)
 
 
@@ -147,25 +140,20 @@ def check_header(what: str, header: Header, expected: Mapping[str, Tensor]) -> N
 def check_names(what: str, names: Set[str], expected: Set[str]) -> None:
     missing, surplus = sorted(expected - names), sorted(names - expected)
     if surplus:
-        raise ModelError(
-            f"{what} has {len(surplus)} tensor(s) that this network lacks, such as {shown(surplus[0])}"
-            f"{did_you_mean(surplus[0], missing)}; the weights are of another architecture than {CONFIG}"
-        )
-    if missing:
-        raise ModelError(
-            f"{what} lacks {len(missing)} tensor(s), such as '{missing[0]}'; "
-            f"the weights are of another architecture than {CONFIG}"
-        )
+        example = f"{shown(surplus[0])}{did_you_mean(surplus[0], missing)}"
+        what += f" has {len(surplus)} tensor(s) that this network lacks, such as {example}"
+    elif missing:
+        what += f" lacks {len(missing)} tensor(s), such as '{missing[0]}'"
+    if surplus or missing:
+        raise ModelError(f"{what}; the weights are of another architecture than {CONFIG}")
 
 
 def verified_tensors(what: str, header: Header, values: Bytes) -> dict[str, Tensor]:
-    """The tensors in the bytes of a file whose header was checked; refused if they differ from the stated checksum or
-    are not finite."""
+    """The tensors in a file whose header was checked; refused if they fail its checksum or are not finite."""
     tensors = {key: tensor_at(values, stored) for key, stored in header.tensors.items()}
     stated, content = header.metadata.get("sha256"), values.data
-    if stated and stated != digest_of(
-        (key, tensors[key], content[stored.start : stored.stop]) for key, stored in header.tensors.items()
-    ):
+    parts = ((key, tensors[key], content[stored.start : stored.stop]) for key, stored in header.tensors.items())
+    if stated and stated != digest_of(parts):
         raise ModelError(f"{what} fails its checksum; download or save it again")
     if not all(map(finite, runs(values, header))):
         key = next(key for key, tensor in tensors.items() if not finite(tensor))
@@ -174,7 +162,7 @@ def verified_tensors(what: str, header: Header, values: Bytes) -> dict[str, Tens
 
 
 def tensor_at(values: Bytes, stored: Stored) -> Tensor:
-    """A tensor in the bytes of a file, a storage of its own: what saves or copies it takes no other's bytes along."""
+    """A tensor in the bytes of a file; its storage is its own: what saves or copies it takes no other's bytes along."""
     if stored.start == stored.stop:
         return torch.empty(stored.shape, dtype=TYPES[stored.type])
     return torch.frombuffer(values[stored.start : stored.stop], dtype=TYPES[stored.type]).reshape(stored.shape)
@@ -182,8 +170,8 @@ def tensor_at(values: Bytes, stored: Stored) -> Tensor:
 
 def runs(values: Bytes, header: Header) -> Iterator[Tensor]:
     """The values of a file in as few tensors as its types allow; 3,000 single ones would take three times as long."""
-    held = [stored for stored in header.tensors.values() if stored.stop > stored.start]
-    for kind, same in groupby(sorted(held, key=lambda stored: stored.start), key=lambda stored: stored.type):
+    held = sorted((stored for stored in header.tensors.values() if stored.stop > stored.start), key=lambda it: it.start)
+    for kind, same in groupby(held, key=lambda it: it.type):
         run = list(same)
         yield tensor_at(values, Stored(kind, (-1,), run[0].start, run[-1].stop))
 
@@ -208,6 +196,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def digest_of(parts: Iterable[tuple[str, Tensor, memoryview]]) -> str:
+    """Of names, types and shapes as the tensors have them, and of the bytes beside them."""
     digest = hashlib.sha256()
     for key, tensor, content in sorted(parts, key=lambda part: part[0]):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
@@ -215,24 +204,15 @@ def digest_of(parts: Iterable[tuple[str, Tensor, memoryview]]) -> str:
     return digest.hexdigest()
 
 
-# --- what the network computes -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Golden:
-    """What a model must compute.
-
-    Args:
-        input, output: (1, 3, 48, 48) float32 in [-1, 1].
-        tolerances: the largest absolute difference of an output, by the precision of the arithmetic.
-        norms: of each of the weights' tensors when they were saved; empty where they were not kept.
-    """
+    """What a model must compute."""
 
     name: str
-    input: Tensor
+    input: Tensor  # (1, 3, 48, 48) float32 in [-1, 1], as the output
     output: Tensor
-    tolerances: dict[str, float]
-    norms: dict[str, float]
+    tolerances: dict[str, float]  # the largest absolute difference of an output, by the precision of the arithmetic
+    norms: dict[str, float]  # of each of the weights' tensors when they were saved; empty where they were not kept
 
 
 class Match(NamedTuple):
@@ -245,20 +225,15 @@ class Match(NamedTuple):
 
 def norms_of(tensors: Mapping[str, Tensor]) -> dict[str, float]:
     """The Euclidean norm of each tensor of floats, to six digits, by its name."""
-    return {
-        key: float(f"{torch.linalg.vector_norm(tensor.detach().float()).item():.6g}")
-        for key, tensor in tensors.items()
-        if tensor.is_floating_point()
-    }
+    norms = {}
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point():
+            norms[key] = float(f"{torch.linalg.vector_norm(tensor.detach().float()).item():.6g}")
+    return norms
 
 
 def golden_metadata(tensors: Mapping[str, Tensor], tolerances: Mapping[str, float]) -> dict[str, str]:
-    """The metadata of golden.safetensors.
-
-    Args:
-        tensors: the weights as they are stored.
-        tolerances: the largest difference of an output in each precision.
-    """
+    """The metadata of golden.safetensors, for weights as they are stored and the tolerance in each precision."""
     stated = {f"tolerance.{precision}": f"{tolerance:.6f}" for precision, tolerance in tolerances.items()}
     return stated | {"norms": json.dumps(norms_of(tensors))}
 
@@ -270,17 +245,14 @@ def read_golden(source: Source, variant: str | None = None) -> Golden:
     if not path.is_file():
         raise ModelError(f"{source.name}: has no {path.name} to verify it by; save the model again")
     header = read_header(what, path)
-    if {key: stored[:2] for key, stored in header.tensors.items()} != dict.fromkeys(
-        ("input", "output"), ("F32", SHAPE)
-    ):
+    held = {key: (stored.type, stored.shape) for key, stored in header.tensors.items()}
+    if held != dict.fromkeys(("input", "output"), ("F32", SHAPE)):
         raise ModelError(f"{what} does not hold an input and an output of {list(SHAPE)}; save the model again")
     try:
         found = verified_tensors(what, header, np.fromfile(path, np.uint8, offset=header.begin))
-        tolerances = {
-            precision: float(header.metadata.get(f"tolerance.{precision}", default))
-            for precision, default in TOLERANCES.items()
-        }
-        norms = {str(key): float(norm) for key, norm in json.loads(header.metadata.get("norms", "{}")).items()}
+        stated = header.metadata
+        tolerances = {kind: float(stated.get(f"tolerance.{kind}", usual)) for kind, usual in TOLERANCES.items()}
+        norms = {str(key): float(norm) for key, norm in json.loads(stated.get("norms", "{}")).items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         raise ModelError(f"{what}: its tolerances or norms cannot be read; save the model again") from None
     if not all(0 < tolerance <= 2 for tolerance in tolerances.values()):
@@ -289,17 +261,8 @@ def read_golden(source: Source, variant: str | None = None) -> Golden:
 
 
 def check_golden(golden: Golden, output: Tensor, precision: str, tensors: Mapping[str, Tensor]) -> Match:
-    """Compares an output with the golden one.
-
-    Args:
-        output: what the network gives for the golden input.
-        precision: of the arithmetic, one of the tolerances' or a key of `LIKE`.
-        tensors: the network's weights, among which the cause is looked for.
-
-    Raises:
-        ModelError: if it differs by more than the tolerance; says by how much, and which tensors have another norm than
-            when they were saved.
-    """
+    """Compares what a network of these tensors gives for the golden input with the golden output; `ModelError` if it
+    differs by more than the tolerance of the `precision`, with by how much, and which norms have changed."""
     difference = (output - golden.output).abs().max().item()
     tolerance = golden.tolerances[LIKE.get(precision, precision)]
     if difference <= tolerance:  # not so for NaN

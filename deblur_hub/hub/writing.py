@@ -31,13 +31,8 @@ def write_model(
     """Writes a model's files aside and then puts them in place, so that a failure leaves what was there.
 
     What the folder held of the same variant in another form, one file or several, is removed. A generated card renews
-    the generated part of one that is there already; any other takes its place.
-
-    Args:
-        golden_notes: the metadata of the golden tensors' file.
-
-    Raises:
-        ModelError: if the folder cannot be written, or a value is not finite: such weights could not be read back.
+    the generated part of one that is there already; any other takes its place. `golden_notes` are the metadata of the
+    golden tensors' file. Raises ModelError if the folder cannot be written, or a value is not finite.
     """
     from huggingface_hub import split_torch_state_dict_into_shards
 
@@ -97,8 +92,7 @@ def put_in_place(files: list[Path], folder: Path) -> set[str]:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes a safetensors file with its metadata in order; the library's is random, and equal models are to be equal
-    files."""
+    """Writes a safetensors file with its metadata in order, so that equal models are equal files."""
     save_file(tensors, path, metadata)
     if len(metadata) < 2:
         return

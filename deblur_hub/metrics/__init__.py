@@ -15,10 +15,8 @@ black to white, defaults to 1 for floats and 255 for uint8.
 `edge_strength`         as a share of the sharp picture's: crispness, right or wrong
 """
 
-from .edges import edge_strength
-from .features import feature_distance
-from .perceptual import MetricError, lpips
-from .pixels import psnr, psnr_y
+from .perceptual import MetricError, feature_distance, lpips
+from .pixels import edge_strength, psnr, psnr_y
 from .similarity import ssim, ssim_matlab, ssim_y
 from .wavelet import cw_ssim
 

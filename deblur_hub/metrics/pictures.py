@@ -13,11 +13,7 @@ Scores = Tensor | np.ndarray | float
 def prepared(
     restored: Pictures, sharp: Pictures, data_range: float | None
 ) -> tuple[Tensor, Tensor, float, Callable[[Tensor], Scores]]:
-    """Both as (N, C, H, W) in float64, the data range, and a function from scores (N,) to the kind that was given.
-
-    Raises:
-        ValueError: if the shapes, kinds or types do not fit each other.
-    """
+    """Both as (N, C, H, W) in float64, the data range, and a function from scores (N,) to the kind that was given."""
     if isinstance(restored, np.ndarray) != isinstance(sharp, np.ndarray):
         raise ValueError("two tensors or two arrays are needed, not one of each")
     one, other = planes(restored), planes(sharp)
@@ -37,11 +33,7 @@ def prepared(
 
 
 def planes(pictures: Pictures) -> Tensor:
-    """(N, C, H, W) in float64, on the CPU where the device has no float64.
-
-    Raises:
-        ValueError: if it is neither a tensor (N, C, H, W) nor an array (H, W), (H, W, C) or (N, H, W, C).
-    """
+    """(N, C, H, W) in float64, on the CPU where the device has no float64."""
     if isinstance(pictures, Tensor):
         if pictures.ndim != 4:
             raise ValueError(f"tensors (N, C, H, W) are needed, not {tuple(pictures.shape)}")
@@ -56,11 +48,7 @@ def planes(pictures: Pictures) -> Tensor:
 
 
 def mask_weights(mask: Pictures | None, like: Tensor) -> Tensor | None:
-    """A mask as (N, C, H, W) of 0 and 1 in float64, as large as the pictures.
-
-    Raises:
-        ValueError: if it is of another size, or holds no pixel of one of the pictures.
-    """
+    """A mask as (N, C, H, W) of 0 and 1 in float64, as large as the pictures."""
     if mask is None:
         return None
     weights = (planes(mask) != 0).double().to(like.device)
@@ -73,11 +61,7 @@ def mask_weights(mask: Pictures | None, like: Tensor) -> Tensor | None:
 
 
 def default_range(pictures: Pictures) -> float:
-    """From black to white: 1 for floats, the largest value for whole numbers.
-
-    Raises:
-        ValueError: for truth values and complex numbers, which are not pictures.
-    """
+    """From black to white: 1 for floats, the largest value for whole numbers; truth values are not pictures."""
     if isinstance(pictures, Tensor):
         if pictures.dtype.is_floating_point:
             return 1.0
@@ -94,9 +78,6 @@ def luma(pictures: Tensor, data_range: float) -> Tensor:
     """Luma of ITU-R BT.601 in its studio swing, of (N, 3, H, W), as (N, 1, H, W) from 16 to 235 of 255, unrounded.
 
     It is the Y of MATLAB's and scikit-image's `rgb2ycbcr`.
-
-    Raises:
-        ValueError: if the pictures have not 3 channels.
     """
     require_colour(pictures)
     weights = pictures.new_tensor([65.481, 128.553, 24.966])

@@ -23,20 +23,12 @@ def ssim(
     picture. It is the number of scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, channel_axis=..., data_range=...)`, which DeepDeblur and RealBlur print: that one
     filters the reflected picture, then leaves out a border of 5 pixels, and so averages the same positions. MATLAB's
-    `ssim` of an RGB picture, which SRN, MPRNet and NAFNet print, is `ssim_matlab`, and higher: by
-    about 0.02 for good restorations, and by more the worse they are.
+    `ssim` of an RGB picture, which SRN, MPRNet and NAFNet print, is `ssim_matlab`, and higher: by about 0.02 for good
+    restorations, and by more the worse they are.
 
-    Args:
-        restored, sharp: tensors (N, C, H, W), or arrays (H, W), (H, W, C) or (N, H, W, C); H and W at least 11.
-        data_range: from black to white; None takes 1 for floats, and 255 for uint8.
-        mask: of the same height and width, of one channel or all. As RealBlur does it, both pictures are black
-            outside, and the similarities of the positions inside are averaged.
-
-    Returns:
-        Float64, one for each picture; see the package for their kind.
-
-    Raises:
-        ValueError: if the shapes differ, a side is shorter than the window, or the mask holds no position.
+    Arguments, result and errors as of `psnr`; ValueError also if a side is shorter than the window, or the mask holds
+    no position. As RealBlur does it, both pictures are black outside of the mask, and the similarities of the positions
+    inside are averaged.
     """
     x, y, data_range, answer = prepared(restored, sharp, data_range)
     if min(x.shape[-2:]) < SSIM_WINDOW:
@@ -77,15 +69,11 @@ def ssim_matlab(restored: Pictures, sharp: Pictures, *, data_range: float | None
 def similarity(x: Tensor, y: Tensor, mean: Callable[[Tensor], Tensor], data_range: float) -> Tensor:
     """The map of similarities of (N, C, H, W), whose local mean is `mean`; of the size that `mean` gives."""
     mean_x, mean_y = mean(x), mean(y)
-    variance_x = mean(x * x) - mean_x**2
-    variance_y = mean(y * y) - mean_y**2
+    variance_x, variance_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
     covariance = mean(x * y) - mean_x * mean_y
     c1, c2 = (SSIM_K1 * data_range) ** 2, (SSIM_K2 * data_range) ** 2
-    return (
-        (2 * mean_x * mean_y + c1)
-        * (2 * covariance + c2)
-        / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))
-    )
+    above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return above / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))
 
 
 def local_mean(x: Tensor) -> Tensor:

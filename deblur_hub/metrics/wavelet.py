@@ -26,16 +26,8 @@ def cw_ssim(restored: Pictures, sharp: Pictures, *, data_range: float | None = N
     `ssim`; it serves to compare with DeblurGAN's SSIM column and nothing else. pyssim 0.7 takes PyWavelets' "mexh",
     which is sampled otherwise, and gives slightly different numbers.
 
-    Args:
-        restored, sharp: tensors (N, 3 or 1, H, W), or arrays (H, W), (H, W, 3) or (N, H, W, 3); they are rounded to
-            8 bits, and so is the grey made of them, as in the picture files that pyssim reads.
-        data_range: from black to white; None takes 1 for floats, and 255 for uint8.
-
-    Returns:
-        Float64, one for each picture; see the package for their kind.
-
-    Raises:
-        ValueError: if the shapes differ, or the pictures have neither 1 nor 3 channels.
+    Arguments, result and errors as of `psnr`, of one channel or three. The pictures are rounded to 8 bits, and so is
+    the grey made of them, as in the picture files that pyssim reads.
     """
     x, y, data_range, answer = prepared(restored, sharp, data_range)
     spectra = [blocks(signal(picture, data_range)) for picture in (x, y)]

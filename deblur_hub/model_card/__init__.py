@@ -1,17 +1,10 @@
 """The README of a model, from what was measured: front matter for the hub, and what people ask before they use it.
 
-`front_matter`   the YAML at the top, and what it says to those who read it back
-`merging`        what is generated and what people wrote, and how the one is renewed around the other
-`markdown`       names and files as text that stays text
-`scores`         what was measured, as a card states it
-`about`          what cannot be measured: training, data, licences, pictures; a TOML file
-`cards`          the cards: as saved, as converted, as trained, as released
-
 All that is generated lies between `CARD_BEGIN` and `CARD_END`, but for the front matter, which stands before them. What
 a person writes outside of the two is that person's.
 """
 
-from .about import NOTHING_KNOWN, About, Data, PairsTold, Shown, read_about
+from .about import NOTHING_KNOWN, About, Data, Shown, read_about
 from .cards import HERE, SHEET, converted_card, plain_card, release_card, training_card
 from .front_matter import CardFacts, read_facts
 from .merging import CARD_BEGIN, CARD_END, generated, merge, with_front_of, with_tags
@@ -30,7 +23,6 @@ __all__ = [
     "Column",
     "Cost",
     "Data",
-    "PairsTold",
     "Scores",
     "Shown",
     "converted_card",

@@ -84,11 +84,7 @@ NOTHING_KNOWN = About()
 
 
 def read_about(path: Path) -> About:
-    """Reads such a file.
-
-    Raises:
-        ModelError: if it cannot be read, or holds what it should not.
-    """
+    """Reads such a file; `ModelError` if it cannot be read, or holds what it should not."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as reason:

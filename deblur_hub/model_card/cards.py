@@ -10,7 +10,7 @@ from .about import About
 from .front_matter import front_matter
 from .markdown import block, clean, code, literal, plain, table
 from .merging import assembled
-from .scores import PSNR, SSIM, Cost, Scores, least_gain, means_table, rows_table
+from .scores import PSNR, SSIM, Cost, Scores, gain, means_table, numbers, rows_table
 
 SHEET = "triptychs.jpg"  # beside the card
 HERE = "path/to/this/folder"  # until the model has a name or an address
@@ -51,48 +51,36 @@ def training_card(
 ) -> str:
     """The card of a model as training leaves it.
 
-    Args:
-        recipe: as a nested dict.
-        mean: psnr, ssim, blurred_psnr, blurred_ssim; empty where nothing was held out.
-        rows: the same for each held-out pair, with its `name`.
-        steps, seconds: how far and how long it was trained.
-        recipe_text: the recipe as a file that trains such a model again.
+    `mean` is of psnr, ssim, blurred_psnr and blurred_ssim, empty where nothing was held out; `rows` have the same for
+    each held-out pair, with its `name`. `recipe_text` is the recipe as a file that trains such a model again.
     """
-    name, resize = str(recipe["name"]), recipe["data"].get("resize")
-    size = f"resized to {'x'.join(map(str, resize))}" if resize else "at full size"
-    scores = Scores(
-        title=f"{len(rows)} pairs held out of the training data",
-        dataset="held-out-pairs",
-        protocol="validation",
-        rules=f"pairs held out of training, {size}, RGB, rounded to 8 bits",
-        columns=(PSNR, SSIM),
-        mean=mean,
-        rows=rows,
-    )
-    sections = [
-        f"# {plain(name)}\n\nA photo deblurring generator, trained with deblur-hub's recipe {code(name)} for {steps} "
-        f"steps ({seconds / 60:.0f} minutes) of {recipe['data']['batch_size']} crops of {recipe['data']['crop']} "
-        "pixels.\n"
-    ]
-    if mean:
-        sections.append(
-            f"## Scores while training\n\nOn the pairs held out of training, {size}, RGB, rounded to 8 bits; where "
-            f"these pairs chose the checkpoint they flatter it a little.\n\n{rows_table(scores)}"
+    name, data = str(recipe["name"]), recipe["data"]
+    size = f"resized to {'x'.join(map(str, data['resize']))}" if data.get("resize") else "at full size"
+    rules = f"pairs held out of training, {size}, RGB, rounded to 8 bits"
+    title = f"{len(rows)} pairs held out of the training data"
+    scores = Scores(title, "held-out-pairs", "validation", rules, (PSNR, SSIM), mean, rows) if mean else None
+    told = again = ""
+    if scores:
+        told = (
+            f"## Scores while training\n\nOn the {rules}; where these pairs chose the checkpoint they flatter it a "
+            f"little.\n\n{rows_table(scores)}"
         )
-    sections.append(use(HERE))
     if recipe_text:
         file = f"{clean(name)}.toml"
         command = f"accelerate launch train/ --recipe {file} --data DATA --output runs/{clean(name)}"
-        sections.append(
-            f"## Recipe\n\nSaved as {code(file)}, it trains such a model again: {code(command)}.\n\n"
-            f"{block(recipe_text, 'toml')}"
-        )
-    sections.append(
+        again = f"## Recipe\n\nSaved as {code(file)}, it trains such a model again: {code(command)}.\n\n"
+        again += block(recipe_text, "toml")
+    return assembled(
+        front_matter(name, scores=scores),
+        f"# {plain(name)}\n\nA photo deblurring generator, trained with deblur-hub's recipe {code(name)} for {steps} "
+        f"steps ({seconds / 60:.0f} minutes) of {data['batch_size']} crops of {data['crop']} pixels.\n",
+        told,
+        use(HERE),
+        again,
         "## Data\n\nIt was trained on the folder that it was given, of which deblur-hub knows no licences; what may be "
-        "done with the weights depends on them.\n"
+        "done with the weights depends on them.\n",
+        citation(""),
     )
-    sections.append(citation(""))
-    return assembled(front_matter(name, scores=scores if mean else None), *sections)
 
 
 def release_card(
@@ -107,21 +95,14 @@ def release_card(
 ) -> str:
     """The card of a model that is released: all that was measured, and what its makers say.
 
-    Args:
-        qualities: what was measured at each, of a model that has several; `scores` and `cost` are those of one.
-        address: what `from_pretrained` finds the model by.
-        pictures: whether `SHEET` is to stand beside the card.
+    `qualities` are what was measured at each, of a model that has several; `scores` and `cost` are those of one.
+    `pictures` is whether `SHEET` is to stand beside the card.
     """
     name = called(config)
+    made_by = f", with the weights that its authors trained ({plain(about.authors)})" if about.authors else ""
     return assembled(
-        front_matter(
-            name,
-            license=about.license,
-            datasets=[data.dataset for data in about.data if data.dataset],
-            scores=scores,
-            by_authors=bool(about.authors),
-        ),
-        f"# {plain(name)}\n\nA photo deblurring generator of {architecture(config)}{made_by(about)}.\n",
+        front_matter(name, scores=scores, about=about),
+        f"# {plain(name)}\n\nA photo deblurring generator of {architecture(config)}{made_by}.\n",
         show(about) if pictures else "",
         use(address),
         steps(qualities or {}),
@@ -134,9 +115,6 @@ def release_card(
     )
 
 
-# The parts -----------------------------------------------------------------------------------------------------------
-
-
 def called(config: GeneratorConfig) -> str:
     return config.name or config.architecture
 
@@ -147,27 +125,15 @@ def architecture(config: GeneratorConfig) -> str:
     return f"the architecture {code(config.architecture)} ({plain(options)})"
 
 
-def made_by(about: About) -> str:
-    return f", with the weights that its authors trained ({plain(about.authors)})" if about.authors else ""
-
-
 def steps(qualities: Mapping[str, tuple[Scores, Cost]]) -> str:
     """The section of a model's qualities: what each scores and takes."""
     if not qualities:
         return ""
-    lines = [
-        [
-            code(name),
-            PSNR.written(scores.mean["psnr"]),
-            SSIM.written(scores.mean["ssim"]),
-            f"{cost.seconds:.2g} s",
-        ]
-        for name, (scores, cost) in qualities.items()
-    ]
     first, _ = next(iter(qualities.values()))
-    lines.insert(
-        0, ["blurry input", PSNR.written(first.mean["blurred_psnr"]), SSIM.written(first.mean["blurred_ssim"]), ""]
-    )
+    lines = [["blurry input", PSNR.written(first.mean["blurred_psnr"]), SSIM.written(first.mean["blurred_ssim"]), ""]]
+    for name, (scores, cost) in qualities.items():
+        psnr, ssim = PSNR.written(scores.mean["psnr"]), SSIM.written(scores.mean["ssim"])
+        lines.append([code(name), psnr, ssim, f"{cost.seconds:.2g} s"])
     return (
         "## Qualities\n\n`quality` says how much of the network runs: in Python `deblur(photo, quality=...)`, in the "
         "shell `--quality`; the best that takes at most a minute is the default. On the set below, in "
@@ -195,12 +161,12 @@ def show(about: About) -> str:
 def measured(scores: Scores) -> str:
     """The section of scores: on what, by which rules, how to measure them again, and what they may stand beside."""
     notes = "".join(f"- {plain(column.label)}: {plain(column.note)}.\n" for column in scores.columns if column.note)
-    beside = (
-        "They may stand beside\n\n" + "".join(f"- {plain(text)}\n" for text in scores.comparable)
-        if scores.comparable
-        else f"These are {len(scores.rows)} pairs, an indication and not a benchmark: they stand beside nothing but "
-        "scores of the same pictures under the same protocol.\n"
-    )
+    beside = "They may stand beside\n\n" + "".join(f"- {plain(text)}\n" for text in scores.comparable)
+    if not scores.comparable:
+        beside = (
+            f"These are {len(scores.rows)} pairs, an indication and not a benchmark: they stand beside nothing but "
+            "scores of the same pictures under the same protocol.\n"
+        )
     return (
         f"## Scores\n\nOn {plain(scores.title)}. Protocol {code(scores.protocol)}: {plain(scores.rules)}; RGB, rounded "
         f"to 8 bits, no border cut, mean of the per-picture values, restored in {plain(scores.precision)}. The blurry "
@@ -228,11 +194,11 @@ def training(about: About) -> str:
 
 
 def failures(about: About, scores: Scores) -> str:
-    name, decibels = least_gain(scores)
+    worst = min(scores.rows, key=lambda row: gain(numbers(row)))
     told = f"{about.fails.strip()}\n\n" if about.fails else ""
     return (
-        f"## Where it fails\n\n{told}Of the pictures above it did least for {plain(name)}: "
-        f"{PSNR.written(decibels, signed=True)} of PSNR.\n"
+        f"## Where it fails\n\n{told}Of the pictures above it did least for {plain(str(worst['name']))}: "
+        f"{PSNR.written(gain(numbers(worst)), signed=True)} of PSNR.\n"
     )
 
 

@@ -3,12 +3,16 @@
 It is written and read by huggingface_hub's own code, which is imported only when there is a card to write or to read.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from .about import NOTHING_KNOWN, About
 from .markdown import clean
 from .merging import AUTHORS, split
 from .scores import BLURRED, Scores
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 ORDER = ["library_name", "pipeline_tag", "license", "datasets", "metrics", "tags"]
 TAGS = ["deblurring", "image-restoration"]
@@ -27,45 +31,46 @@ class CardFacts:
     by_authors: bool = False
 
 
-def front_matter(
-    name: str,
-    *,
-    license: str = "",
-    datasets: Sequence[str] = (),
-    scores: Scores | None = None,
-    by_authors: bool = False,
-) -> str:
+def front_matter(name: str, *, scores: Scores | None = None, about: About = NOTHING_KNOWN) -> str:
     """The front matter, with the lines of dashes around it."""
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    results = []
-    for column in scores.columns if scores else ():
-        unit = f",{column.unit}" if column.unit else ""
-        for metric, of in ((column.name, ""), (BLURRED + column.name, " of the blurry input")):
-            if scores and metric in (stated := scores.stated()):
-                results.append(
-                    EvalResult(
-                        task_type="image-to-image",
-                        task_name="Image deblurring",
-                        dataset_type=clean(scores.dataset),
-                        dataset_name=clean(scores.title),
-                        dataset_args={"protocol": scores.protocol, "pictures": len(scores.rows)},
-                        metric_type=metric,
-                        metric_name=f"{column.label}{of}{unit}",
-                        metric_value=stated[metric],
-                    )
-                )
+    results = eval_results(scores) if scores else []
     data = ModelCardData(
         library_name="deblur-hub",
         pipeline_tag="image-to-image",
-        license=clean(license) or None,
-        datasets=[clean(dataset) for dataset in datasets] or None,
+        license=clean(about.license) or None,
+        datasets=[clean(data.dataset) for data in about.data if data.dataset] or None,
         metrics=[column.name for column in scores.columns] if scores else None,
-        tags=[*TAGS, AUTHORS] if by_authors else TAGS,
+        tags=[*TAGS, AUTHORS] if about.authors else TAGS,
         model_name=(clean(name) or "model") if results else None,
         eval_results=results or None,
     )
     return f"---\n{data.to_yaml(original_order=ORDER)}\n---\n"
+
+
+def eval_results(scores: Scores) -> "list[EvalResult]":
+    """The means as the hub's index takes them."""
+    from huggingface_hub import EvalResult
+
+    labels = {}
+    for column in scores.columns:
+        unit = f",{column.unit}" if column.unit else ""
+        labels[column.name] = column.label + unit
+        labels[BLURRED + column.name] = f"{column.label} of the blurry input{unit}"
+    return [
+        EvalResult(
+            task_type="image-to-image",
+            task_name="Image deblurring",
+            dataset_type=clean(scores.dataset),
+            dataset_name=clean(scores.title),
+            dataset_args={"protocol": scores.protocol, "pictures": len(scores.rows)},
+            metric_type=metric,
+            metric_name=labels[metric],
+            metric_value=value,
+        )
+        for metric, value in scores.stated().items()
+    ]
 
 
 def read_facts(card: str) -> CardFacts:
@@ -77,10 +82,7 @@ def read_facts(card: str) -> CardFacts:
     except (ValueError, TypeError, AttributeError):
         return CardFacts()
     results = data.get("eval_results") or []
-    scores = {
-        result.metric_type: float(result.metric_value)
-        for result in results
-        if isinstance(result.metric_value, int | float)
-    }
+    values = {result.metric_type: result.metric_value for result in results}
+    scores = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
     by_authors = AUTHORS in (data.get("tags") or [])
     return CardFacts(str(data.get("license", "")), results[0].dataset_name if results else "", scores, by_authors)

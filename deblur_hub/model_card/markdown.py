@@ -49,7 +49,5 @@ def longest_run(text: str) -> int:
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table; the cells are Markdown already."""
-    rows = [header, ["---"] * len(header), *lines]
-    return (
-        "\n".join("| " + " | ".join(row) + " |" if row is not rows[1] else f"|{'|'.join(row)}|" for row in rows) + "\n"
-    )
+    rows = [f"| {' | '.join(row)} |\n" for row in (header, *lines)]
+    return "".join([rows[0], "|---" * len(header), "|\n", *rows[1:]])

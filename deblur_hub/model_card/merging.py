@@ -47,12 +47,8 @@ def merge(existing: str, fresh: str, *, source: str = "README.md") -> str:
         text = text.replace(old_part, new_part)
     else:
         front = {key: old_front[key] for key in OURS if key in old_front} | front
-        log.warning(
-            "%s is kept, as it has no generated part; to have one, put '%s' and '%s' where it is to be",
-            source,
-            CARD_BEGIN,
-            CARD_END,
-        )
+        hint = f"to have one, put '{CARD_BEGIN}' and '{CARD_END}' where it is to be"
+        log.warning("%s is kept, as it has no generated part; %s", source, hint)
     if "license" in new_front and front["license"] != new_front["license"]:
         log.warning("%s keeps its licence '%s'; to change it, edit that file", source, front["license"])
     if front == old_front:  # with its comments

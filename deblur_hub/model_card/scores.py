@@ -1,8 +1,8 @@
 """What was measured of a model, as its card states it; from an evaluation, or from training's own validation."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from .markdown import plain, table
 
@@ -30,38 +30,23 @@ SSIM = Column("ssim", "SSIM", note="per channel, with a Gaussian window of 11, s
 
 @dataclass(frozen=True)
 class Scores:
-    """Of the restored pictures of a set, and of its blurry input.
+    """Of the restored pictures of a set, and of its blurry input."""
 
-    Attributes:
-        title, dataset: what set it is: for people, and for the hub, such as `snah/GOPRO_Large`.
-        protocol, rules: the name under which it was scored, and what that means.
-        columns: what was measured.
-        mean: by column, and with `blurred_` before it, of the per-picture values.
-        rows: the same for each picture, with its `name`.
-        comparable: the published numbers that these may stand beside.
-        precision: of the arithmetic; "" where it is not known.
-        command: that measures them again; "" where there is none.
-    """
-
-    title: str
-    dataset: str
+    title: str  # of the set, for people
+    dataset: str  # its name for the hub, such as `snah/GOPRO_Large`
     protocol: str
-    rules: str
+    rules: str  # what the protocol means
     columns: Sequence[Column]
-    mean: Mapping[str, float]
-    rows: Sequence[Mapping[str, float | str]]
-    comparable: Sequence[str] = ()
-    precision: str = ""
-    command: str = ""
+    mean: Mapping[str, float]  # by column, and with `blurred_` before it, of the per-picture values
+    rows: Sequence[Mapping[str, float | str]]  # the same for each picture, with its `name`
+    comparable: Sequence[str] = ()  # the published numbers that these may stand beside
+    precision: str = ""  # of the arithmetic
+    command: str = ""  # that measures them again
 
     def stated(self) -> dict[str, float]:
         """The means that the hub's index takes, rounded as the tables show them: JSON knows no infinity."""
-        found = {}
-        for column in self.columns:
-            for name in (column.name, BLURRED + column.name):
-                if math.isfinite(self.mean[name]):
-                    found[name] = round(self.mean[name], column.digits)
-        return found
+        digits = {prefix + column.name: column.digits for column in self.columns for prefix in ("", BLURRED)}
+        return {name: round(self.mean[name], places) for name, places in digits.items() if isfinite(self.mean[name])}
 
 
 @dataclass(frozen=True)
@@ -79,45 +64,30 @@ class Cost:
 
 def means_table(scores: Scores) -> str:
     """A line for each measure."""
-    lines = []
-    for column in scores.columns:
-        after, before = scores.mean[column.name], scores.mean[BLURRED + column.name]
-        gain = 0.0 if after == before else after - before
-        lines.append(
-            [plain(column.label), column.written(before), column.written(after), column.written(gain, signed=True)]
-        )
+    lines = [[plain(column.label), *before_and_after(column, scores.mean)] for column in scores.columns]
     return table(["measure", "blurry", "restored", "gain"], lines)
+
+
+def before_and_after(column: Column, row: Mapping[str, float]) -> list[str]:
+    """A measure of the blurry input and of the restored picture, and the gain, as they are written."""
+    before, after = (column.written(row[name]) for name in (BLURRED + column.name, column.name))
+    return [before, after, column.written(gain(row, column.name), signed=True)]
 
 
 def rows_table(scores: Scores) -> str:
     """Blurry and restored PSNR and SSIM of each picture, or of none where there are many, and their means."""
+    rows = [(plain(str(row["name"])), numbers(row)) for row in scores.rows if len(scores.rows) <= MOST_ROWS]
     lines = [
-        [
-            name,
-            PSNR.written(row["blurred_psnr"]),
-            PSNR.written(row["psnr"]),
-            PSNR.written(gain(row), signed=True),
-            SSIM.written(row["blurred_ssim"]),
-            SSIM.written(row["ssim"]),
-        ]
-        for name, row in (
-            *((plain(str(row["name"])), numbers(row)) for row in scores.rows if len(scores.rows) <= MOST_ROWS),
-            ("**mean**", numbers(scores.mean)),
-        )
+        [name, *before_and_after(PSNR, row), *before_and_after(SSIM, row)[:2]]
+        for name, row in (*rows, ("**mean**", numbers(scores.mean)))
     ]
-    header = ["picture", "blurry PSNR", "restored PSNR", "gain", "blurry SSIM", "restored SSIM"]
-    return table(header, lines)
+    return table(["picture", "blurry PSNR", "restored PSNR", "gain", "blurry SSIM", "restored SSIM"], lines)
 
 
-def least_gain(scores: Scores) -> tuple[str, float]:
-    """The picture that restoring helped least, and by how many decibels."""
-    worst = min(scores.rows, key=lambda row: gain(numbers(row)))
-    return str(worst["name"]), gain(numbers(worst))
-
-
-def gain(row: Mapping[str, float]) -> float:
-    """In decibels; 0 where the picture was perfect before and after."""
-    return 0.0 if row["psnr"] == row["blurred_psnr"] else row["psnr"] - row["blurred_psnr"]
+def gain(row: Mapping[str, float], name: str = "psnr") -> float:
+    """Of a measure; 0 where the picture was perfect before and after."""
+    before, after = row[BLURRED + name], row[name]
+    return 0.0 if after == before else after - before
 
 
 def numbers(row: Mapping[str, float | str]) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """The generators, one file an architecture, and how one is built by name from checked options.
 
-Each class is a `Generator`: (N, 3, H, W) in [-1, 1] to the same, for any H and W; what else it says of itself is in
-`base`, and its `describe()` tells it to a reader.
+Each class is a `Generator`: (N, 3, H, W) in [-1, 1] to the same, for any H and W, not clamped unless it says so.
 """
 
 import inspect
@@ -52,10 +51,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "deblurgan-v2-inception": ("fpn", {"backbone": "inception-resnet-v2", "width": 256}),
     "deblurgan-v2-mobilenet": ("fpn", {}),
     "deblurgan-v2-mobilenet-dsc": ("fpn", {"backbone": "mobilenet-dsc"}),
-    "deblurgan-keras": (
-        "resnet",
-        {"norm": "batch", "upsampling": "nearest", "residual": "half"},
-    ),
+    "deblurgan-keras": ("resnet", {"norm": "batch", "upsampling": "nearest", "residual": "half"}),
     "maxim": ("maxim", {}),
     "maxim-light": ("maxim_refined", {}),
     "mimo-unet": ("mimo_unet", {}),
@@ -63,10 +59,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "nafnet-w16": ("nafnet", {"width": 16}),
     "nafnet-w32": ("nafnet", {"width": 32}),
     "nafnet-w64": ("nafnet", {"width": 64}),
-    "resnet6-bn": (
-        "resnet",
-        {"blocks": 6, "norm": "batch", "upsampling": "transposed4", "residual": "none"},
-    ),
+    "resnet6-bn": ("resnet", {"blocks": 6, "norm": "batch", "upsampling": "transposed4", "residual": "none"}),
     "dmphn": ("dmphn", {}),
     "dmphn-1-2-4": ("dmphn", {"patches": "1-2-4"}),
     "mt-rnn": ("mt_rnn", {}),
@@ -110,10 +103,10 @@ def build_network(name: str, **options: Any) -> Generator:
             f"{architecture}: these options make {parameters / 1e9:.1f} billion parameters, out of all proportion (at "
             f"most {MOST_PARAMETERS / 1e9:.0f} billion)"
         )
-    if max(built.size_multiple, built.smallest_side) > LARGEST_MULTIPLE:
+    if (side := max(built.size_multiple, built.smallest_side)) > LARGEST_MULTIPLE:
         raise ModelError(
-            f"{architecture}: these options pad every picture to {max(built.size_multiple, built.smallest_side)} "
-            f"pixels, out of all proportion (at most {LARGEST_MULTIPLE})"
+            f"{architecture}: these options pad every picture to {side} pixels, out of all proportion (at most "
+            f"{LARGEST_MULTIPLE})"
         )
     return built
 
@@ -121,8 +114,7 @@ def build_network(name: str, **options: Any) -> Generator:
 def build_options(architecture: str, options: dict[str, Any]) -> dict[str, Any]:
     """What a network of these options is built with: defaults where one is absent; dropout, of training alone, is not.
 
-    Raises:
-        ModelError: as `build_network` says.
+    Raises ModelError as `build_network` does.
     """
     network = NETWORKS[architecture]
     defaults = {name: parameter.default for name, parameter in inspect.signature(network).parameters.items()}

@@ -4,8 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from .base import Generator
-from .compact import residual_blocks
+from .base import Generator, ResidualBlock, residual_blocks
 from .frame import FramePool
 
 MOST_LEVELS = 6
@@ -15,20 +14,14 @@ REDUCTION = 8
 class AutoencoderGenerator(Generator):
     """An autoencoder that sees far at its bottleneck, by dilation, and has no skips around it.
 
-    The report only describes its network, of about 10.3 M parameters; this definition is ours and has 10,340,459.
-    The encoder's levels grow deeper as they grow coarser, by strided 3x3 convolutions; the bottleneck is one
-    dilated residual block for each dilation (Yu and Koltun, ICLR 2016); the decoder doubles the size by nearest
-    upsampling and a 3x3 convolution, and each of its levels has as many residual blocks as the encoder's, with
-    channel attention in them (RCAN: Zhang et al., ECCV 2018, fig. 4). It gives the picture itself, not its difference
-    from the blurred one.
+    The report only describes its network, of about 10.3 M parameters; this definition is ours and has 10,340,459. The
+    bottleneck is one residual block for each dilation (Yu and Koltun, ICLR 2016); the decoder's have channel attention
+    (RCAN: Zhang et al., ECCV 2018, fig. 4). It gives the picture itself, not its difference from the blurred one.
 
     Args:
         width: channels at full resolution, doubled with each halving.
-        blocks: residual blocks of each level, finest first; as many levels as numbers, each at half of the resolution
-            of the one before. The last level's are the encoder's alone.
+        blocks: residual blocks of each level, finest first, encoder and decoder alike; the last is the encoder's alone.
         dilations: of the 3x3 convolutions of each block of the bottleneck.
-
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped).
 
     Raises:
         ValueError: for more than six levels.
@@ -51,7 +44,7 @@ class AutoencoderGenerator(Generator):
         self.stem = nn.Conv2d(3, width, 3, padding=1)
         self.encoder = nn.ModuleList(residual_blocks(*level) for level in zip(widths, blocks, strict=True))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths))
-        self.bottleneck = nn.Sequential(*(DilatedBlock(widths[-1], dilation) for dilation in dilations))
+        self.bottleneck = nn.Sequential(*(ResidualBlock(widths[-1], dilation=dilation) for dilation in dilations))
         self.up = nn.ModuleList(
             nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(coarse, fine, 3, padding=1))
             for fine, coarse in pairwise(widths)
@@ -76,19 +69,6 @@ class AutoencoderGenerator(Generator):
         return 2 * self.head(features) - 1
 
 
-class DilatedBlock(nn.Module):
-    """x + Conv3(ReLU(Conv3(x))), both convolutions dilated."""
-
-    def __init__(self, width: int, dilation: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
-        self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
-        self.activation = nn.ReLU(inplace=True)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.second(self.activation(self.first(features)))
-
-
 class AttentiveBlock(nn.Module):
     """x + y times its channels' attention, where y = Conv3(ReLU(Conv3(x)))."""
 
@@ -109,8 +89,7 @@ class AttentiveBlock(nn.Module):
 
 def radius(blocks: tuple[int, ...], dilations: tuple[int, ...]) -> int:
     """How far from a pixel the input can still change it while the channels' attention stays as it is."""
-    coarsest = 2 ** (len(blocks) - 1)
-    found = 2 + coarsest - 1  # stem and head, and the grid of the coarsest level
-    for level, depth in enumerate(blocks[:-1]):
-        found += (4 * depth + 2) * 2**level  # blocks on the way down and up, the strided and the upsampled convolution
-    return found + 2 * (blocks[-1] + sum(dilations)) * coarsest
+    *outer, inner = blocks
+    coarsest = 2 ** len(outer)
+    finer = sum((4 * depth + 2) * 2**level for level, depth in enumerate(outer))  # blocks and resizing, down and up
+    return 2 + coarsest - 1 + finer + 2 * (inner + sum(dilations)) * coarsest  # with stem, head and the coarsest grid

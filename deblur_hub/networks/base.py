@@ -14,42 +14,31 @@ Layer = TypeVar("Layer", bound=nn.Module)
 class Stage(NamedTuple):
     """One leg of a generator's way through a frame; a large frame is computed leg by leg, each in tiles.
 
-    Args:
-        run: takes the tensors of `reads`, in this order, and returns that of `writes`. It sees no farther than
-            `reach`, but for the layers of `frame`, which ask for the whole frame's statistics.
-        reads: names of earlier results; "blurred" is the padded frame itself. Every tensor is (N, C, H / s, W / s)
-            with an s of its own that divides the generator's `size_multiple`.
-        writes: the name of the result, which may be one of `reads`; "restored" for the last stage.
-        reach: how far, in pixels of the frame, an output can depend on an input; None where that has no bound or
-            depends on the place in the frame, so that no tile can stand for it.
+    Every tensor is (N, C, H / s, W / s) with an s of its own that divides the generator's `size_multiple`.
     """
 
-    run: Callable[..., Tensor]
-    reads: tuple[str, ...]
-    writes: str
-    reach: int | None
+    run: Callable[
+        ..., Tensor
+    ]  # from `reads` to `writes`; but for the layers of `frame` it sees no farther than `reach`
+    reads: tuple[str, ...]  # earlier results, in the order that `run` takes them; "blurred" is the padded frame itself
+    writes: str  # the result, which may be one of `reads`; "restored" for the last stage
+    reach: int | None  # in pixels of the frame; None where it has no bound or depends on the place: no tiles then
 
 
 class Quality(NamedTuple):
-    """A step between quick and good at which a network can restore.
+    """A step between quick and good at which a network can restore."""
 
-    Attributes:
-        depth: how much of the network runs; what that counts is the network's own.
-        halved: on the picture at half its size, to whose result what the picture has over its half is added.
-        refined: whether a refiner of that step's own has the last word.
-    """
-
-    depth: int
-    halved: bool = False
-    refined: bool = False
+    depth: int  # how much of the network runs; what that counts is the network's own
+    halved: bool = False  # on the picture at half its size, to whose result the picture's own fine detail is added
+    refined: bool = False  # a refiner of that step's own has the last word
 
 
 class Generator(nn.Module):
     """Base of all generators: (N, 3, H, W) in [-1, 1] to the same, for any H and W from 1 up.
 
-    `forward` pads by reflection, at the bottom and the right, to the network's own multiple, and crops back. A network
-    that restores at several scales returns their list in training, coarse to fine, each (N, 3, H / s, W / s) rounded
-    up, and the finest alone in evaluation.
+    `forward` pads by reflection, at the bottom and the right, to the network's own multiple, and crops back; what it
+    gives is not clamped, unless a class says so. A network that restores at several scales returns their list in
+    training, coarse to fine, each (N, 3, H / s, W / s) rounded up, and the finest alone in evaluation.
 
     A subclass defines `compute`, or, if layers of it look at the whole frame, `stages` that share the work well.
     """
@@ -69,7 +58,8 @@ class Generator(nn.Module):
         restored = self.compute(reflect(blurred, rows, columns))
         if isinstance(restored, Tensor):
             return restored[..., :height, :width]
-        return [crop(output, blurred.shape[-2:], len(rows) // output.shape[-2]) for output in restored]
+        scales = [len(rows) // output.shape[-2] for output in restored]
+        return [x[..., : -(-height // s), : -(-width // s)] for x, s in zip(restored, scales, strict=True)]
 
     def padded(self, side: int) -> int:
         """The side, in pixels, that a side of the picture is padded to."""
@@ -91,9 +81,9 @@ class Generator(nn.Module):
             parameters=sum(parameter.numel() for parameter in self.parameters()),
             multiply_adds=self.cost(size),
             size=size,
+            tiles=all(stage.reach is not None for stage in self.stages()),
             size_multiple=self.size_multiple,
             receptive_field=self.receptive_field,
-            tiles=all(stage.reach is not None for stage in self.stages()),
             source=self.source,
             licence=self.licence,
             note=self.note,
@@ -123,11 +113,6 @@ def unread(held: dict[str, Tensor], later: Sequence[Stage]) -> list[str]:
     return [name for name in held if name not in wanted and name != "restored"]
 
 
-def crop(output: Tensor, size: Sequence[int], scale: int) -> Tensor:
-    height, width = (-(-side // scale) for side in size)
-    return output[..., :height, :width]
-
-
 def reflect(picture: Tensor, rows: range, columns: range) -> Tensor:
     """(..., H, W) read at rows and columns that may lie beyond it, where it is reflected as often as needed."""
     for axis, wanted in ((-2, rows), (-1, columns)):
@@ -144,6 +129,24 @@ def reflect(picture: Tensor, rows: range, columns: range) -> Tensor:
 def of_kind(kind: type[Layer], layers: Iterable[nn.Module]) -> list[Layer]:
     """The layers of a list or a sequence, all of one class, which PyTorch does not tell a type checker."""
     return cast(list[Layer], list(layers))
+
+
+class ResidualBlock(nn.Module):
+    """x + Conv(ReLU(Conv(x))), as in EDSR (Lim et al., CVPRW 2017, fig. 2c); with a slope, a leaky ReLU."""
+
+    def __init__(self, width: int, *, kernel: int = 3, dilation: int = 1, slope: float = 0.0) -> None:
+        super().__init__()
+        padding = dilation * (kernel // 2)
+        self.first = nn.Conv2d(width, width, kernel, padding=padding, dilation=dilation)
+        self.second = nn.Conv2d(width, width, kernel, padding=padding, dilation=dilation)
+        self.activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.second(self.activation(self.first(features)))
+
+
+def residual_blocks(width: int, depth: int, *, kernel: int = 3, slope: float = 0.0) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width, kernel=kernel, slope=slope) for _ in range(depth)))
 
 
 def zero_bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:

@@ -5,23 +5,19 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from .base import Generator, zero_bias
+from .base import Generator, residual_blocks, zero_bias
 
 
 class CompactGenerator(Generator):
     """A residual U-Net behind a pixel-unshuffle, of dense 3x3 convolutions and ReLU alone.
 
     On a CPU, dense convolutions of many channels on few pixels reach the machine's arithmetic rate; depthwise
-    convolutions, normalisation and gates do not. Without statistics over the frame the receptive field is bounded,
-    so that a picture can be cut into tiles without a trace.
+    convolutions, normalisation and gates do not.
 
     Args:
-        widths: channels of each level, finest first; the first level stands at 1/unshuffle of the resolution,
-            each further one at half of the one before.
+        widths: channels of each level, at 1/unshuffle of the resolution and then at half of the one before.
         blocks: residual blocks of each level; every level but the last has them twice, on the way down and up.
         unshuffle: pixels of a side that are folded into channels at the input and unfolded at the output.
-
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped).
     """
 
     source = "ours; residual blocks of EDSR: Lim et al., CVPRW 2017, arXiv 1707.02921"
@@ -69,28 +65,9 @@ class CompactGenerator(Generator):
         return cast(Tensor, self.head(features))
 
 
-class ResidualBlock(nn.Module):
-    """x + Conv3(ReLU(Conv3(x))), as in EDSR (Lim et al., CVPRW 2017, fig. 2c)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.activation = nn.ReLU(inplace=True)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.second(self.activation(self.first(features)))
-
-
-def residual_blocks(width: int, depth: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
-
-
 def receptive_radius(blocks: tuple[int, ...], unshuffle: int) -> int:
     """How far from a pixel the input can still change it: two 3x3 convolutions a block, at the scale of its level."""
-    levels = len(blocks)
-    passes = [2 * depth for depth in blocks[:-1]] + [blocks[-1]]
-    radius = 2 * unshuffle  # stem and head
-    for level, blocks_passed in enumerate(passes):
-        radius += 2 * blocks_passed * unshuffle * 2**level
-    return radius + unshuffle * 2 ** (levels - 1)  # the grid of the coarsest level
+    *outer, inner = blocks
+    passes = [*(2 * depth for depth in outer), inner]
+    radius = 2 + sum(2 * passed * 2**level for level, passed in enumerate(passes))  # with the stem and the head
+    return unshuffle * (radius + 2 ** len(outer))  # and the grid of the coarsest level

@@ -2,13 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from .base import Generator
+from .base import Generator, residual_blocks
 
+# A Gaussian, then the mean of two neighbours: what a bilinear resize to exactly half the side comes to. skimage's
+# pyramid has a sigma of 2 * downscale / 6 = 2 / 3, and SciPy cuts it off behind 4 sigma.
+BELL = [math.exp(-(at**2) / (2 * (2 / 3) ** 2)) for at in range(-3, 4)]
+GAUSSIAN = [(one + other) / (2 * sum(BELL)) for one, other in pairwise([0.0, *BELL, 0.0])]
 HALF_RANGE = 127.5  # the authors' networks see 0 to 255 with this taken off: [-1, 1] times it
 
 
@@ -23,11 +28,8 @@ class DeepDeblurGenerator(Generator):
         blocks: residual blocks of each scale.
         scales: pictures of the pyramid, each half as high and wide as the one before.
 
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); in training to the list of all scales' results.
-
-    The pyramid is that of skimage.transform.pyramid_gaussian with which the authors feed theirs, but for rounding. They
-    build it from the picture as it is, and we from the padded one: where a side is no multiple of `size_multiple`, the
-    last rows or columns can differ.
+    The pyramid is the authors', skimage.transform.pyramid_gaussian, but for rounding and but for being built from the
+    padded picture: where a side is no multiple of `size_multiple`, the last rows or columns can differ.
     """
 
     source = "DeepDeblur: Nah et al., CVPR 2017, arXiv 1612.02177"
@@ -35,7 +37,14 @@ class DeepDeblurGenerator(Generator):
 
     def __init__(self, *, width: int = 64, blocks: int = 19, scales: Literal[1, 2, 3, 4] = 3) -> None:
         super().__init__()
-        self.restore = nn.ModuleList(residual_network(6 if scale else 3, width, blocks) for scale in range(scales))
+        self.restore = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(6 if scale else 3, width, 5, padding=2),
+                *residual_blocks(width, blocks, kernel=5),
+                nn.Conv2d(width, 3, 5, padding=2),
+            )
+            for scale in range(scales)
+        )
         self.enlarge = nn.ModuleList(
             nn.Sequential(nn.Conv2d(3, 12, 5, padding=2), nn.PixelShuffle(2)) for _ in range(scales - 1)
         )
@@ -54,33 +63,11 @@ class DeepDeblurGenerator(Generator):
         return results[-1] / HALF_RANGE
 
 
-class ResidualBlock(nn.Module):
-    """x + Conv5(ReLU(Conv5(x)))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 5, padding=2)
-        self.second = nn.Conv2d(width, width, 5, padding=2)
-        self.activation = nn.ReLU(inplace=True)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.second(self.activation(self.first(features)))
-
-
-def residual_network(channels: int, width: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 5, padding=2),
-        *(ResidualBlock(width) for _ in range(blocks)),
-        nn.Conv2d(width, 3, 5, padding=2),
-    )
-
-
 def receptive_radius(blocks: int, scales: int) -> int:
     """How far from a pixel the input can still change it: all that the scales see, and the pyramid's filters."""
     network, enlarging, smoothing = 4 + 4 * blocks, 2, 4
-    coarser = [2**scale for scale in range(1, scales)]
-    finer = [2**scale for scale in range(scales - 1)]
-    return network * sum([1, *coarser]) + enlarging * sum(coarser) + smoothing * sum(finer)
+    finer = 2 ** (scales - 1) - 1  # 1 + 2 + 4 ...: of all scales but the coarsest
+    return network * (2 * finer + 1) + enlarging * 2 * finer + smoothing * finer
 
 
 def gaussian_pyramid(picture: Tensor, scales: int) -> list[Tensor]:
@@ -92,14 +79,12 @@ def gaussian_pyramid(picture: Tensor, scales: int) -> list[Tensor]:
 
 
 def halved(picture: Tensor, taps: Sequence[float]) -> Tensor:
-    """(N, C, H, W) to (N, C, H / 2, W / 2): smoothed, and read between every two pixels; H and W are even.
+    """(N, C, H, W), even, to (N, C, H / 2, W / 2): smoothed, read between every two pixels, mirrored at the borders.
 
-    Sums rather than a convolution: a convolution would run in half precision under autocast, and lose the last bits of
-    the picture.
+    Sums rather than a convolution, which would run in half precision under autocast and lose the picture's last bits.
 
     Args:
-        taps: of the filter in each direction, of even number and with a sum of 1. It reaches len(taps) / 2 - 1 pixels
-            beyond the picture, where that is mirrored (edge pixel included).
+        taps: of the filter in each direction, of even number and with a sum of 1.
     """
     margin = len(taps) // 2 - 1
     for _ in range(2):  # along the columns, turned; and once more
@@ -108,15 +93,3 @@ def halved(picture: Tensor, taps: Sequence[float]) -> Tensor:
         framed = torch.cat([left.flip(-1), picture, right.flip(-1)], dim=-1)
         picture = cast(Tensor, sum(tap * framed[..., at : at + side : 2] for at, tap in enumerate(taps))).mT
     return picture
-
-
-def gaussian_taps(sigma: float = 2 / 3, radius: int = 3) -> list[float]:
-    """A Gaussian, then the mean of two neighbours: what a bilinear resize to exactly half the side comes to.
-
-    skimage's pyramid has a sigma of 2 * downscale / 6, and SciPy cuts it off behind 4 sigma.
-    """
-    bell = [math.exp(-(at**2) / (2 * sigma**2)) for at in range(-radius, radius + 1)]
-    return [(one + other) / (2 * sum(bell)) for one, other in zip([0.0, *bell], [*bell, 0.0], strict=True)]
-
-
-GAUSSIAN = gaussian_taps()

@@ -12,28 +12,18 @@ from .state import evaluating
 
 @dataclass(frozen=True)
 class Description:
-    """Of one network at one picture size.
-
-    Args:
-        size: width and height of the picture, in pixels.
-        multiply_adds: of one pass over it in evaluation, as PyTorch counts them (convolutions and matrix products).
-        receptive_field: in pixels; None where it is the whole frame.
-        tiles: whether large frames can be cut into tiles that leave no trace.
-        licence: of the authors' code.
-        note: where what is printed elsewhere differs, which count is meant.
-        windows: the longest side of the windows that it restores a frame in, in pixels; None of one that has none.
-    """
+    """Of one network at one picture size."""
 
     parameters: int
-    multiply_adds: int
-    size: tuple[int, int]
+    multiply_adds: int  # of one pass in evaluation, as PyTorch counts them: of convolutions and matrix products
+    size: tuple[int, int]  # width and height of the picture, in pixels
     size_multiple: int
-    receptive_field: int | None
-    tiles: bool
+    receptive_field: int | None  # in pixels; None where it is the whole frame
+    tiles: bool  # whether large frames can be cut into tiles that leave no trace
     source: str
-    licence: str
-    note: str = ""
-    windows: int | None = None
+    licence: str  # of the authors' code
+    note: str = ""  # where what is printed elsewhere differs, which count is meant
+    windows: int | None = None  # the longest side of the windows that it restores a frame in, in pixels, if it does
 
     @property
     def field(self) -> str:

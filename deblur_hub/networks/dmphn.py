@@ -5,10 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .base import Generator, zero_bias
-from .compact import residual_blocks
+from .base import Generator, residual_blocks, zero_bias
 
-Patches = Literal["1-2-4-8", "1-2-4"]
 Grid = tuple[int, int]  # patches down and across
 
 GRIDS: tuple[Grid, ...] = ((1, 1), (2, 1), (2, 2), (4, 2))  # of the levels, whole frame first
@@ -25,21 +23,17 @@ class DmphnGenerator(Generator):
     Args:
         patches: of the levels: "1-2-4-8" (7.23 M parameters) or "1-2-4" (5.42 M), the two that the authors released.
         width: channels at full resolution; twice and four times as many at 1/2 and 1/4.
-
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped).
     """
 
     source = "DMPHN: Zhang et al., CVPR 2019, arXiv 1904.03468"
     licence = "none stated"
     note = "tables that print 21.7 M mean the megabytes of its file"
 
-    def __init__(self, *, patches: Patches = "1-2-4-8", width: int = 32) -> None:
+    def __init__(self, *, patches: Literal["1-2-4-8", "1-2-4"] = "1-2-4-8", width: int = 32) -> None:
         super().__init__()
         self.grids = GRIDS[: len(patches.split("-"))]
         self.size_multiple = 4 * max(down for down, _ in self.grids)  # each patch is halved twice
-        self.values_per_pixel = (
-            9 * width // 2 + 12
-        )  # a block and the feature maps on either side of it, at full resolution
+        self.values_per_pixel = 9 * width // 2 + 12  # at full resolution: a block and the feature maps beside it
         self.encoders = nn.ModuleList(encoder(width) for _ in self.grids)
         self.decoders = nn.ModuleList(decoder(width) for _ in self.grids)
         for module in self.modules():
@@ -60,25 +54,17 @@ class DmphnGenerator(Generator):
 
 
 def encoder(width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(3, width, 3, padding=1),
-        residual_blocks(width, 2),
-        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-        residual_blocks(2 * width, 2),
-        nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
-        residual_blocks(4 * width, 2),
-    )
+    layers = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), residual_blocks(width, 2))
+    for fine in (width, 2 * width):
+        layers.extend([nn.Conv2d(fine, 2 * fine, 3, stride=2, padding=1), residual_blocks(2 * fine, 2)])
+    return layers
 
 
 def decoder(width: int) -> nn.Sequential:
-    return nn.Sequential(
-        residual_blocks(4 * width, 2),
-        nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1),
-        residual_blocks(2 * width, 2),
-        nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
-        residual_blocks(width, 2),
-        nn.Conv2d(width, 3, 3, padding=1),
-    )
+    layers = nn.Sequential(residual_blocks(4 * width, 2))
+    for fine in (2 * width, width):
+        layers.extend([nn.ConvTranspose2d(2 * fine, fine, 4, stride=2, padding=1), residual_blocks(fine, 2)])
+    return layers.append(nn.Conv2d(width, 3, 3, padding=1))
 
 
 def cut(frames: Tensor, grid: Grid) -> Tensor:

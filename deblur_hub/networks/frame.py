@@ -6,13 +6,23 @@ on behind it. `restoration` drives the passes; a layer only says which statistic
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 Sums = tuple[int, Tensor, Tensor]  # of how many values, their sum and that of their squares, each (N, C) in float64
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows and columns of the frame: what a tile reads, and what of it is its own, the rest being margin."""
+
+    rows: range
+    columns: range
+    own_rows: range
+    own_columns: range
 
 
 class Measured(Exception):
@@ -22,8 +32,7 @@ class Measured(Exception):
 class Tiles:
     """The statistics of one stage of one frame (N = 1), in the order in which the stage asks for them.
 
-    A pass runs the stage on every tile; it ends with one statistic more known, or, once it had all that it asked for,
-    `complete`.
+    A pass runs the stage on every tile; it ends with one more statistic known or, with none missing, `complete`.
     """
 
     def __init__(self) -> None:
@@ -32,7 +41,7 @@ class Tiles:
         self.gathered: list[Sums] = []
         self.asked = 0
 
-    def run(self, stage: Callable[..., Tensor], pieces: list[Tensor], part: "Part") -> Tensor | None:
+    def run(self, stage: Callable[..., Tensor], pieces: list[Tensor], part: Part) -> Tensor | None:
         """The stage's output for a tile, or None if the tile only added to a statistic."""
         self.part, self.asked = part, 0
         token = CURRENT.set(self)
@@ -45,10 +54,9 @@ class Tiles:
 
     def end_pass(self) -> None:
         self.complete = not self.gathered
-        if self.complete:
-            return
-        self.known.append(merged(self.gathered))
-        self.gathered.clear()
+        if self.gathered:
+            self.known.append(merged(self.gathered))
+            self.gathered.clear()
 
     def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C) means and variances over the frame of which `features` (N, C, H, W) are a tile's."""
@@ -56,30 +64,12 @@ class Tiles:
         if number < len(self.known):
             return self.known[number]
         inside = features
-        for axis, read, own in (
-            (-2, self.part.rows, self.part.own_rows),
-            (-1, self.part.columns, self.part.own_columns),
-        ):
+        part = self.part
+        for axis, read, own in ((-2, part.rows, part.own_rows), (-1, part.columns, part.own_columns)):
             scale = len(read) // features.shape[axis]
             inside = inside.narrow(axis, (own.start - read.start) // scale, len(own) // scale)
         self.gathered.append(sums(inside))
         raise Measured
-
-
-class Part(Protocol):
-    """Rows and columns of the frame: what a tile reads, and what of it counts, the rest being margin."""
-
-    @property
-    def rows(self) -> range: ...
-
-    @property
-    def columns(self) -> range: ...
-
-    @property
-    def own_rows(self) -> range: ...
-
-    @property
-    def own_columns(self) -> range: ...
 
 
 CURRENT: ContextVar[Tiles | None] = ContextVar("tiles of the frame being computed", default=None)
@@ -109,8 +99,7 @@ def merged(parts: list[Sums]) -> tuple[Tensor, Tensor]:
 def moments(features: Tensor) -> tuple[Tensor, Tensor] | None:
     """(N, C) means and variances over the frame, or None where PyTorch's own, quicker, will do.
 
-    In half precision a last digit of a statistic flips roundings, which networks amplify; so all tiles and the whole
-    frame have to agree on it to the last bit.
+    In half precision a last digit flips roundings, which networks amplify: tiles and frame have to agree on every bit.
     """
     tiles = CURRENT.get()
     if tiles is not None:
@@ -118,14 +107,6 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor] | None:
     if features.requires_grad or features.dtype in (torch.float32, torch.float64):
         return None
     return merged([sums(features)])
-
-
-def frame_mean(features: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, C, 1, 1): the mean over the frame, for pooled attention."""
-    found = moments(features)
-    if found is None:
-        return features.mean(dim=(2, 3), keepdim=True)
-    return found[0][..., None, None].to(features.dtype)
 
 
 def normalise(features: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
@@ -136,12 +117,15 @@ def normalise(features: Tensor, weight: Tensor | None = None, bias: Tensor | Non
         return F.batch_norm(features, None, None, weight, bias, training=True, eps=eps)
     if found is None:
         return F.instance_norm(features, weight=weight, bias=bias, eps=eps)
-    return torch.cat(
-        [
-            F.batch_norm(one, mean, variance, weight, bias, training=False, eps=eps)
-            for one, mean, variance in zip(features.split(1), *found, strict=True)
-        ]
-    )
+    return normalised_by(*found, features, weight, bias, eps)
+
+
+def normalised_by(
+    means: Tensor, variances: Tensor, features: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Each frame normalised by its own (C) of the means and variances, (N, C)."""
+    frames = zip(features.split(1), means, variances, strict=True)
+    return torch.cat([F.batch_norm(one, m, v, weight, bias, training=False, eps=eps) for one, m, v in frames])
 
 
 class FrameNorm(nn.InstanceNorm2d):
@@ -164,7 +148,10 @@ class FramePool(nn.Module):
     """(N, C, H, W) to (N, C, 1, 1): the mean over the frame, in place of AdaptiveAvgPool2d(1)."""
 
     def forward(self, features: Tensor) -> Tensor:
-        return frame_mean(features)
+        found = moments(features)
+        if found is None:
+            return features.mean(dim=(2, 3), keepdim=True)
+        return found[0][..., None, None].to(features.dtype)
 
 
 def statistics(network: nn.Module) -> int:

@@ -6,6 +6,7 @@ channels-last. What the paper calls "multi-axis" mixes pixels twice, side by sid
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -23,6 +24,9 @@ GROUPS = 2  # pairs of spatial and channel mixing in a block
 BOTTLENECKS = 2
 LEVELS = len(TOKENS)
 
+Norm = partial(nn.LayerNorm, eps=LAYER_NORM_EPS)  # over the channels of each pixel
+gelu = partial(F.gelu, approximate="tanh")
+
 
 class MaximGenerator(WindowedGenerator):
     """MAXIM (Tu et al., "MAXIM: Multi-Axis MLP for Image Processing", CVPR 2022, fig. 2 and 3); by default MAXIM-3S.
@@ -36,10 +40,9 @@ class MaximGenerator(WindowedGenerator):
         coarse_outputs: whether the last stage restores the halves and quarters as well, which only training needs. The
             published graph has no weights for them.
 
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped). The grid's cells and the attention's means depend
-    on the frame's size, and the network was trained at 256x256. So in evaluation a picture is restored in `windows` of
-    a fixed plan, however much memory there is, and blended; in training it is taken whole, padded to multiples of 64
-    pixels, and all stages' results are returned, at a quarter, then at half, then at full size.
+    The grid's cells and the attention's means depend on the frame's size, and the network was trained at 256x256. So in
+    evaluation a picture is restored in `windows` of a fixed plan and blended; in training it is taken whole, and all
+    stages' results are returned, at a quarter, then at half, then at full size.
 
     Of its qualities "draft" runs the first stage at half size, "balanced" the first stage, "best" all of them.
     """
@@ -105,22 +108,8 @@ class Conv(nn.Conv2d):
 class Double(nn.ConvTranspose2d):
     """Each pixel becomes a 2x2 patch."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 2, 2)
-
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-class Norm(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=LAYER_NORM_EPS)
-
-
-def gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
 
 
 class Rescale(nn.Module):
@@ -133,7 +122,7 @@ class Rescale(nn.Module):
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
         if size[0] > x.shape[1]:  # the two commute: the cheaper first
             return resized(self.project(x), size)
-        return cast(Tensor, self.project(resized(x, size)))
+        return self.project(resized(x, size))
 
 
 def resized(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -148,20 +137,14 @@ def resized(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class TokenMixer(nn.Linear):
-    """A dense layer over the t x t tokens of a picture: a pixel of each grid cell, or the pixels of a block.
-
-    Args:
-        grid: the picture is cut into t x t cells, and pixels at the same place of every cell mix; else it is cut into
-            blocks of t x t pixels, and those of a block mix.
-    """
+    """A dense layer over t x t tokens: the pixels at one place of every cell of a grid, or the pixels of a block."""
 
     def __init__(self, tokens: int, *, grid: bool) -> None:
         super().__init__(tokens**2, tokens**2)
         self.tokens, self.grid = tokens, grid
 
     def forward(self, x: Tensor) -> Tensor:
-        count, height, width, channels = x.shape
-        t = self.tokens
+        (count, height, width, channels), t = x.shape, self.tokens
         if self.grid:
             cut, tokens_last = (count, t, height // t, t, width // t, channels), (0, 2, 4, 5, 1, 3)
         else:
@@ -185,39 +168,23 @@ class GatedMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         passed, gate = gelu(self.expand(self.norm(x))).chunk(2, dim=-1)
-        return x + cast(Tensor, self.contract(passed * (self.gate(self.gate_norm(gate)) + 1)))
+        return x + self.contract(passed * (self.gate(self.gate_norm(gate)) + 1))
 
 
-class MultiAxisMlp(nn.Module):
-    """Residual: half of the hidden channels mix over the grid, half within blocks (the paper's fig. 3)."""
+class MultiAxis(nn.Module):
+    """Half of the hidden channels mix over the grid, half within blocks (the paper's fig. 3); `mixer` makes either."""
 
-    def __init__(self, channels: int, tokens: int) -> None:
+    def __init__(self, channels: int, mixer: Callable[..., nn.Module]) -> None:
         super().__init__()
         self.norm = Norm(channels)
         self.expand = nn.Linear(channels, 2 * channels)
-        self.grid = GatedMlp(channels, tokens, grid=True)
-        self.block = GatedMlp(channels, tokens, grid=False)
+        self.grid = mixer(grid=True)
+        self.block = mixer(grid=False)
         self.contract = nn.Linear(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         far, near = gelu(self.expand(self.norm(x))).chunk(2, dim=-1)
-        return x + cast(Tensor, self.contract(torch.cat([self.grid(far), self.block(near)], dim=-1)))
-
-
-class SpatialGate(nn.Module):
-    """Gating weights from features, mixed over the grid and within blocks side by side."""
-
-    def __init__(self, channels: int, tokens: int) -> None:
-        super().__init__()
-        self.norm = Norm(channels)
-        self.expand = nn.Linear(channels, 2 * channels)
-        self.grid = TokenMixer(tokens, grid=True)
-        self.block = TokenMixer(tokens, grid=False)
-        self.contract = nn.Linear(2 * channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        far, near = gelu(self.expand(self.norm(x))).chunk(2, dim=-1)
-        return cast(Tensor, self.contract(torch.cat([self.grid(far), self.block(near)], dim=-1)))
+        return self.contract(torch.cat([self.grid(far), self.block(near)], dim=-1))
 
 
 class GatedSide(nn.Module):
@@ -227,20 +194,16 @@ class GatedSide(nn.Module):
         super().__init__()
         self.norm = Norm(channels)
         self.enter = nn.Linear(channels, channels)
-        self.gate = SpatialGate(channels, tokens)
+        self.gate = MultiAxis(channels, partial(TokenMixer, tokens))
         self.leave = nn.Linear(channels, channels)
 
 
 class CrossGating(nn.Module):
-    """Two signals, each gated by the other (fig. 2c): to the sum of both, and the second.
-
-    Args:
-        y_inputs: channels of the second signal, at half the size if it is to be doubled.
-    """
+    """Two signals, each gated by the other (fig. 2c), to the sum of both and the second, which may be doubled first."""
 
     def __init__(self, channels: int, x_inputs: int, y_inputs: int, tokens: int, *, doubles: bool = False) -> None:
         super().__init__()
-        self.enlarge = Double(y_inputs, channels) if doubles else None
+        self.enlarge = Double(y_inputs, channels, 2, 2) if doubles else None
         self.x_project = nn.Linear(x_inputs, channels)
         self.y_project = nn.Linear(channels if doubles else y_inputs, channels)
         self.x = GatedSide(channels, tokens)
@@ -253,8 +216,7 @@ class CrossGating(nn.Module):
         of_x = gelu(self.x.enter(self.x.norm(x)))
         of_y = gelu(self.y.enter(self.y.norm(y)))
         y = y + self.y.leave(of_y * self.x.gate(of_x))
-        x = x + self.x.leave(of_x * self.y.gate(of_y)) + y
-        return x, y
+        return x + self.x.leave(of_x * self.y.gate(of_y)) + y, y
 
 
 # Mixing over channels --------------------------------------------------------------------------------------------
@@ -284,8 +246,7 @@ class ConvAttention(nn.Module):
         self.attention = ChannelAttention(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = F.leaky_relu(self.conv1(self.norm(x)), LEAKY_SLOPE)
-        return x + cast(Tensor, self.attention(self.conv2(hidden)))
+        return x + self.attention(self.conv2(F.leaky_relu(self.conv1(self.norm(x)), LEAKY_SLOPE)))
 
 
 class MlpAttention(nn.Module):
@@ -299,7 +260,7 @@ class MlpAttention(nn.Module):
         self.attention = ChannelAttention(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + cast(Tensor, self.attention(self.dense2(gelu(self.dense1(self.norm(x))))))
+        return x + self.attention(self.dense2(gelu(self.dense1(self.norm(x)))))
 
 
 class Block(nn.Module):
@@ -310,13 +271,13 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.project = nn.Linear(inputs, channels)
-        self.mixers = nn.ModuleList(MultiAxisMlp(channels, tokens) for _ in range(GROUPS))
+        self.mixers = nn.ModuleList(MultiAxis(channels, partial(GatedMlp, channels, tokens)) for _ in range(GROUPS))
         self.attentions = nn.ModuleList(attention(channels) for _ in range(GROUPS))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        projected = x = cast(Tensor, self.project(torch.cat(inputs, dim=-1)))
+        projected = x = self.project(torch.cat(inputs, dim=-1))
         for mixer, attention in zip(self.mixers, self.attentions, strict=True):
-            x = attention(mixer(x))
+            x = attention(x + mixer(x))
         return x + projected
 
 
@@ -334,9 +295,6 @@ class SupervisedAttention(nn.Module):
         return picture, x + self.features(x) * torch.sigmoid(self.attend(picture))
 
 
-# A stage ---------------------------------------------------------------------------------------------------------
-
-
 class Handover(NamedTuple):
     """What a stage leaves for the next, by level."""
 
@@ -350,7 +308,6 @@ class Stage(nn.Module):
 
     Args:
         widths: channels of each level, full size first.
-        first: it has no stage before it.
         outputs: at how many levels, from the full size down, it restores as the last stage; 0 if another follows.
     """
 
@@ -377,7 +334,7 @@ class Stage(nn.Module):
             for (width, tokens), lower in zip(sizes, below, strict=True)
         )
         self.to_decoders = nn.ModuleList(nn.ModuleList(Rescale(other, width) for other in widths) for width in widths)
-        self.ups = nn.ModuleList(Double(lower, width) for width, lower in zip(widths, below, strict=True))
+        self.ups = nn.ModuleList(Double(lower, width, 2, 2) for width, lower in zip(widths, below, strict=True))
         self.decoders = nn.ModuleList(
             Block((1 + LEVELS) * width, width, tokens, ConvAttention) for width, tokens in sizes
         )
@@ -410,9 +367,8 @@ class Stage(nn.Module):
         skips: dict[int, Tensor] = {}
         y = x
         for level in reversed(levels):
-            signal = torch.cat(
-                [fit(e, sizes[level]) for fit, e in zip(self.rescales("gates", level), encoded, strict=True)], -1
-            )
+            pairs = zip(self.rescales("gates", level), encoded, strict=True)
+            signal = torch.cat([fit(features, sizes[level]) for fit, features in pairs], dim=-1)
             skips[level], y = self.gates[level](signal, y)
 
         decoded: dict[int, Tensor] = {}
@@ -423,9 +379,9 @@ class Stage(nn.Module):
 
         if self.last:
             return [conv(decoded[level]) + pictures[level] for level, conv in enumerate(self.outputs)], None
-        pairs = [attention(decoded[level], pictures[level]) for level, attention in enumerate(self.attentions)]
-        handover = Handover([attended for _, attended in pairs], encoded, [decoded[level] for level in levels])
-        return [picture for picture, _ in pairs], handover
+        given = [attention(decoded[level], pictures[level]) for level, attention in enumerate(self.attentions)]
+        handover = Handover([attended for _, attended in given], encoded, [decoded[level] for level in levels])
+        return [picture for picture, _ in given], handover
 
     def rescales(self, where: Literal["gates", "decoders"], level: int) -> list[Rescale]:
         """Those that bring each level's features to this one's size."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Generator
+from .base import Generator, residual_blocks
 
 
 class MimoUnetGenerator(Generator):
@@ -17,9 +17,6 @@ class MimoUnetGenerator(Generator):
         width: channels at full resolution; 2 and 4 times as many at halves and quarters.
         blocks: residual blocks of each encoder and each decoder: 8, and 20 in MIMO-UNet+.
         dropout: probability of zeroing a fused feature map while training: 0.1 in the authors' code of MIMO-UNet+.
-
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); in training to the list of the outputs at a
-    quarter, a half and all of the height and width.
 
     Raises:
         ValueError: if the width is below 2, which leaves no channels beside those of the picture.
@@ -85,33 +82,20 @@ class MimoUnetGenerator(Generator):
         return outputs if self.training else outputs[-1]
 
 
-class ResidualBlock(nn.Module):
-    """x + Conv3(ReLU(Conv3(x)))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.second(F.relu(self.first(features), inplace=True))
-
-
 class Entrance(nn.Module):
     """A smaller picture's own features (the paper's SCM), and where they join those from above (its FAM)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.extract = nn.Sequential(
-            nn.Conv2d(3, width // 4, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width // 4, width // 2, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width // 2, width // 2, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width // 2, width - 3, 1),
-            nn.ReLU(inplace=True),
+        plan = (
+            (3, width // 4, 3),
+            (width // 4, width // 2, 1),
+            (width // 2, width // 2, 3),
+            (width // 2, width - 3, 1),
         )
+        self.extract = nn.Sequential()
+        for inputs, outputs, kernel in plan:
+            self.extract.extend([nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU(inplace=True)])
         self.mix = nn.Conv2d(width, width, 1)
         self.merge = nn.Conv2d(width, width, 3, padding=1)
 
@@ -125,8 +109,7 @@ class Fusion(nn.Module):
     """The features of all levels brought to the size of one (the paper's AFF).
 
     Its 1x1 convolution of all of them side by side is done level by level, each at its own size or at this one if
-    that is smaller: with nearest resizing the outcome is the same, and 7 times the width need not be held at full
-    resolution.
+    that is smaller: with nearest resizing the outcome is the same, in less memory.
     """
 
     def __init__(self, widths: list[int], width: int) -> None:
@@ -143,10 +126,6 @@ class Fusion(nn.Module):
             step = 2 ** max(0, self.level - level)
             fused = fused + self.parts[level](levels[level][..., ::step, ::step])
         return self.smooth(fused.relu_())
-
-
-def residual_blocks(width: int, depth: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(width) for _ in range(depth)))
 
 
 def halved(channels: int, wider: int) -> nn.Sequential:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .base import Generator
+from .base import Generator, residual_blocks
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K in [0, 1], which the authors subtract from every picture
 
@@ -12,15 +12,14 @@ class MtRnnGenerator(Generator):
     """Multi-temporal recurrent network (Park et al., ECCV 2020, fig. 3): a recurrent U-Net of three levels.
 
     Each iteration sees the blurred picture beside its own last result, and the features that the last iteration
-    left at 1/2 and 1/4 of the resolution. The authors train iteration after iteration towards frame averages of
-    shorter and shorter exposure.
+    left at 1/2 and 1/4 of the resolution; in the first, its own. The authors train iteration after iteration towards
+    frame averages of shorter and shorter exposure.
 
     Args:
         iterations: 6 in the authors' test code, 7 in the paper's tables.
         width: channels at full resolution; twice and four times as many at 1/2 and 1/4.
 
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); in training to the list of the results of all
-    iterations, first to last, each at full resolution. Gradients flow back through all of them.
+    In training `forward` gives all iterations' results, first to last, at full resolution; gradients flow through all.
     """
 
     size_multiple = 4
@@ -34,21 +33,21 @@ class MtRnnGenerator(Generator):
         self.values_per_pixel = 13 * width // 2 + 18  # at full resolution a block and a skip; memories old and new
 
         self.stem = nn.Conv2d(6, width, 3, padding=1)
-        self.encoder_full = residual_blocks(width)
+        self.encoder_full = three_blocks(width)
         self.down_half = halved(width)
         self.recall_half = nn.Conv2d(4 * width, 2 * width, 1)
-        self.encoder_half = residual_blocks(2 * width)
+        self.encoder_half = three_blocks(2 * width)
         self.down_quarter = halved(2 * width)
         self.recall_quarter = nn.Conv2d(8 * width, 4 * width, 1)
-        self.encoder_quarter = residual_blocks(4 * width)
+        self.encoder_quarter = three_blocks(4 * width)
 
-        self.decoder_quarter = residual_blocks(4 * width)
+        self.decoder_quarter = three_blocks(4 * width)
         self.up_half = doubled(2 * width)
         self.merge_half = nn.Conv2d(4 * width, 2 * width, 1)
-        self.decoder_half = residual_blocks(2 * width)
+        self.decoder_half = three_blocks(2 * width)
         self.up_full = doubled(width)
         self.merge_full = nn.Conv2d(2 * width, width, 1)
-        self.decoder_full = residual_blocks(width)
+        self.decoder_full = three_blocks(width)
         self.head = nn.Conv2d(width, 3, 3, padding=1)
 
     def compute(self, blurred: Tensor) -> Tensor | list[Tensor]:
@@ -63,10 +62,7 @@ class MtRnnGenerator(Generator):
         return results if self.training else blurred + difference / 127.5
 
     def iterate(self, pictures: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """One pass: what is to be added to the blurred picture, and the features at 1/2 and 1/4 to be remembered.
-
-        Without a memory, in the first iteration, the features at hand stand for the remembered ones.
-        """
+        """One pass: what is to be added to the blurred picture, and the features at 1/2 and 1/4 to be remembered."""
         full = self.encoder_full(self.stem(pictures))
         half = self.down_half(full)
         half = self.encoder_half(self.recall_half(torch.cat([half, memory[0] if memory else half], 1)))
@@ -79,28 +75,13 @@ class MtRnnGenerator(Generator):
         return self.head(full), (half, quarter)
 
 
-class LeakyResidualBlock(nn.Module):
-    """x + Conv3(LeakyReLU(Conv3(x)))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.activation = nn.LeakyReLU(0.1, inplace=True)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features + self.second(self.activation(self.first(features)))
-
-
-def residual_blocks(width: int) -> nn.Sequential:
-    return nn.Sequential(*(LeakyResidualBlock(width) for _ in range(3)))
+def three_blocks(width: int) -> nn.Sequential:
+    return residual_blocks(width, 3, slope=0.1)
 
 
 def halved(width: int) -> nn.Sequential:
-    """Half the height and width, twice the channels."""
     return nn.Sequential(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.LeakyReLU(0.1, inplace=True))
 
 
 def doubled(width: int) -> nn.Sequential:
-    """Twice the height and width, half the channels, of which `width` are left."""
     return nn.Sequential(nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.LeakyReLU(0.1, inplace=True))

@@ -17,16 +17,11 @@ class NafnetGenerator(Generator):
     taken over windows of 384 pixels at test time (TLC: Chu et al., ECCV 2022, arXiv 2112.04491), which we do not: the
     GoPro PSNR of width 64, 33.71 dB, is 33.08 dB without. The windows leave mosaics of colour in some photographs.
 
-    The authors pad with zeros to the size multiple; here as everywhere it is by reflection.
-
     Args:
         width: channels at full resolution; every level down has twice as many. 32 or 64 in the paper.
-        encoder_blocks: blocks of each level on the way down, finest first; a 2x2 convolution halves the resolution
-            behind each.
+        encoder_blocks: blocks of each level on the way down, finest first.
         middle_blocks: blocks of the coarsest level.
         decoder_blocks: blocks of each level on the way up, coarsest first; as many levels as on the way down.
-
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped).
 
     Raises:
         ValueError: if the ways down and up differ in length.
@@ -45,10 +40,8 @@ class NafnetGenerator(Generator):
     ) -> None:
         super().__init__()
         if len(encoder_blocks) != len(decoder_blocks):
-            raise ValueError(
-                f"nafnet: encoder_blocks {list(encoder_blocks)} and decoder_blocks {list(decoder_blocks)} "
-                "differ in length"
-            )
+            ways = f"encoder_blocks {list(encoder_blocks)} and decoder_blocks {list(decoder_blocks)}"
+            raise ValueError(f"nafnet: {ways} differ in length")
         widths = [width * 2**level for level in range(len(encoder_blocks) + 1)]
         self.intro = nn.Conv2d(3, width, 3, padding=1)
         self.encoder = nn.ModuleList(naf_blocks(*of) for of in zip(widths[:-1], encoder_blocks, strict=True))
@@ -59,19 +52,15 @@ class NafnetGenerator(Generator):
         self.ending = nn.Conv2d(width, 3, 3, padding=1)
 
         self.size_multiple = 2 ** len(encoder_blocks)
-        self.reach = (
-            sum(stage.reach or 0 for stage in self.stages()) + self.size_multiple
-        )  # the grid of the coarsest level
-        # At full resolution, in the last block: the skip, the features from below (a quarter of twice as many), the
-        # block's input, its gated half, its middle, that normalised and expanded to twice the width, 7.5 widths in
-        # all; and some to spare, as under autocast the sums along the residuals stay in float32.
+        self.reach = self.size_multiple + sum(stage.reach or 0 for stage in self.stages())  # with the coarsest grid
+        # At full resolution, in the last block, 7.5 widths: the skip, the features from below (half a width), the
+        # block's input, gated half and middle, and that normalised and expanded. Some to spare: under autocast the sums
+        # along the residuals stay in float32.
         self.values_per_pixel = 3 + 10 * width
 
     def stages(self) -> list[Stage]:
-        """Two stages a block, of which the second begins with the mean over the frame: it costs no computing twice.
-
-        At full resolution one: there the first half of a block is cheaper to compute again than to keep. The ways
-        down and up need no margin: tiles lie on the grid of the coarsest level.
+        """Two stages a block, of which the second begins with the mean over the frame; at full size one, where the
+        first half of a block is cheaper to compute again than to keep. The ways down and up need no margin.
         """
         encoder = [of_kind(NafBlock, blocks) for blocks in of_kind(nn.Sequential, self.encoder)]
         decoder = [of_kind(NafBlock, blocks) for blocks in of_kind(nn.Sequential, self.decoder)]
@@ -87,15 +76,8 @@ class NafnetGenerator(Generator):
         if others:
             way += [climb(up, 0), *in_one(others)]
             return [*way, Stage(lambda x, blurred: self.leave(last(x), blurred), ("level 0", "blurred"), "restored", 2)]
-        return [
-            *way,
-            Stage(
-                lambda coarse, skip, blurred: self.leave(last(up(coarse, skip)), blurred),
-                ("level 1", "level 0", "blurred"),
-                "restored",
-                2,
-            ),
-        ]
+        reads = ("level 1", "level 0", "blurred")
+        return [*way, Stage(lambda x, skip, blurred: self.leave(last(up(x, skip)), blurred), reads, "restored", 2)]
 
     def enter(self, blurred: Tensor) -> Tensor:
         return self.intro((blurred + 1) / 2)  # the authors' values are in [0, 1]
@@ -110,14 +92,14 @@ class NafBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.spread = nn.Sequential(
-            LayerNorm2d(width),
+            LayerNorm2d(width, eps=1e-6),
             nn.Conv2d(width, 2 * width, 1),
             nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=2 * width),
         )
         self.attention = nn.Sequential(FramePool(), nn.Conv2d(width, width, 1))
         self.mix = nn.Conv2d(width, width, 1)
         self.beta = nn.Parameter(torch.zeros(1, width, 1, 1))
-        self.expand = nn.Sequential(LayerNorm2d(width), nn.Conv2d(width, 2 * width, 1))
+        self.expand = nn.Sequential(LayerNorm2d(width, eps=1e-6), nn.Conv2d(width, 2 * width, 1))
         self.shrink = nn.Conv2d(width, width, 1)
         self.gamma = nn.Parameter(torch.zeros(1, width, 1, 1))
 
@@ -135,9 +117,6 @@ class NafBlock(nn.Module):
 
 class LayerNorm2d(nn.LayerNorm):
     """Layer normalisation over the channels of each pixel of (N, C, H, W)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-6)
 
     def forward(self, features: Tensor) -> Tensor:
         last = F.layer_norm(features.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps)

@@ -5,8 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .base import Generator, of_kind
-from .compact import ResidualBlock, residual_blocks
+from .base import Generator, ResidualBlock, of_kind, residual_blocks
 from .srn import bilinear_pyramid, doubled, recurrent_radius, start_plainly
 
 
@@ -18,16 +17,13 @@ class PssNscGenerator(Generator):
     flows; the output is a residual to the blurred picture. What extracts features and what changes their size or number
     belongs to one scale; the nested-skip modules are shared by all.
 
-    A nested-skip module adds up its input and the outputs of its units, and every unit sees the sum so far: units with
-    nested skips are residual blocks one behind another, and so they are written.
+    Each unit of a nested-skip module sees its input plus the outputs of the units before: they are residual blocks.
 
     Args:
         width: channels at full resolution; at a half and a quarter there are two and four times as many.
         blocks: units of a nested-skip module.
         iterations: how often a module is used, one time behind another.
         scales: sizes at which the picture is restored, each half as high and wide as the one before.
-
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); in training to the list of all scales' results.
 
     Borders and resizes are PyTorch's, not TensorFlow's: see `srn`.
     """
@@ -91,10 +87,8 @@ class OwnLayers(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.enter = nn.ModuleList(
-            [activated(nn.Conv2d(2, width, 3, padding=1))]
-            + [activated(nn.Conv2d(fine, 2 * fine, 3, stride=2, padding=1)) for fine in (width, 2 * width)]
-        )
+        plan = ((2, width, 1), (width, 2 * width, 2), (2 * width, 4 * width, 2))
+        self.enter = nn.ModuleList(activated(nn.Conv2d(c, wide, 3, step, padding=1)) for c, wide, step in plan)
         self.leave = nn.ModuleList(
             activated(nn.ConvTranspose2d(2 * fine, fine, 4, stride=2, padding=1)) for fine in (2 * width, width)
         )

@@ -5,7 +5,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from .base import Generator, Quality, reflect
+from .base import Generator, Quality, reflect, zero_bias
 from .compact import CompactGenerator
 from .maxim import MaximGenerator
 
@@ -20,20 +20,15 @@ class Refiner(CompactGenerator):
 
     Beside a residual, the head gives each pixel a trust t; the refined picture is
     restored + residual + t (blurred - restored). With fresh weights both are zero, and the refiner adds nothing.
-
-    Args:
-        widths, blocks, unshuffle: those of `CompactGenerator`.
     """
 
-    def __init__(
-        self, *, widths: tuple[int, ...] = (64, 128, 256), blocks: tuple[int, ...] = (1, 2, 4), unshuffle: int = 4
-    ) -> None:
+    def __init__(self, *, widths: tuple[int, ...], blocks: tuple[int, ...], unshuffle: int) -> None:
         super().__init__(widths=widths, blocks=blocks, unshuffle=unshuffle)
         inputs, outputs = 2 * COLOURS * unshuffle**2, (COLOURS + 1) * unshuffle**2
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.head = nn.Conv2d(widths[0], outputs, 3, padding=1)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(cast(Tensor, self.head.bias))
+        zero_bias(self.head)
 
     def refine(self, blurred: Tensor, restored: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] each, H and W multiples of `size_multiple`, to the same (not clamped)."""
@@ -43,21 +38,15 @@ class Refiner(CompactGenerator):
 
     @torch.no_grad()
     def begin_from(self, compact: CompactGenerator) -> None:
-        """Starts as the mean of the restored picture and of what `compact` makes of the photo.
-
-        Raises:
-            ValueError: if it has other widths or blocks.
-        """
-        weights = compact.state_dict()
-        own = self.state_dict()
-        alike = {key for key in own if key.partition(".")[0] not in ("stem", "head")}
+        """Starts as the mean of the restored picture and of what `compact`, of the same widths, makes of the photo."""
+        weights, own = compact.state_dict(), self.state_dict()
         inputs, outputs = weights["stem.weight"].shape[1], weights["head.weight"].shape[0]
-        if alike != {key for key in weights if key.partition(".")[0] not in ("stem", "head")} or any(
-            weights[key].shape != own[key].shape for key in alike
-        ):
-            raise ValueError("its widths or blocks are not the refiner's")
-        for key in alike:
-            own[key].copy_(weights[key])
+        inner, theirs = (
+            {key: held[key] for key in held if not key.startswith(("stem.", "head."))} for held in (own, weights)
+        )
+        require_same_shapes(theirs, inner, "its widths or blocks are not the refiner's")
+        for key, weight in inner.items():
+            weight.copy_(theirs[key])
         nn.init.zeros_(self.stem.weight)
         self.stem.weight[:, :inputs].copy_(weights["stem.weight"])
         own["stem.bias"].copy_(weights["stem.bias"])
@@ -70,9 +59,9 @@ class Refiner(CompactGenerator):
 class RefinedMaximGenerator(MaximGenerator):
     """MAXIM with refiners behind its steps; ours, on the network of Tu et al. (CVPR 2022).
 
-    `fast` is the first stage at half width and height: the thinking is done at half the size, and the last octave is
-    the refiner's. The full-size steps share one, which knows when to believe them: MAXIM was trained on clean frames
-    of one camera, and noise, JPEG and sharp photos mislead it.
+    `fast` is the first stage at half width and height, whose refiner adds the last octave. The full-size steps share
+    one, which knows when to believe them: MAXIM was trained on clean frames of one camera, and noise, JPEG and sharp
+    photos mislead it.
 
     Args:
         width, stages: those of `MaximGenerator`.
@@ -81,8 +70,7 @@ class RefinedMaximGenerator(MaximGenerator):
         refiner_widths, refiner_blocks, refiner_unshuffle: of `Refiner`.
 
     One refiner is trained at a time: that of the full-size steps, if there is one, else that of `fast`; or the crisp
-    one, after `lead_with_crisp`. In training `forward` also takes what the step makes of the photo without it, where
-    that is kept.
+    one, after `lead_with_crisp`.
     """
 
     size_multiple = 16
@@ -109,9 +97,8 @@ class RefinedMaximGenerator(MaximGenerator):
         self.refiners = nn.ModuleDict({name: Refiner(**sizes) for name in kept})
         self.crisp = nn.ModuleDict({"fast": Refiner(**sizes)} if crisp else {})
         self.crisp_leads = self.crisp_begun = False
-        order = ["draft", *REFINERS]
-        self.qualities |= steps
-        self.qualities = {name: self.qualities[name] for name in order if name in self.qualities}
+        known = self.qualities | steps
+        self.qualities = {name: known[name] for name in ("draft", *REFINERS) if name in known}
         self.size_multiple = cast(Refiner, self.refiners[kept[0]]).size_multiple
         self.trained = [step for name, step in steps.items() if REFINERS[name] == kept[-1]]
 
@@ -129,8 +116,7 @@ class RefinedMaximGenerator(MaximGenerator):
         """(N, 3, H, W) in [-1, 1], for any H and W, to the same.
 
         Args:
-            restored: (N, 3, H, W), in training alone: what a step of `unrefined` gives; else the last of them is
-                computed, with gradients.
+            restored: in training, what a step of `unrefined` gives; else the last of them is computed, with gradients.
         """
         if not self.training:
             return self.restore(blurred, self.best)
@@ -152,8 +138,7 @@ class RefinedMaximGenerator(MaximGenerator):
 
     def keep_to_fast(self) -> None:
         """Restores at `fast` alone from now on, the one step that knows of crispness."""
-        self.qualities = {"fast": STEPS["fast"]}
-        self.trained = [STEPS["fast"]]
+        self.qualities, self.trained = {"fast": STEPS["fast"]}, [STEPS["fast"]]
 
     def lead_with_crisp(self) -> None:
         """Restores by the crisp refiner from now on, to train it; it begins as its partner, if it has not begun yet."""
@@ -164,14 +149,10 @@ class RefinedMaximGenerator(MaximGenerator):
         self.refiners.requires_grad_(False)
 
     def begin_from(self, other: Generator) -> bool:
-        """Takes over what another network has for this one: MAXIM's stages, the refiners of some of its steps, or
-        `compact` for every refiner.
-
-        Returns:
-            Whether it has any.
+        """Takes over MAXIM's stages, the refiners of some steps, or `compact` for every refiner; whether it could.
 
         Raises:
-            ValueError: if its options do not fit.
+            ValueError: if the other's options do not fit.
         """
         if isinstance(other, CompactGenerator):
             for refiner in self.refiners.values():
@@ -179,11 +160,11 @@ class RefinedMaximGenerator(MaximGenerator):
             return True
         if not isinstance(other, MaximGenerator):
             return False
-        refined = isinstance(other, RefinedMaximGenerator)
-        if refined:
-            self.take_refiners(cast(RefinedMaximGenerator, other))
-        if not refined or len(other.unets) >= len(self.unets):
-            self.take_stages(other)
+        if isinstance(other, RefinedMaximGenerator):
+            self.take_refiners(other)
+            if len(other.unets) < len(self.unets):
+                return True
+        self.take_stages(other)
         return True
 
     def take_stages(self, other: MaximGenerator) -> None:
@@ -194,9 +175,7 @@ class RefinedMaximGenerator(MaximGenerator):
             weights = ended(weights, stages - 1)
         last = f"{stages - 1}.outputs."
         weights = {key: t for key, t in weights.items() if not key.startswith(last) or key.startswith(f"{last}0.")}
-        wanted = self.unets.state_dict()
-        if wanted.keys() != weights.keys() or any(wanted[key].shape != weights[key].shape for key in wanted):
-            raise ValueError("its width, stages or outputs are not this network's")
+        require_same_shapes(weights, self.unets.state_dict(), "its width, stages or outputs are not this network's")
         self.unets.load_state_dict(weights)
 
     def take_refiners(self, other: "RefinedMaximGenerator") -> None:
@@ -208,13 +187,19 @@ class RefinedMaximGenerator(MaximGenerator):
             raise ValueError(f"it has refiners of {', '.join(other.refiners)} alone")
         for name in taken:
             source = other.refiners[name if name in other.refiners else next(iter(other.refiners))]
-            weights, wanted = source.state_dict(), self.refiners[name].state_dict()
-            if wanted.keys() != weights.keys() or any(wanted[key].shape != weights[key].shape for key in wanted):
-                raise ValueError("its refiners have other widths or blocks")
+            weights = source.state_dict()
+            require_same_shapes(weights, self.refiners[name].state_dict(), "its refiners have other widths or blocks")
             self.refiners[name].load_state_dict(weights)
             if name in self.crisp and name in other.crisp:
                 self.crisp[name].load_state_dict(other.crisp[name].state_dict())
                 self.crisp_begun = True
+
+
+def require_same_shapes(weights: dict[str, Tensor], wanted: dict[str, Tensor], message: str) -> None:
+    """Raises ValueError unless both hold weights of the same names and shapes."""
+    shapes, wanted_shapes = ({key: weight.shape for key, weight in held.items()} for held in (weights, wanted))
+    if shapes != wanted_shapes:
+        raise ValueError(message)
 
 
 def ended(weights: dict[str, Tensor], last: int) -> dict[str, Tensor]:

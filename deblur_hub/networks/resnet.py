@@ -9,9 +9,7 @@ from .base import Generator, Stage, follow, of_kind, zero_bias
 from .frame import FrameNorm
 
 Norm = Literal["instance", "batch", "none"]
-Downsampling = Literal["centred", "same"]
 Upsampling = Literal["transposed3", "transposed4", "nearest"]
-Residual = Literal["clamp", "half", "none"]
 
 
 class ResnetGenerator(Generator):
@@ -31,7 +29,7 @@ class ResnetGenerator(Generator):
         dropout: probability of zeroing a value inside each residual block while training; the authors train with
             0.5. It is off in evaluation (their released code leaves it on).
 
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same.
+    Results are in [-1, 1].
     """
 
     size_multiple = 4
@@ -45,24 +43,19 @@ class ResnetGenerator(Generator):
         width: int = 64,
         blocks: int = 9,
         norm: Norm = "instance",
-        downsampling: Downsampling = "centred",
+        downsampling: Literal["centred", "same"] = "centred",
         upsampling: Upsampling = "transposed3",
-        residual: Residual = "clamp",
+        residual: Literal["clamp", "half", "none"] = "clamp",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm, self.residual = norm, residual
         self.values_per_pixel = (4 if upsampling == "nearest" else 3) * width
         if norm != "instance":
-            self.receptive_field = (
-                19 + 8 * blocks
-            )  # stem 3, strides 1 + 2, blocks, upsampling 4 + 2, head 3, the grid 4
-        self.stem = nn.Sequential(
-            nn.ReflectionPad2d(3),
-            nn.Conv2d(3, width, 7),
-            *normed(norm, width),
-            halved(downsampling, width, 2 * width),
-        )
+            # Stem 3, strides 1 + 2, blocks, upsampling 4 + 2, head 3, the grid 4.
+            self.receptive_field = 19 + 8 * blocks
+        enter = nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), *normed(norm, width)
+        self.stem = nn.Sequential(*enter, halved(downsampling, width, 2 * width))
         self.down = nn.Sequential(*normed(norm, 2 * width), halved(downsampling, 2 * width, 4 * width))
         self.bridge = nn.Sequential(*normed(norm, 4 * width))
         self.blocks = nn.ModuleList(ResnetBlock(4 * width, norm, dropout) for _ in range(blocks))
@@ -99,11 +92,8 @@ class ResnetGenerator(Generator):
                 Stage(block.second, ("inside",), "inside", 8),
                 Stage(block.join, ("features", "inside"), "features", 0),
             ]
-        return [
-            *way,
-            Stage(self.up, ("features",), "half", 8),
-            Stage(self.add, ("blurred", "half"), "restored", 12),
-        ]
+        up = Stage(self.up, ("features",), "half", 8)
+        return [*way, up, Stage(self.add, ("blurred", "half"), "restored", 12)]
 
     def add(self, blurred: Tensor, half: Tensor) -> Tensor:
         difference = self.finish(half)
@@ -135,7 +125,7 @@ def normed(norm: Norm, channels: int) -> list[nn.Module]:
     return [norm_layer(norm, channels), nn.ReLU(inplace=norm != "none")]  # a held result is not to be written into
 
 
-def halved(downsampling: Downsampling, channels: int, wider: int) -> nn.Conv2d:
+def halved(downsampling: str, channels: int, wider: int) -> nn.Conv2d:
     """Half the height and width, twice the channels."""
     if downsampling == "same":
         return SameConv2d(channels, wider, 3, stride=2)
@@ -151,8 +141,7 @@ class SameConv2d(nn.Conv2d):
 
 def doubled(upsampling: Upsampling, channels: int, narrower: int) -> nn.Sequential:
     """Twice the height and width, half the channels."""
-    if upsampling == "transposed3":
-        return nn.Sequential(nn.ConvTranspose2d(channels, narrower, 3, stride=2, padding=1, output_padding=1))
-    if upsampling == "transposed4":
-        return nn.Sequential(nn.ConvTranspose2d(channels, narrower, 4, stride=2, padding=1))
-    return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(channels, narrower, 3, padding=1))
+    if upsampling == "nearest":
+        return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(channels, narrower, 3, padding=1))
+    kernel, more = (3, 1) if upsampling == "transposed3" else (4, 0)
+    return nn.Sequential(nn.ConvTranspose2d(channels, narrower, kernel, stride=2, padding=1, output_padding=more))

@@ -7,31 +7,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Generator, Stage, zero_bias
-from .deepdeblur import ResidualBlock, halved
+from .base import Generator, Stage, residual_blocks, zero_bias
+from .deepdeblur import halved
 
 GRID = 3  # what strided layers add to a reach, in pixels of their scale: it depends on the place between strides
 BILINEAR = (1 / 8, 3 / 8, 3 / 8, 1 / 8)  # a bilinear resize to half the side that smooths, as Pillow's does
 
 
 class Variant(NamedTuple):
-    """What sets the published SRNs apart.
+    """What sets the published SRNs apart."""
 
-    Args:
-        channels: 3, or 1 for a network that sees red, green and blue one by one.
-        cell: kernel of the ConvLSTM between encoder and decoder; 0 for none.
-        up: kernel of the transposed convolutions.
-        guess: what the coarsest scale gets in place of a result before it: the blurred picture or zeros.
-        signed: pictures are in [-1, 1] inside, else in [0, 1].
-        tensorflow: borders of strided layers and resizes are TensorFlow 1's, else PyTorch's.
-    """
-
-    channels: int
-    cell: int
-    up: int
-    guess: Literal["blurred", "zeros"]
-    signed: bool
-    tensorflow: bool
+    channels: int  # 3, or 1 for a network that sees red, green and blue one by one
+    cell: int  # kernel of the ConvLSTM between encoder and decoder; 0 for none
+    up: int  # kernel of the transposed convolutions
+    guess: Literal["blurred", "zeros"]  # what the coarsest scale gets in place of a result before it
+    signed: bool  # pictures are in [-1, 1] inside, else in [0, 1]
+    tensorflow: bool  # borders of strided layers and resizes are TensorFlow 1's, else PyTorch's
 
 
 VARIANTS = {
@@ -46,7 +37,6 @@ class SrnGenerator(Generator):
 
     At each scale it sees the blurred picture and the result of the scale before, enlarged bilinearly. No gradient flows
     from a scale into the result of the one before. With a ConvLSTM, its state goes from scale to scale, enlarged too.
-    A large frame is restored scale by scale, each in tiles.
 
     Args:
         variant: "color", the authors' network without recurrence; "lstm", theirs with a ConvLSTM, which restores red,
@@ -55,8 +45,6 @@ class SrnGenerator(Generator):
         width: channels of the first encoder; the second and third have two and four times as many.
         blocks: residual blocks of each encoder and decoder.
         scales: sizes at which the picture is restored, each half as high and wide as the one before.
-
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped); in training to the list of all scales' results.
 
     "color" and "lstm" compute what the authors' TensorFlow 1 code computes: "same" padding of a strided 5x5 convolution
     is 1 before and 2 behind, the pyramid takes every second and fourth pixel, and enlarging keeps the samples and puts
@@ -78,7 +66,7 @@ class SrnGenerator(Generator):
         super().__init__()
         self.variant, self.scales = VARIANTS[variant], scales
         channels, cell, up, *_ = self.variant
-        down = SameConv if self.variant.tensorflow else CentredConv
+        down = SameConv if self.variant.tensorflow else partial(nn.Conv2d, kernel_size=5, stride=2, padding=2)
         self.encoders = nn.ModuleList(
             [
                 encoder(nn.Conv2d(2 * channels, width, 5, padding=2), blocks),
@@ -87,10 +75,8 @@ class SrnGenerator(Generator):
             ]
         )
         self.cell = ConvLstm(4 * width, cell) if cell else None
-        self.decoders = nn.ModuleList(
-            [decoder(4 * width, 2 * width, blocks, kernel=up), decoder(2 * width, width, blocks, kernel=up)]
-        )
-        self.head = nn.Sequential(*residual_blocks(width, blocks), nn.Conv2d(width, channels, 5, padding=2))
+        self.decoders = nn.ModuleList(decoder(wide, blocks, kernel=up) for wide in (4 * width, 2 * width))
+        self.head = nn.Sequential(*residual_blocks(width, blocks, kernel=5), nn.Conv2d(width, channels, 5, padding=2))
 
         self.steps = [2**scale for scale in reversed(range(scales))]  # pixels of the picture per pixel, scale by scale
         self.size_multiple = 4 * self.steps[0]
@@ -120,36 +106,28 @@ class SrnGenerator(Generator):
     def at_scale(self, picture: Tensor, before: Tensor | None, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One scale: its result and the ConvLSTM's state, from those of the scale before, None at the coarsest."""
         enlarged = doubled_between if self.variant.tensorflow else doubled
-        if before is not None:
-            guess = enlarged(before)
-        else:
-            guess = picture if self.variant.guess == "blurred" else torch.zeros_like(picture)
+        first = picture if self.variant.guess == "blurred" else torch.zeros_like(picture)
+        guess = first if before is None else enlarged(before)
         return self.restore(torch.cat([picture, guess], dim=1), None if state is None else enlarged(state))
 
     def stages(self) -> list[Stage]:
         """Scale by scale; each but the last hands on its result and the ConvLSTM's state, as one tensor."""
         way: list[Stage] = []
-        for step in self.steps[:-1]:
+        for step in self.steps:
             reads = ("blurred", *(stage.writes for stage in way[-1:]))
-            way.append(Stage(partial(self.hand_on, step), reads, f"scale{step}", self.stage_reach(step)))
-        reads = ("blurred", *(stage.writes for stage in way[-1:]))
-        return [*way, Stage(self.finish, reads, "restored", self.stage_reach(1))]
+            writes = f"scale{step}" if step > 1 else "restored"
+            way.append(Stage(partial(self.run, step), reads, writes, self.stage_reach(step)))
+        return way
 
     def stage_reach(self, step: int) -> int:
-        """How far the scale of `step` sees of the picture and of what is handed on, in pixels of the picture.
-
-        The state is of every fourth pixel, but what sees it is behind the encoders: it is not seen from farther away.
-        """
+        """How far the scale of `step` sees, in pixels of the picture; no farther in the state, behind the encoders."""
         if self.variant.tensorflow:
             return step * (self.seen + (step < self.steps[0]))  # enlarging looks one pixel ahead
         return step * (self.seen + GRID + 2)  # and two by half-pixel centres, as halving does
 
-    def hand_on(self, step: int, blurred: Tensor, before: Tensor | None = None) -> Tensor:
+    def run(self, step: int, blurred: Tensor, before: Tensor | None = None) -> Tensor:
         result, state = self.at_scale(self.picture(blurred, step), *self.unpacked(before))
-        return self.packed(result, state)
-
-    def finish(self, blurred: Tensor, before: Tensor | None = None) -> Tensor:
-        return self.shown(self.at_scale(self.picture(blurred, 1), *self.unpacked(before))[0])
+        return self.packed(result, state) if step > 1 else self.shown(result)
 
     def packed(self, result: Tensor, state: Tensor | None) -> Tensor:
         """A scale's result and state as one tensor of every frame's own, at the state's size if there is one."""
@@ -235,25 +213,15 @@ class SameConv(nn.Conv2d):
         return super().forward(F.pad(features, [1, 2, 1, 2]))
 
 
-class CentredConv(nn.Conv2d):
-    """5x5 of stride 2 with a padding of 2 on all sides."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__(channels, width, 5, stride=2, padding=2)
-
-
 def encoder(convolution: nn.Conv2d, blocks: int) -> nn.Sequential:
-    return nn.Sequential(convolution, nn.ReLU(inplace=True), *residual_blocks(convolution.out_channels, blocks))
+    inner = residual_blocks(convolution.out_channels, blocks, kernel=5)
+    return nn.Sequential(convolution, nn.ReLU(inplace=True), *inner)
 
 
-def decoder(width: int, narrower: int, blocks: int, *, kernel: int) -> nn.Sequential:
-    odd = kernel % 2
-    up = nn.ConvTranspose2d(width, narrower, kernel, stride=2, padding=(kernel - 1) // 2, output_padding=odd)
-    return nn.Sequential(*residual_blocks(width, blocks), up, nn.ReLU(inplace=True))
-
-
-def residual_blocks(width: int, blocks: int) -> list[nn.Module]:
-    return [ResidualBlock(width) for _ in range(blocks)]
+def decoder(width: int, blocks: int, *, kernel: int) -> nn.Sequential:
+    padding, odd = (kernel - 1) // 2, kernel % 2
+    up = nn.ConvTranspose2d(width, width // 2, kernel, stride=2, padding=padding, output_padding=odd)
+    return nn.Sequential(*residual_blocks(width, blocks, kernel=5), up, nn.ReLU(inplace=True))
 
 
 def start_plainly(network: nn.Module) -> None:
@@ -265,11 +233,7 @@ def start_plainly(network: nn.Module) -> None:
 
 
 def bilinear_pyramid(picture: Tensor, scales: int) -> list[Tensor]:
-    """The picture and its halves, coarse to fine.
-
-    Each is what Pillow's bilinear resize makes of the finer one, but for one pixel at the borders: we mirror there,
-    and Pillow cuts the filter off.
-    """
+    """The picture and its halves, coarse to fine, as Pillow resizes bilinearly, but that we mirror at the borders."""
     pyramid = [picture]
     for _ in range(scales - 1):
         pyramid.insert(0, halved(pyramid[0], BILINEAR))
@@ -291,10 +255,6 @@ def doubled_between(features: Tensor) -> Tensor:
 
 
 def recurrent_radius(seen: int, scales: int) -> int:
-    """How far from a pixel the input can still change it, for encoder-decoders of two strides, one at each scale.
-
-    Args:
-        seen: how far the layers of one scale see, in its pixels.
-    """
+    """The receptive field of encoder-decoders of two strides, one at each scale, which see `seen` of its pixels."""
     resizes = 4  # doubling, of coarser pixels, and halving at each step
     return (2**scales - 1) * (seen + GRID) + resizes * (2 ** (scales - 1) - 1)

@@ -15,10 +15,7 @@ WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 class EmptyWeights(TorchFunctionMode):
-    """Builds networks on the meta device, and skips their initialisation, for weights that are loaded afterwards.
-
-    `torch.device("meta")` still calls every initialiser, which takes longer than the rest.
-    """
+    """Builds networks on the meta device, as `torch.device("meta")` does, and skips their slow initialisation."""
 
     def __torch_function__(
         self, function: Any, kinds: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
@@ -45,10 +42,7 @@ def cast_floats(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Ten
 
 
 def place_weights(tensors: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Weights on a device, floats in a type, and those of convolutions channels-last.
-
-    Much faster than `Module.to`, which visits every module of a network.
-    """
+    """Weights on a device, floats in a type, and those of convolutions channels-last; faster than `Module.to`."""
     placed = {key: tensor.to(device) for key, tensor in cast_floats(tensors, dtype).items()}
     return {
         key: tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

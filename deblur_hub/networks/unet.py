@@ -13,17 +13,14 @@ Norm = Literal["none", "batch"]
 class UnetGenerator(Generator):
     """A U-Net (Ronneberger et al., MICCAI 2015, fig. 1) of three encoder blocks, three decoder blocks and three skips.
 
-    The reports only describe theirs; this definition is ours. Each block is two 3x3 convolutions with ReLU, padded by
-    zeros. Max-pooling halves three times, 2x2 transposed convolutions double, skips are concatenated, and a 1x1
-    convolution gives the picture itself, not its difference from the blurred one.
+    The reports only describe theirs; this definition is ours. Convolutions are padded by zeros, and the last gives the
+    picture itself, not its difference from the blurred one.
 
     Args:
         width: channels at full resolution, doubled with each halving: 64, 128, 256 and 512 at the bottom, which
             make 7,697,475 parameters.
         norm: "none", or "batch" for batch normalisation behind each 3x3 convolution, with remembered statistics in
             evaluation.
-
-    `forward` maps (N, 3, H, W) in [-1, 1] to the same (not clamped).
     """
 
     size_multiple = 8
@@ -34,15 +31,13 @@ class UnetGenerator(Generator):
     def __init__(self, *, width: int = 64, norm: Norm = "none") -> None:
         super().__init__()
         first, second, third, bottom = (width * 2**level for level in range(4))
-        self.encoder = nn.ModuleList(
-            [double_conv(3, first, norm), double_conv(first, second, norm), double_conv(second, third, norm)]
-        )
+        ways = ((3, first), (first, second), (second, third))
+        self.encoder = nn.ModuleList(double_conv(channels, wider, norm) for channels, wider in ways)
         self.halve = nn.MaxPool2d(2)
         self.bottom = double_conv(third, bottom, norm)
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(2 * channels, channels, 2, stride=2) for channels in (third, second, first)
-        )
-        self.decoder = nn.ModuleList(double_conv(2 * channels, channels, norm) for channels in (third, second, first))
+        upwards = (third, second, first)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in upwards)
+        self.decoder = nn.ModuleList(double_conv(2 * width, width, norm) for width in upwards)
         self.head = nn.Conv2d(first, 3, 1)
         self.values_per_pixel = 9 * width // 2 + 6  # at full resolution: a skip, what comes up, and both side by side
 
@@ -58,11 +53,10 @@ class UnetGenerator(Generator):
 
 
 def double_conv(channels: int, width: int, norm: Norm) -> nn.Sequential:
-    return nn.Sequential(*conv(channels, width, norm), *conv(width, width, norm))
-
-
-def conv(channels: int, width: int, norm: Norm) -> list[nn.Module]:
-    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=norm == "none")]
-    if norm == "batch":
-        layers.append(nn.BatchNorm2d(width))  # which has the bias
-    return [*layers, nn.ReLU(inplace=True)]
+    layers = nn.Sequential()
+    for inputs in (channels, width):
+        layers.append(nn.Conv2d(inputs, width, 3, padding=1, bias=norm == "none"))
+        if norm == "batch":
+            layers.append(nn.BatchNorm2d(width))  # which has the bias
+        layers.append(nn.ReLU(inplace=True))
+    return layers

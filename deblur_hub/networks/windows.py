@@ -20,18 +20,12 @@ Compute = Callable[[Tensor, int], Tensor]  # of a window, by so much of a networ
 
 @dataclass(frozen=True)
 class Span:
-    """A window along one axis: what it reads, beyond the picture by reflection, and the weight of what it gives.
+    """A window along one axis: what it reads, beyond the picture by reflection, and the weight of what it gives."""
 
-    Attributes:
-        read: pixels of the picture; may begin before it and end behind.
-        own: those of them that lie in the picture.
-        fade_in, fade_out: pixels over which it takes over from the window before, and gives over to the one behind.
-    """
-
-    read: range
-    own: range
-    fade_in: int
-    fade_out: int
+    read: range  # pixels of the picture; may begin before it and end behind
+    own: range  # those of them that lie in the picture
+    fade_in: int  # pixels over which it takes over from the window before
+    fade_out: int  # and gives over to the one behind
 
     @property
     def place(self) -> slice:
@@ -40,10 +34,8 @@ class Span:
     def weights(self) -> Tensor:
         """(len(own),) in (0, 1]; with those of the neighbours they add up to one."""
         weights = torch.ones(len(self.own))
-        if self.fade_in:
-            weights[: self.fade_in] = ramp(self.fade_in)
-        if self.fade_out:
-            weights[-self.fade_out :] = ramp(self.fade_out).flip(0)
+        weights[: self.fade_in] = ramp(self.fade_in)
+        weights[len(weights) - self.fade_out :] = ramp(self.fade_out).flip(0)
         return weights
 
 
@@ -71,22 +63,15 @@ class Window:
 
 @dataclass(frozen=True)
 class Windows:
-    """How pictures are cut.
+    """How pictures are cut; in pixels."""
 
-    Args:
-        side: the longest side of a window, in pixels.
-        overlap: the least that neighbours share.
-        multiple: of which all sides are.
-    """
-
-    side: int
-    overlap: int
-    multiple: int
+    side: int  # the longest of a window
+    overlap: int  # the least that neighbours share
+    multiple: int  # of which all sides are
 
     def plan(self, size: tuple[int, int]) -> list[Window]:
         """The windows of a picture of (height, width), row by row; all of one size."""
-        vertical, horizontal = (list(self.spans(length)) for length in size)
-        return [Window(rows, columns) for rows in vertical for columns in horizontal]
+        return [Window(*spans) for spans in itertools.product(*map(self.spans, size))]
 
     def doubled(self) -> "Windows":
         return Windows(2 * self.side, 2 * self.overlap, 2 * self.multiple)
@@ -94,8 +79,7 @@ class Windows:
     def spans(self, length: int) -> Iterator[Span]:
         """As few as reach, no longer than they need to be, evenly spread."""
         count = 1 if length <= self.side else -(-(length - self.overlap) // (self.side - self.overlap))
-        needed = -(-(length + (count - 1) * self.overlap) // count)
-        side = -(-needed // self.multiple) * self.multiple
+        side = -(-(length + (count - 1) * self.overlap) // (count * self.multiple)) * self.multiple
         if count == 1:
             start = -((side - length) // 2)
             yield Span(range(start, start + side), range(length), 0, 0)
@@ -114,17 +98,12 @@ def ramp(length: int) -> Tensor:
 class WindowedGenerator(Generator):
     """Base of networks that restore a picture in windows of a fixed plan, at one of several qualities.
 
-    In training a picture is taken whole; in evaluation `forward` restores it at the best quality.
-
-    A subclass defines `compute`, `compute_window`, `refine` if it has refined steps, and:
-
-    Attributes:
-        windows: how pictures are cut.
-        qualities: by name, the quickest first.
+    In training a picture is taken whole; in evaluation `forward` restores it at the best quality. A subclass defines
+    `compute`, `compute_window`, and `refine` if it has refined steps.
     """
 
-    windows: Windows
-    qualities: dict[str, Quality]
+    windows: Windows  # how pictures are cut
+    qualities: dict[str, Quality]  # by name, the quickest first
 
     @property
     def best(self) -> Quality:
@@ -142,11 +121,7 @@ class WindowedGenerator(Generator):
         raise NotImplementedError
 
     def restore_window(self, blurred: Tensor, quality: Quality, compute: Compute | None = None) -> Tensor:
-        """(N, 3, H, W) in [-1, 1], of the sides that the step's windows have, to the same.
-
-        Args:
-            compute: does `compute_window` in its own way.
-        """
+        """(N, 3, H, W) in [-1, 1], as large as the step's windows, to the same; `compute` replaces `compute_window`."""
         each = compute or self.compute_window
         if quality.halved:
             size = (blurred.shape[-2], blurred.shape[-1])
@@ -157,13 +132,7 @@ class WindowedGenerator(Generator):
         return self.refine(blurred, restored, quality) if quality.refined else restored
 
     def restore(self, blurred: Tensor, quality: Quality, run: Run | None = None) -> Tensor:
-        """(N, 3, H, W) in [-1, 1], of any size, to the same, at the given quality.
-
-        The windows' results, where they overlap, add up by weights that add up to one.
-
-        Args:
-            run: restores the windows in its own way; None does it one after another.
-        """
+        """(N, 3, H, W) in [-1, 1], of any size, to the same; `run` restores the windows, None one after another."""
         each = run or (lambda windows: (self.restore_window(window, quality) for window in windows))
         plan = self.plan((blurred.shape[-2], blurred.shape[-1]), quality)
         restored = torch.zeros_like(blurred)

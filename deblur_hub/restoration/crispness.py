@@ -21,7 +21,7 @@ def require_share(crispness: float) -> float:
 
 
 def require_partners(plain: GeneratorConfig, crisp: GeneratorConfig, *, of: str, partner: str) -> None:
-    """Raises ModelError unless two configurations build the same network, whose weights can be blended."""
+    """Raises ModelError unless the weights of two configurations can be blended."""
     if not same_network(plain, crisp):
         raise ModelError(
             f"{partner}: differs from {of} in its architecture or options, so that their weights cannot be blended; "
@@ -46,9 +46,8 @@ def require_use(crisp: object, crispness: float) -> None:
 def blended(plain: Generator, crisp: Mapping[str, Tensor], crispness: float) -> Generator:
     """A copy of a network with each weight (1 - crispness) times its own plus crispness times its partner's.
 
-    Network interpolation (Wang et al., "Deep Network Interpolation for Continuous Imagery Effect Transition", CVPR
-    2019, eq. 3). Between a network and one fine-tuned from it the results change smoothly, while a mix of their
-    pictures would show the edges of both.
+    Network interpolation (Wang et al., CVPR 2019, eq. 3): between a network and one fine-tuned from it the results
+    change smoothly, while a mix of their pictures would show the edges of both.
 
     Args:
         crisp: the partner's weights by name, all or some; of any type, on any device.

@@ -73,31 +73,19 @@ def with_strength(blurred: Tensor, restored: Tensor, strength: float) -> Tensor:
 def choose(
     network: Generator, size: Sequence[int], pictures: int = 1, *, device: torch.device, dtype: torch.dtype
 ) -> Choice | None:
-    """The best quality that takes an estimated `AFFORDED` seconds at most, else the fastest; None if there is only one.
-
-    Args:
-        size: height and width of the picture.
-        pictures: how many of them.
+    """The best quality that takes an estimated `AFFORDED` seconds at most for pictures of (height, width), else the
+    fastest; None if there is only one.
     """
     if not isinstance(network, WindowedGenerator):
         return None
-    seconds = estimates(network, size, pictures, device=device, dtype=dtype)
-    best = list(seconds)[-1]
-    name = next((name for name in reversed(seconds) if seconds[name] <= AFFORDED), next(iter(seconds)))
+    work = {name: network.multiply_adds((size[0], size[1]), step) for name, step in network.qualities.items()}
+    rate = speed(network, device, dtype)
+    seconds = {name: pictures * each / rate for name, each in work.items()}  # the fastest first
+    names = list(seconds)
+    best = names[-1]
+    name = next((name for name in reversed(names) if seconds[name] <= AFFORDED), names[0])
     return Choice(name, seconds[name], best, seconds[best])
 
-
-def estimates(
-    network: WindowedGenerator, size: Sequence[int], pictures: int = 1, *, device: torch.device, dtype: torch.dtype
-) -> dict[str, float]:
-    """Seconds that pictures of (height, width) take at each quality, the fastest first."""
-    rate, (height, width) = speed(network, device, dtype), size
-    return {
-        name: pictures * network.multiply_adds((height, width), step) / rate for name, step in network.qualities.items()
-    }
-
-
-# The speed of this machine ---------------------------------------------------------------------------------------
 
 SPEEDS: dict[str, float] = {}  # what the file holds, read once by a process
 

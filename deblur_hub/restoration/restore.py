@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -35,9 +36,7 @@ def restore(
 ) -> Tensor:
     """Runs a network over pictures of any size, whole or in tiles; the two differ by 1/255 at most.
 
-    A tile is cut with a margin as wide as the network's receptive field, and only its inside is kept. Statistics over
-    the frame (instance normalisation, pooled attention) are computed once and shared by its tiles. Networks whose
-    layers depend on the place in the frame are not tiled. Where memory runs out, the tile is halved.
+    Networks whose layers depend on the place in the frame are not tiled. Where memory runs out, the tile is halved.
 
     Args:
         network: in evaluation mode.
@@ -59,11 +58,12 @@ def restore(
     if tile is not None and tile != 0 and tile < SMALLEST_TILE:
         raise RestorationError(f"a tile of {tile} pixels is too small; give at least {SMALLEST_TILE}, or 0 for none")
     device, dtype = device_and_dtype(network, precision)
+    size = blurred.shape[-2], blurred.shape[-1]
     margin = None if isinstance(network, WindowedGenerator) else margin_of(network)
     if margin is None:
         tile = 0
     elif tile is None:
-        tile = choose_tile(network, (blurred.shape[-2], blurred.shape[-1]), device, dtype)
+        tile = choose_tile(network, size, device, dtype)
     restored = torch.empty_like(blurred)
     while True:
         try:
@@ -81,14 +81,12 @@ def restore(
                 raise
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        longest = max(blurred.shape[-2:])
-        smaller = min(tile or longest, longest) // 2
-        if margin is None or smaller < SMALLEST_TILE:
+        tile = min(tile or max(size), max(size)) // 2
+        if margin is None or tile < SMALLEST_TILE:
             raise RestorationError(
-                f"a picture of {blurred.shape[-1]}x{blurred.shape[-2]} pixels does not fit in the "
-                f"memory of {device}; free some, take a smaller picture or the model 'compact'"
+                f"a picture of {size[1]}x{size[0]} pixels does not fit in the memory of {device}; free some, take a "
+                "smaller picture or the model 'compact'"
             )
-        tile = smaller
 
 
 def device_and_dtype(network: Generator, precision: Precision) -> tuple[torch.device, torch.dtype]:
@@ -118,8 +116,7 @@ def margin_of(network: Generator) -> int | None:
 
 def choose_tile(network: Generator, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> int:
     """The side of the largest tile whose activations fit in a share of the free memory; 0 for the whole frame."""
-    per_pixel = network.values_per_pixel * dtype.itemsize
-    pixels = MEMORY_SHARE * free_memory(device) / per_pixel
+    pixels = MEMORY_SHARE * free_memory(device) / (network.values_per_pixel * dtype.itemsize)
     side = min(LARGEST_TILE, max(SMALLEST_TILE, int(math.sqrt(pixels)) - 2 * (margin_of(network) or 0)))
     if max(size) <= side:
         return 0
@@ -131,10 +128,9 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+    available = re.search(r"^MemAvailable:\s*(\d+)", meminfo.read_text(), re.M) if meminfo.exists() else None
+    if available:
+        return int(available[1]) * 1024
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
     except (ValueError, OSError, AttributeError):
@@ -163,4 +159,4 @@ def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
 def has_fast_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware; elsewhere it is emulated, many times slower than float32."""
     capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

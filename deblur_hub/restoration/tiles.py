@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from ..networks.base import Generator, Stage, reflect, unread
-from ..networks.frame import Tiles, statistics
+from ..networks.base import Generator, reflect, unread
+from ..networks.frame import Part, Tiles, statistics
 
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
 
@@ -19,13 +20,9 @@ def part_of(progress: Progress, number: int, count: int) -> Progress:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """What a tile reads (with margins, beyond the picture by reflection), and the part of the frame that is its own."""
+class Tile(Part):
+    """A part of a picture, which reads beyond it by reflection."""
 
-    rows: range
-    columns: range
-    own_rows: range
-    own_columns: range
     size: tuple[int, int]  # height and width of the picture, at which the frame's padding begins
 
     @property
@@ -51,10 +48,9 @@ def cut(size: tuple[int, int], tile: int, margin: int, multiple: int, smallest: 
     Tiles lie on the grid of the network's multiple, and margins end where the padded frame ends, so that a network sees
     at the border what it would see in the whole frame.
     """
-    vertical, horizontal = (list(spans(length, tile, margin, multiple, smallest)) for length in size)
-    for rows, own_rows in vertical:
-        for columns, own_columns in horizontal:
-            yield Tile(rows, columns, own_rows, own_columns, size)
+    vertical, horizontal = (spans(length, tile, margin, multiple, smallest) for length in size)
+    for (rows, own_rows), (columns, own_columns) in product(vertical, horizontal):
+        yield Tile(rows, columns, own_rows, own_columns, size)
 
 
 def spans(length: int, tile: int, margin: int, multiple: int, smallest: int) -> Iterator[tuple[range, range]]:
@@ -78,19 +74,14 @@ def compute_frame(
     dtype: torch.dtype,
     progress: Progress | None = None,
 ) -> None:
-    """Computes one frame, whole or in tiles of the given side.
+    """Computes one frame, (1, 3, H, W) in [-1, 1], into `restored`, whole or in tiles of the given side.
 
     Statistics of the frame are computed over all its tiles, stage by stage; between stages the features of the whole
     frame stay on the device. A network without such statistics has a single stage, and no features stay.
-
-    Args:
-        network: in evaluation mode.
-        picture: (1, 3, H, W) in [-1, 1].
-        restored: of the same shape; is filled in.
-        dtype: to compute in.
     """
     stored = next(network.parameters()).dtype
-    size = (picture.shape[-2], picture.shape[-1])
+    size = picture.shape[-2], picture.shape[-1]
+    padded = [network.padded(side) for side in size]
 
     def precision() -> AbstractContextManager[object]:
         return nullcontext() if dtype == stored else torch.autocast(device.type, dtype)
@@ -98,8 +89,8 @@ def compute_frame(
     def read(name: str, part: Tile) -> Tensor:
         if name == "blurred":
             piece = reflect(picture, part.rows, part.columns).to(device, stored)
-            return piece.contiguous(memory_format=torch.channels_last)
-        piece = window(held[name], part.rows, part.columns, network.padded(size[0]))
+        else:
+            piece = window(held[name], part.rows, part.columns, padded[0])
         return piece.contiguous(memory_format=torch.channels_last)  # in another layout half precision rounds otherwise
 
     def write(output: Tensor, part: Tile) -> None:
@@ -116,7 +107,8 @@ def compute_frame(
     stages = network.stages()
     done, total = 0, (len(stages) + statistics(network)) * len(whole)
     for number, stage in enumerate(stages):
-        parts = list(cut(size, tile, margin(stage, network), network.size_multiple, network.smallest_side))
+        margin = -(-(stage.reach or 0) // network.size_multiple) * network.size_multiple
+        parts = list(cut(size, tile, margin, network.size_multiple, network.smallest_side))
         tiles, result = Tiles(), None
         while not tiles.complete:
             for part in parts:
@@ -125,14 +117,11 @@ def compute_frame(
                 done = min(done + 1, total)
                 if progress:
                     progress(done, total)
-                if output is None:
-                    continue
-                if stage.writes == "restored":
+                if output is not None and stage.writes == "restored":
                     write(output, part)
-                    continue
-                if result is None:
-                    result = empty_frame(output, part, [network.padded(side) for side in size])
-                paste(output, part, result, network.padded(size[0]))
+                elif output is not None:
+                    result = empty_frame(output, part, padded) if result is None else result
+                    paste(output, part, result, padded[0])
             tiles.end_pass()
         output = None
         if result is not None:
@@ -141,17 +130,12 @@ def compute_frame(
             del held[name]
 
 
-def margin(stage: Stage, network: Generator) -> int:
-    """A stage's reach on the grid of the network's multiple."""
-    return -(-(stage.reach or 0) // network.size_multiple) * network.size_multiple
-
-
 def window(features: Tensor, rows: range, columns: range, height: int) -> Tensor:
     """The part of features (..., H / s, W / s) at rows and columns of their frame, whose height is H."""
     scale = height // features.shape[-2]
-    return features.narrow(-2, rows.start // scale, len(rows) // scale).narrow(
-        -1, columns.start // scale, len(columns) // scale
-    )
+    for axis, wanted in ((-2, rows), (-1, columns)):
+        features = features.narrow(axis, wanted.start // scale, len(wanted) // scale)
+    return features
 
 
 def paste(output: Tensor, part: Tile, result: Tensor, height: int) -> None:

@@ -43,15 +43,14 @@ def restore_windows(
 
     Args:
         network: in evaluation mode, on `device`.
-        dtype: to compute in.
         progress: called in this thread with steps done and steps in all, at least every second and every 2 % of the
             work; an exception that it raises ends the work at once.
     """
     count = len(network.plan((blurred.shape[-2], blurred.shape[-1]), quality))
-    work = WorkDone(progress)
-    run = runner(network, quality, count, device=device, dtype=dtype, work=work)
+    run = runner(network, quality, count, device=device, dtype=dtype, work=WorkDone(progress))
     restored = network.restore(blurred, quality, run)
-    work.finish()
+    if progress:
+        progress(STEPS, STEPS)
     return restored.clamp_(-1, 1)
 
 
@@ -96,29 +95,18 @@ class WorkDone:
         self.lock = threading.Lock()
 
     def add(self, work: float) -> None:
-        """Called by any thread.
-
-        Raises:
-            Cancelled: if the thread is to end.
-        """
+        """Called by any thread; raises Cancelled if it is to end."""
         if self.cancelled:
             raise Cancelled
         with self.lock:
             self.done += work
 
     def report(self) -> None:
-        """Called by the waiting thread alone."""
+        """Called by the thread that waits."""
         steps = min(STEPS - 1, int(STEPS * self.done / self.total))
         if self.progress and steps > self.reported:
             self.reported = steps
             self.progress(steps, STEPS)
-
-    def finish(self) -> None:
-        if self.progress:
-            self.progress(STEPS, STEPS)
-
-
-# On a CPU --------------------------------------------------------------------------------------------------------
 
 
 def folded_for(network: MaximGenerator, dtype: torch.dtype) -> FusedMaxim:
@@ -166,9 +154,6 @@ def first_result(waiting: deque[Future[Tensor]], work: WorkDone) -> Tensor:
         wait([waiting[0]], timeout=POLL_SECONDS)
         work.report()
     return waiting.popleft().result()
-
-
-# Elsewhere -------------------------------------------------------------------------------------------------------
 
 
 def in_batches(

@@ -171,7 +171,7 @@ def edit(folder: Path, change) -> None:
         ),
     ],
 )
-def test_a_spoilt_graph_is_one_sentence_and_leaves_nothing(folder, tmp_path, capsys, spoil, message):
+def test_a_damaged_graph_is_one_sentence_and_leaves_nothing(folder, tmp_path, capsys, spoil, message):
     spoil(folder)
     with pytest.raises(ModelError, match=message):
         convert(folder, tmp_path / "model")

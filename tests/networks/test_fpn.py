@@ -157,11 +157,11 @@ def test_each_picture_of_a_batch_is_restored_as_if_alone_and_what_was_stored_pla
     network = awake(build_network(name, width=8))
     pictures = picture(128, 128, count=2)
     with torch.inference_mode():
-        together = network(pictures)
+        batched = network(pictures)
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.running_mean += 1
-        assert torch.allclose(together, torch.cat([network(one) for one in pictures.split(1)]), atol=1e-4)
+        assert torch.allclose(batched, torch.cat([network(one) for one in pictures.split(1)]), atol=1e-4)
 
 
 @pytest.mark.parametrize("backbone", ["mobilenetv2", "inception-resnet-v2"])

@@ -180,7 +180,7 @@ def test_a_row_is_known_by_all_that_its_numbers_depend_on(plan, tmp_path, genera
     for name, count in (("one", 2), ("two", 3)):
         make_pairs(tmp_path / name, count, seed=1)
     row = read_plans(plan)[1][0]
-    judged = replace(row, changes=(*row.changes, "loss.perceptual.weight=1"))
+    perceptual = replace(row, changes=(*row.changes, "loss.perceptual.weight=1"))
     (tmp_path / "vgg").write_bytes(b"weights")
     generator.save_pretrained(tmp_path / "start")
     first, second = (find_pairs(tmp_path / name) for name in ("one", "two"))
@@ -192,8 +192,8 @@ def test_a_row_is_known_by_all_that_its_numbers_depend_on(plan, tmp_path, genera
             (known, second),
             (ablation.settings_of(replace(row, steps=9), None), first),
             (ablation.settings_of(replace(row, start=str(tmp_path / "start")), None), first),
-            (ablation.settings_of(judged, None), first),
-            (ablation.settings_of(judged, tmp_path / "vgg"), first),
+            (ablation.settings_of(perceptual, None), first),
+            (ablation.settings_of(perceptual, tmp_path / "vgg"), first),
         )
     ]
     assert len(set(keys)) == len(keys)
@@ -202,4 +202,4 @@ def test_a_row_is_known_by_all_that_its_numbers_depend_on(plan, tmp_path, genera
     first[0].sharp.write_bytes(first[0].sharp.read_bytes() + b"!")
     assert ablation.key_of(known, first) != keys[0]
     with pytest.raises(RecipeError, match="cannot be read"):
-        ablation.settings_of(judged, tmp_path / "none")
+        ablation.settings_of(perceptual, tmp_path / "none")

@@ -76,11 +76,13 @@ def test_a_steps_multiply_adds_are_those_of_forward_and_backward(tmp_path):
 
 def test_made_up_pictures_suit_every_kind_that_the_recipe_draws_from(tmp_path):
     recipe = load_recipe("compact", list(TINY))
-    material = find_training_data(generate_data(tmp_path, recipe.data), recipe.data, recipe.validation)
-    assert material.pairs and material.frames and material.sharp
+    training_data = find_training_data(generate_data(tmp_path, recipe.data), recipe.data, recipe.validation)
+    assert training_data.pairs and training_data.frames and training_data.sharp
     alone = load_recipe("compact", [*TINY, "data.mix.pairs=0", "data.mix.frames=0"])
-    material = find_training_data(generate_data(tmp_path / "sharp alone", alone.data), alone.data, alone.validation)
-    assert not material.pairs and not material.frames and material.sharp
+    training_data = find_training_data(
+        generate_data(tmp_path / "sharp alone", alone.data), alone.data, alone.validation
+    )
+    assert not training_data.pairs and not training_data.frames and training_data.sharp
 
 
 def test_ratios_are_medians_of_the_ratios_of_each_round(monkeypatch, tmp_path):

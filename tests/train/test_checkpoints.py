@@ -199,13 +199,13 @@ def test_deblurgan_resumes_to_the_same_weights(start, tmp_path, vgg19):
 def test_weights_that_are_not_finite_are_never_put_in_a_checkpoint(start, tmp_path, monkeypatch):
     original = trainer.Trainer.step
 
-    def spoiling(self, batches, **where):
+    def non_finite_step(self, batches, **where):
         log = original(self, batches, **where)
         if where["step"] == 3:  # a gradient that overflowed behind a finite loss
             next(self.generator.parameters()).data[0] = float("inf")
         return log
 
-    monkeypatch.setattr(trainer.Trainer, "step", spoiling)
+    monkeypatch.setattr(trainer.Trainer, "step", non_finite_step)
     code, words = start("compact", steps=9)
     assert code == 2
     assert "the generator's weights are not finite after step 4; the checkpoint in" in words

@@ -15,8 +15,9 @@ from deblur_hub.errors import DatasetError
 from tests.train.tiny_runs import arguments, make_frames, make_pairs, photograph, save, spawn
 from train.__main__ import main
 from train.data.cache import PictureCache
-from train.data.samples import PositionSampler, TrainingData, TrainingSet, find_training_data
-from train.data.sources import SharpSource, augment
+from train.data.samples import TrainingData, TrainingSet, find_training_data, positions
+from train.data.sources import SharpSource, cut, draw_symmetry, turned
+from train.data.synthesis import apply_blur, collate
 from train.recipe import Blur, Data, Frames, Mix, RecipeError, Validation
 
 DATA = Data(
@@ -44,7 +45,7 @@ def samples(pictures, tmp_path):
 
 
 def batches(samples, *, workers=0, rank=0, world=1, first=0, count=9, size=4):
-    sampler = PositionSampler(range(first, count), batch_size=size, rank=rank, world=world)
+    sampler = positions(range(first, count), batch_size=size, rank=rank, world=world)
     return list(DataLoader(samples, batch_sampler=sampler, num_workers=workers))
 
 
@@ -94,11 +95,11 @@ def test_each_item_of_a_source_comes_once_before_any_comes_again(samples):
     for number, source in enumerate(made.sources):
         drawn = [int(item) for epoch in range(9) for which, item in made.plan(epoch) if which == number]
         by_epoch = [sorted(int(item) for which, item in made.plan(epoch) if which == number) for epoch in range(9)]
-        assert len(drawn) > 2 * len(source)
+        assert len(drawn) > 2 * len(source.items)
         counts = Counter()
         for items in by_epoch:  # within an epoch the order is shuffled, so laps are seen at its ends
             counts.update(items)
-            assert max(counts.values()) - min(counts[item] for item in range(len(source))) <= 1
+            assert max(counts.values()) - min(counts[item] for item in range(len(source.items))) <= 1
 
 
 def test_sources_are_drawn_from_by_their_weights_and_absent_ones_drop_out(samples, tmp_path):
@@ -126,9 +127,7 @@ def test_augmentation_gives_the_eight_symmetries_of_a_square():
     picture = torch.arange(12.0).view(3, 2, 2)
     seen = Counter()
     for seed in range(400):
-        blurred, sharp = augment(picture, picture + 100, np.random.default_rng(seed))
-        assert torch.equal(blurred + 100, sharp)
-        seen[tuple(blurred.flatten().tolist())] += 1
+        seen[tuple(turned(picture, *draw_symmetry(np.random.default_rng(seed))).flatten().tolist())] += 1
     assert len(seen) == 8
     assert min(seen.values()) > 20
 
@@ -150,6 +149,11 @@ def symmetries(picture):
     return [np.rot90(flipped, turns) for flipped in (picture, picture[:, ::-1]) for turns in range(4)]
 
 
+def drawn_from(source, size, seed):
+    pending = cut(source.draw(0, size, np.random.default_rng(seed)), source.cache, size)
+    return [picture[0] for picture in apply_blur(collate([pending]), "cpu")]
+
+
 def test_a_symmetric_blur_leaves_the_middle_of_a_spot_where_it_is(tmp_path, monkeypatch):
     """So the sharp crop lies exactly under the blurred one."""
     kernel = torch.zeros(7, 7)
@@ -161,7 +165,7 @@ def test_a_symmetric_blur_leaves_the_middle_of_a_spot_where_it_is(tmp_path, monk
     options = Blur(shortest=2.0, longest=4.0, none=0.0, noise=0.0)
     source = SharpSource([path], options, 48, PictureCache(tmp_path / "cache"))
     for seed in range(5):
-        blurred, sharp = source.crop(0, 48, np.random.default_rng(seed))
+        blurred, sharp = drawn_from(source, 48, seed)
         light, true_light = (blur.to_linear((picture + 1) / 2)[0].double() for picture in (blurred, sharp))
         assert not torch.equal(light, true_light)
         assert torch.allclose(light.sum(), true_light.sum(), rtol=0.02)
@@ -176,7 +180,7 @@ def test_the_longest_blur_fits_even_the_smallest_picture_that_is_taken(tmp_path)
     options = Blur(shortest=5.0, longest=40.0, none=0.0, noise=1.0)
     source = SharpSource([path], options, 32, PictureCache(tmp_path / "cache"))
     for seed in range(60):
-        blurred, sharp = source.crop(0, 32, np.random.default_rng(seed))
+        blurred, sharp = drawn_from(source, 32, seed)
         assert blurred.shape == sharp.shape == (3, 32, 32)
 
 
@@ -185,7 +189,7 @@ def test_pictures_are_scaled_before_they_are_cut_and_measured(samples, tmp_path)
     make_pairs(tmp_path / "data", 2, seed=0, size=(20, 24))  # too small as they are
     made = samples(data=data, root=tmp_path / "data")
     assert made[0][0].shape == (3, 32, 32)
-    assert made.sources[0].cache(made.sources[0].pairs[0].sharp).shape == (48, 40, 3)
+    assert made.sources[0].cache(made.sources[0].items[0].sharp).shape == (48, 40, 3)
     with pytest.raises(DatasetError, match="20x24 pixels are too few for a crop of 32"):
         samples(data=Data(crop=32), root=tmp_path / "data")
 
@@ -197,10 +201,10 @@ def test_held_out_scenes_never_appear_in_training(pictures, tmp_path):
     make_frames(tmp_path / "240fps" / "kept", 5, seed=30)
     save(photograph(1), tmp_path / "sharp" / "seen" / "1.png")
     save(photograph(2), tmp_path / "sharp" / "kept" / "2.png")
-    material = find_training_data(tmp_path, DATA, Validation(scenes=("kept",)))
-    assert [pair.name for pair in material.held_out] == ["gopro/kept/000.png", "gopro/kept/001.png"]
-    frames = [path for run in material.frames for path in run]
-    trained = [*(pair.sharp for pair in material.pairs), *frames, *material.sharp]
+    training_data = find_training_data(tmp_path, DATA, Validation(scenes=("kept",)))
+    assert [pair.name for pair in training_data.held_out] == ["gopro/kept/000.png", "gopro/kept/001.png"]
+    frames = [path for run in training_data.frames for path in run]
+    trained = [*(pair.sharp for pair in training_data.pairs), *frames, *training_data.sharp]
     assert len(trained) == 3 + 5 + 1
     assert not any("kept" in path.parts for path in trained)
 
@@ -208,16 +212,20 @@ def test_held_out_scenes_never_appear_in_training(pictures, tmp_path):
 @pytest.mark.parametrize(("count", "asked", "kept"), [(30, 8, 3), (30, 2, 2), (4, 8, 1), (1, 8, 0), (30, 0, 0)])
 def test_where_no_scene_is_named_a_tenth_of_the_pairs_at_most_is_held_out(tmp_path, count, asked, kept):
     make_pairs(tmp_path, count, seed=0, size=(12, 12))
-    material = find_training_data(tmp_path, DATA, Validation(pairs=asked))
-    assert len(material.held_out) == kept
-    assert len(material.pairs) == count - kept
-    assert not set(material.pairs) & set(material.held_out)
+    training_data = find_training_data(tmp_path, DATA, Validation(pairs=asked))
+    assert len(training_data.held_out) == kept
+    assert len(training_data.pairs) == count - kept
+    assert not set(training_data.pairs) & set(training_data.held_out)
 
 
 def test_sharp_halves_of_pairs_are_no_sharp_photographs(pictures):
-    material = find_training_data(pictures, DATA, Validation(scenes=("held",)))
-    assert [path.parent for path in material.sharp] == [pictures / "sharp"] * 3
-    assert (len(material.pairs), len(material.held_out), [len(run) for run in material.frames]) == (5, 3, [9])
+    training_data = find_training_data(pictures, DATA, Validation(scenes=("held",)))
+    assert [path.parent for path in training_data.sharp] == [pictures / "sharp"] * 3
+    assert (len(training_data.pairs), len(training_data.held_out), [len(run) for run in training_data.frames]) == (
+        5,
+        3,
+        [9],
+    )
 
 
 def nothing_written(tmp_path):
@@ -351,10 +359,10 @@ def test_sets_are_mixed_by_their_weights(samples, tmp_path):
     make_pairs(root / "held", 1, seed=30)
     data = Data(crop=32, epoch_length=12, sets={"GoPro": 3, "mine": 1.0})
     made = samples(data=data, root=root)
-    assert [len(source) for source in made.sources] == [4, 3]
+    assert [len(source.items) for source in made.sources] == [4, 3]
     counts = Counter(int(which) for epoch in range(4) for which, _ in made.plan(epoch))
     assert [counts[number] for number in (0, 1)] == [36, 12]
-    assert {pair.scene for source in made.sources for pair in source.pairs} == {"train/GOPR0001_11_00", "mine/a"}
+    assert {pair.scene for source in made.sources for pair in source.items} == {"train/GOPR0001_11_00", "mine/a"}
     with pytest.raises(DatasetError) as error:
         samples(data=Data(crop=32, sets={"REDS": 1.0}), root=root)
     assert str(error.value).endswith("of that name (there are: GoPro, mine, other, train)")
@@ -367,10 +375,10 @@ def test_the_test_part_of_a_set_is_not_trained_on_unless_it_is_all_there_is(tmp_
         make_pairs(tmp_path / part, count, seed=0)
     save(photograph(5), tmp_path / "test" / "sharp" / "x.png")
     make_frames(tmp_path / "val" / "240fps", 5, seed=1)
-    material = find_training_data(tmp_path, DATA, Validation(pairs=1))
-    assert {pair.scene for pair in (*material.pairs, *material.held_out)} == {"train/GOPR0001_11_00"}
-    assert (material.sharp, material.frames) == ([], [])
-    assert "3 pairs of 'test' are not trained on" in material.notes
+    training_data = find_training_data(tmp_path, DATA, Validation(pairs=1))
+    assert {pair.scene for pair in (*training_data.pairs, *training_data.held_out)} == {"train/GOPR0001_11_00"}
+    assert (training_data.sharp, training_data.frames) == ([], [])
+    assert "3 pairs of 'test' are not trained on" in training_data.notes
     asked = find_training_data(tmp_path, DATA, Validation(scenes=("test",)))
     assert (len(asked.pairs), {pair.split for pair in asked.held_out}) == (4, {"test"})
     assert len(find_training_data(tmp_path / "test", DATA, Validation(pairs=0)).pairs) == 3

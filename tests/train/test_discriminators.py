@@ -25,7 +25,7 @@ from train.losses.discriminators import (
     PatchDiscriminator,
     build_discriminator,
 )
-from train.losses.pixels import cross_entropy, relativistic_least_squares, wasserstein
+from train.losses.pixels import cross_entropy, relativistic_least_squares
 from train.recipe import Adversarial
 
 TINY_CRITICS = {
@@ -100,13 +100,13 @@ def test_recipes_know_every_critic_and_every_loss_by_name():
 def test_only_with_batch_normalisation_a_score_depends_on_the_rest_of_its_batch(make):
     torch.manual_seed(0)
     critic, batch = make(), pictures(4, (3, 3, 32, 32))
-    together, alone = score_maps(critic, batch), score_maps(critic, batch[1:2])
-    same = all(torch.allclose(all_of[1:2], one, atol=1e-6) for all_of, one in zip(together, alone, strict=True))
+    batched, alone = score_maps(critic, batch), score_maps(critic, batch[1:2])
+    same = all(torch.allclose(all_of[1:2], one, atol=1e-6) for all_of, one in zip(batched, alone, strict=True))
     assert same != critic.sees_batch
 
 
 @pytest.mark.parametrize("make", TINY_CRITICS.values(), ids=TINY_CRITICS)
-def test_batches_behind_one_another_are_judged_as_if_each_came_alone(make):
+def test_batches_behind_one_another_are_scored_as_if_each_came_alone(make):
     torch.manual_seed(0)
     critic, restored, sharp = make(), pictures(1), pictures(2) * 0.3
     behind = score_maps(critic, torch.cat([restored, sharp]), batches=2)
@@ -187,7 +187,7 @@ def test_a_wrong_option_of_a_critic_is_named(name, options, sentence):
 
 def test_losses_of_known_scores():
     restored, sharp = torch.tensor([[0.0, 2.0], [1.0, 1.0]]), torch.tensor([3.0, 5.0])
-    assert wasserstein(restored, sharp).item() == 1 - 4
+    assert Wasserstein().of_discriminator(restored, sharp).item() == 1 - 4
     # Sharp ones score 2 and 4 above the mean restored one; restored ones 4, 2, 3 and 3 below the mean sharp one.
     assert relativistic_least_squares(sharp, restored).item() == (1 + 9) / 2 + (9 + 1 + 4 + 4) / 4
     assert relativistic_least_squares(restored, sharp).item() == (25 + 9 + 16 + 16) / 4 + (9 + 25) / 2

@@ -26,7 +26,7 @@ from tests.train.tiny_runs import BATCH_NORM, HELD_OUT, ROOT, last_of, photograp
 from train import loop, trainer, validation
 from train.data import loading
 from train.data.cache import PictureCache
-from train.data.samples import PositionSampler, TrainingSet, find_training_data
+from train.data.samples import TrainingSet, find_training_data, positions
 from train.losses.discriminators import PatchDiscriminator
 from train.recipe import Validation, load_recipe
 from train.validation import LABEL, SHEET_SIDE, SampleSheet
@@ -543,13 +543,13 @@ def test_several_processes_read_each_picture_of_an_epoch_once_together(pictures,
     recipe = load_recipe(
         "compact", ["data.mix.frames=0.0", "data.mix.sharp=0.0", "data.crop=32", "data.epoch_length=0"]
     )
-    material = find_training_data(pictures, recipe.data, Validation(scenes=("held",)))
-    samples = TrainingSet(material, recipe.data, seed=0, cache=PictureCache(tmp_path / "cache"))
-    assert len(samples) == len(material.pairs) == 5
+    training_data = find_training_data(pictures, recipe.data, Validation(scenes=("held",)))
+    samples = TrainingSet(training_data, recipe.data, seed=0, cache=PictureCache(tmp_path / "cache"))
+    assert len(samples) == len(training_data.pairs) == 5
     read = [
         position
         for rank in range(world)
-        for batch in PositionSampler(range(10), batch_size=4, rank=rank, world=world)
+        for batch in positions(range(10), batch_size=4, rank=rank, world=world)
         for position in batch
     ]
     assert sorted(read) == list(range(40))  # eight epochs, whose ends fall within batches

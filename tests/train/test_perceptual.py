@@ -197,7 +197,6 @@ def test_every_layer_of_the_table_is_a_step_and_vgg_ends_each_convolution_in_a_r
             assert isinstance(module, kinds[layer[:4]]), layer
     if name.startswith("vgg"):
         assert backbone.steps == tuple(f"features.{index}" for index in range(len(network.features)))
-    models.get_weight(backbone.weights)
 
 
 def test_under_autocast_the_features_are_in_half_precision_and_the_distance_is_not(vgg19):
@@ -336,10 +335,11 @@ def test_a_file_in_the_cache_is_taken_if_its_hash_is_that_of_its_name(empty_cach
     torch.save(load_file(vgg19), aside)
     digest = hashlib.sha256(aside.read_bytes()).hexdigest()
 
-    class Weight:
-        url = f"https://example.org/vgg19-{digest[:8]}.pth"
+    class Weights:
+        class IMAGENET1K_V1:
+            url = f"https://example.org/vgg19-{digest[:8]}.pth"
 
-    monkeypatch.setattr(models, "get_weight", lambda _name: Weight)
+    monkeypatch.setattr(models, "get_model_weights", lambda _name: Weights)
     kept = aside.rename(empty_cache / f"vgg19-{digest[:8]}.pth")
     assert downloaded(BACKBONES["vgg19"]) == kept
     loss = PerceptualLoss(Perceptual(layer="relu2_1"), None)

@@ -107,8 +107,8 @@ def test_two_processes_draw_what_one_draws():
     whole = pool(Source())
     parts = [pool(Source(range(first, first + 2))) for first in (0, 2)]
     for _ in range(30):
-        together = torch.cat([next(part)[0] for part in parts])
-        assert torch.equal(next(whole)[0], together)
+        joined = torch.cat([next(part)[0] for part in parts])
+        assert torch.equal(next(whole)[0], joined)
 
 
 def test_a_pool_goes_on_from_its_file_and_without_it(tmp_path):

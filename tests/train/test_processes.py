@@ -355,9 +355,9 @@ def test_two_processes_agree_and_equal_one_process_of_the_same_total_batch(pictu
         for folder in results.values()
     )
     assert [line["step"] for line in one] == [line["step"] for line in two] == [3, 6]
-    for alone, together in zip(one, two, strict=True):
-        assert alone["validation/blurred_psnr"] == pytest.approx(together["validation/blurred_psnr"], abs=1e-9)
-        assert alone["validation/psnr"] == pytest.approx(together["validation/psnr"], abs=0.01)
+    for alone, shared in zip(one, two, strict=True):
+        assert alone["validation/blurred_psnr"] == pytest.approx(shared["validation/blurred_psnr"], abs=1e-9)
+        assert alone["validation/psnr"] == pytest.approx(shared["validation/psnr"], abs=0.01)
 
 
 def test_a_picture_that_only_the_second_process_meets_is_still_named(tmp_path):

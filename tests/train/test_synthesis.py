@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 from deblur_hub import blur
 from tests.train.tiny_runs import photograph, save
 from train.data.cache import PictureCache
-from train.data.samples import PositionSampler, TrainingSet, find_training_data
-from train.data.sources import SharpSource
-from train.data.synthesis import PendingBlur, apply_blur, check_blur, collate, draw_exposure, made_on_device
+from train.data.samples import TrainingSet, find_training_data, positions
+from train.data.sources import SharpSource, cut
+from train.data.synthesis import PendingBlur, Place, apply_blur, check_blur, collate, draw_exposure, made_on_device
 from train.recipe import Blur, Data, Frames, Mix, RecipeError, Validation
 
 NOTHING = Blur(none=1.0, noise=0.0)
@@ -32,7 +32,7 @@ EVERYTHING = Blur(
 
 
 def drawn(options, seed, *, crop=32, room=20):
-    return draw_exposure(options, np.random.default_rng(seed), crop=crop, room=room, frame=(90, 72), place=(10.0, -8.0))
+    return draw_exposure(options, np.random.default_rng(seed), Place(crop, room, (90, 72), (10.0, -8.0)))
 
 
 def same(one, other):
@@ -65,7 +65,7 @@ def test_what_has_no_share_never_happens_and_what_has_all_always_does():
         options = dataclasses.replace(Blur(none=0.0, noise=0.0, longest=6.0), **{key: 1.0})
         assert all(seen(drawn(options, seed)[0]) for seed in range(10)), key
         assert not any(seen(drawn(dataclasses.replace(options, **{key: 0.0}), seed)[0]) for seed in range(10)) or (
-            key == "defocus"  # as spread out as a shaken path
+            key == "defocus"  # as spread out as a camera's path
         )
     in_light, _ = drawn(Blur(none=1.0, noise=1.0, noise_in="light"), 0)
     assert in_light.noise[0, :2].any() and not in_light.noise[0, 2:].any()
@@ -75,9 +75,9 @@ def test_shares_are_those_of_the_recipe():
     options = Blur(none=0.25, projective=0.5, noise=0.4, jpeg=0.2, longest=6.0)
     exposures = [drawn(options, seed)[0] for seed in range(600)]
     turning = sum(e.weights.shape[1] > 1 for e in exposures)
-    shaken = sum(e.kernel.shape[-1] > 1 for e in exposures) + turning
-    assert shaken / 600 == pytest.approx(0.75, abs=0.06)
-    assert turning / shaken == pytest.approx(0.5, abs=0.08)
+    moving = sum(e.kernel.shape[-1] > 1 for e in exposures) + turning
+    assert moving / 600 == pytest.approx(0.75, abs=0.06)
+    assert turning / moving == pytest.approx(0.5, abs=0.08)
     assert sum(bool(e.noise.any()) for e in exposures) / 600 == pytest.approx(0.4, abs=0.07)
     assert sum(bool(e.quality > 0) for e in exposures) / 600 == pytest.approx(0.2, abs=0.06)
 
@@ -136,7 +136,7 @@ def batches(root, cache, *, on_device, workers=0):
     samples = TrainingSet(
         find_training_data(root, DATA, Validation(scenes=("held",))), DATA, seed=0, cache=cache, on_device=on_device
     )
-    sampler = PositionSampler(range(16), batch_size=4, rank=0, world=1)
+    sampler = positions(range(16), batch_size=4, rank=0, world=1)
     return list(DataLoader(samples, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
 
 
@@ -165,10 +165,9 @@ def test_batches_that_wait_for_the_device_are_equal_with_0_and_2_workers(picture
 
 
 def test_a_window_that_waits_is_8_bits_and_no_larger_than_its_blur_needs(tmp_path):
-    source = SharpSource(
-        [save(photograph(0, (100, 90)), tmp_path / "a.png")], NOTHING, 32, PictureCache(tmp_path / "c")
-    )
-    sample = source.draw(0, 32, np.random.default_rng(0))
+    cache = PictureCache(tmp_path / "c")
+    source = SharpSource([save(photograph(0, (100, 90)), tmp_path / "a.png")], NOTHING, 32, cache)
+    sample = cut(source.draw(0, 32, np.random.default_rng(0)), cache, 32)
     assert isinstance(sample, PendingBlur)
     assert (sample.window.dtype, sample.window.shape) == (torch.uint8, (3, 32, 32))
 

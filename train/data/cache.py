@@ -15,22 +15,16 @@ DISK_RESERVE = 2 * 2**30  # bytes that the cache leaves free for checkpoints and
 
 
 class PictureCache:
-    """Decoded pictures in a folder, each a memory-mapped `.npy` file.
+    """Decoded pictures in a folder, each a memory-mapped `.npy` file that appears whole.
 
-    Files appear whole, so any number of processes may fill the cache at once. If the disk is nearly full, pictures are
-    decoded again each time.
+    Any number of processes may fill it at once. If the disk is nearly full, pictures are decoded again each time.
     """
 
     def __init__(self, folder: Path, *, resize: tuple[int, ...] = ()) -> None:
-        self.folder = folder
-        self.resize = resize
+        self.folder, self.resize = folder, resize
 
     def __call__(self, path: Path) -> np.ndarray:
-        """(H, W, 3) uint8, read-only.
-
-        Raises:
-            DatasetError: if the picture cannot be decoded, or the cache cannot be written.
-        """
+        """(H, W, 3) uint8, read-only; raises `DatasetError` if it cannot be decoded, or the cache not be written."""
         state = path.stat()
         key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{self.resize}"
         cached = self.folder / f"{hashlib.sha1(key.encode()).hexdigest()}.npy"

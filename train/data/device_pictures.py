@@ -6,17 +6,20 @@ a `CropSpec` for each sample: which pictures, where in them, and under which exp
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from deblur_hub.blur import Exposure, expose, stack, to_display, to_linear
 from deblur_hub.datasets import picture_size
 
 from ..recipe import RecipeError
 from .cache import PictureCache
+from .synthesis import exposure_in
 
 MEMORY_SHARE = 0.5  # of a device's free memory, for pictures: the rest is for the networks
 
@@ -26,8 +29,7 @@ ROWS = torch.tensor([[1, 0, 0], [0, 1, 0], [-1, 0, 1], [0, -1, 1]])
 COLUMNS = torch.tensor([[0, 1, 0], [-1, 0, 1], [0, -1, 1], [1, 0, 0]])
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A square of a picture, mirrored left to right or not, and then turned by quarters."""
 
     top: int
@@ -36,24 +38,16 @@ class Window:
     flip: bool
     turns: int
 
-    @classmethod
-    def of(cls, window: tuple[slice, slice], flip: bool, turns: int) -> "Window":
-        rows, columns = window
-        return cls(rows.start, columns.start, rows.stop - rows.start, flip, turns)
-
-    def numbers(self) -> list[int]:
-        return [self.top, self.left, self.side, int(self.flip), self.turns]
-
 
 @dataclass(frozen=True)
 class CropSpec:
-    """A sample: pictures of `DevicePictures` by number, a window of them, and how to blur it.
+    """A sample: pictures, a window of them, and how to blur it.
 
-    A pair has two pictures, blurry and sharp. An average of frames has all of them, the middle one sharp, and the
-    camera's gamma. A sharp photograph has an exposure.
+    A pair has two pictures, blurry and sharp; an average of frames all of them, the middle one sharp, and the camera's
+    gamma; a sharp photograph an exposure.
     """
 
-    pictures: tuple[int, ...]
+    pictures: tuple[Path, ...]
     window: Window
     gamma: float = 0.0
     exposure: Exposure | None = None
@@ -64,10 +58,7 @@ class CropSpec:
 
 
 class DevicePictures:
-    """Decoded pictures in the memory of a device, in one tensor.
-
-    Args:
-        paths: of the pictures, whose numbers are their places in this list.
+    """Decoded pictures in the memory of a device, in one tensor; their numbers are their places in `paths`.
 
     Raises:
         RecipeError: if they take more than a share of the device's free memory.
@@ -87,7 +78,7 @@ class DevicePictures:
                 self.pixels[start : start + len(flat)] = flat.to(device)
 
     def windows(self, pictures: Tensor, windows: Tensor, side: int) -> Tensor:
-        """(N, 3, side, side) uint8: windows (N, 5) as in `Window.numbers`, of pictures (N,).
+        """(N, 3, side, side) uint8: windows (N, 5), each a `Window`, of pictures (N,).
 
         A smaller window is extended by what is around it in the picture, whose border is repeated.
         """
@@ -110,14 +101,13 @@ class DevicePictures:
         crop, done = int(batch["crop"]), []
         if len(batch["pairs"]):
             windows = batch["pairs_windows"]
-            done.append([as_values(self.windows(one, windows, crop)) for one in batch["pairs"].unbind(1)])
+            done.append([to_values(self.windows(one, windows, crop)) for one in batch["pairs"].unbind(1)])
         if len(batch["frames"]):
             done.append(self.averages(batch["frames"], batch["frames_windows"], batch["gammas"], crop))
         if len(batch["photographs"]):
             side = int(batch["photographs_windows"][:, 2].max())
             windows = self.windows(batch["photographs"][:, 0], batch["photographs_windows"], side)
-            exposure = Exposure(**{field.name: batch[field.name] for field in fields(Exposure)})
-            done.append([picture * 2 - 1 for picture in expose(windows, exposure, crop)])
+            done.append([picture * 2 - 1 for picture in expose(windows, exposure_in(batch), crop)])
         order = batch["order"].to(self.pixels.device, non_blocking=True)
         return [torch.cat(parts)[order] for parts in zip(*done, strict=True)]
 
@@ -131,7 +121,7 @@ class DevicePictures:
             total += to_linear(values, gammas) * share.to(total.device)[:, None, None, None]
         blurred = (to_display(total, gammas) * 255 + 0.5).floor()  # to 8 bits like a file
         middle = frames.gather(1, counts[:, None] // 2)[:, 0]
-        return [blurred / 127.5 - 1, as_values(self.windows(middle, windows, crop))]
+        return [blurred / 127.5 - 1, to_values(self.windows(middle, windows, crop))]
 
 
 def require_memory(wanted: int, device: torch.device) -> None:
@@ -145,26 +135,25 @@ def require_memory(wanted: int, device: torch.device) -> None:
         )
 
 
-def collate(samples: Sequence[CropSpec], crop: int) -> dict[str, Tensor]:
-    """A batch of samples as a table of small tensors, for `DevicePictures.crops`."""
+def collate(samples: Sequence[CropSpec], crop: int, numbers: dict[Path, int]) -> dict[str, Tensor]:
+    """A batch of samples as a table of small tensors, for `DevicePictures.crops`; `numbers` are those of pictures."""
     order, table = [], {}
     for kind in ("pairs", "frames", "photographs"):
         places = [place for place, sample in enumerate(samples) if sample.kind == kind]
         order += places
-        longest = max((len(samples[place].pictures) for place in places), default=0)
+        pictures = [torch.tensor([numbers[path] for path in samples[place].pictures]) for place in places]
         # Shorter averages are filled up with frames that do not count.
-        pictures = [list(samples[place].pictures) + [-1] * (longest - len(samples[place].pictures)) for place in places]
-        table[kind] = torch.tensor(pictures, dtype=torch.int64).view(len(places), longest)
-        windows = [samples[place].window.numbers() for place in places]
+        table[kind] = pad_sequence(pictures, batch_first=True, padding_value=-1) if places else torch.empty(0, 0)
+        windows = [samples[place].window for place in places]
         table[f"{kind}_windows"] = torch.tensor(windows, dtype=torch.int64).view(len(places), 5)
     table["gammas"] = torch.tensor([sample.gamma for sample in samples if sample.kind == "frames"])
     table["order"] = torch.tensor(order).argsort()
     table["crop"] = torch.tensor(crop)
     if exposures := [sample.exposure for sample in samples if sample.exposure]:
-        stacked = stack(exposures)
-        table |= {field.name: getattr(stacked, field.name) for field in fields(Exposure)}
+        table |= vars(stack(exposures))
     return table
 
 
-def as_values(picture: Tensor) -> Tensor:
-    return picture.float() / 127.5 - 1
+def to_values(picture: Tensor) -> Tensor:
+    """uint8 to float32 in [-1, 1]; floats keep their value."""
+    return picture.float() if picture.is_floating_point() else picture.float().div_(127.5).sub_(1)

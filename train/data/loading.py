@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
@@ -20,24 +21,24 @@ from ..distributed import STOP_SIGNALS
 from ..recipe import Data
 from ..run import StepError
 from . import device_pictures
-from .pool import Frozen, Pictures, Pool
-from .samples import PositionSampler, TrainingSet
+from .pool import Pictures, Pool
+from .samples import TrainingSet, positions
 from .synthesis import Batch, collate
 
 
 def load_batches(samples: TrainingSet, data: Data, accelerator: Accelerator, numbers: Iterable[int]) -> Iterator[Batch]:
     """This process's part of the batches of these numbers, in their order; each is for `Trainer.step`."""
     rank, world = accelerator.process_index, accelerator.num_processes
-    return iter(
-        DataLoader(
-            samples,
-            batch_sampler=PositionSampler(numbers, batch_size=data.batch_size, rank=rank, world=world),
-            num_workers=data.workers,
-            pin_memory=accelerator.device.type == "cuda",
-            worker_init_fn=functools.partial(ignore_stop_signals, ended=main_exiting()),
-            collate_fn=functools.partial(device_pictures.collate, crop=samples.size) if samples.numbers else collate,
-        )
+    to_table = functools.partial(device_pictures.collate, crop=samples.size, numbers=samples.numbers)
+    loader = DataLoader(
+        samples,
+        batch_sampler=positions(numbers, batch_size=data.batch_size, rank=rank, world=world),
+        num_workers=data.workers,
+        pin_memory=accelerator.device.type == "cuda",
+        worker_init_fn=functools.partial(ignore_stop_signals, ended=main_exiting()),
+        collate_fn=to_table if samples.numbers else collate,
     )
+    return iter(loader)
 
 
 def sample_side(data: Data) -> int:
@@ -52,15 +53,9 @@ def make_pool(
     apply_blur: Callable[[Batch], Pictures],
     *,
     file: Path | None,
-    first_batch: int = 0,
-    oldest: int = 0,
-    frozen: Frozen | None = None,
+    **options: Any,
 ) -> Pool:
-    """The recipe's pool, on the device if the pictures are there, too.
-
-    Args:
-        apply_blur: makes pictures of what the loader drew.
-    """
+    """The recipe's pool, on the device if the pictures are there, too; `options` are further ones of `Pool`."""
     part = data.batch_size // accelerator.num_processes
     first = accelerator.process_index * part
 
@@ -79,18 +74,12 @@ def make_pool(
         depth=data.pool // data.batch_size,
         reuse=data.reuse,
         seed=samples.seed,
-        first_batch=first_batch,
-        oldest=oldest,
-        frozen=frozen,
+        **options,
     )
 
 
 def next_batch(loader: Iterator[Batch]) -> Batch:
-    """The next batch.
-
-    Raises:
-        StepError: with the sentence of a `DatasetError`, which a worker sends wrapped in its traceback.
-    """
+    """The next batch; raises `StepError` with the sentence of a `DatasetError`, which workers wrap in a traceback."""
     try:
         return next(loader)
     except DatasetError as reason:

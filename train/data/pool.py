@@ -1,12 +1,12 @@
 """A pool of samples: made once, kept in a memory-mapped file, and used several times before newer ones replace them.
 
-To decode, average and blur takes a CPU longer than a small network takes to learn from the result, and the output of a
-frozen part of a network takes longer still. So samples are made larger than the crops, and every use cuts another crop,
-turned, mirrored, and with its colours in another order. The frozen part's output is kept with each sample.
+Making a sample takes a CPU longer than a small network takes to learn from it. So samples are larger than the crops,
+and every use cuts another crop, turned, mirrored, and with its colours in another order. The output of a frozen part of
+the network, if there is one, is kept with each sample.
 
 A generation has one sample for each place in a process's part of the batch, and a place draws from its own samples
-only, so a run is the same with one process or several. Which generations a batch may draw from, which it draws and what
-it cuts are functions of the seed and the batch's number, so it is the same resumed or not.
+only, so a run is the same with one process or several. What a batch draws and cuts depends on the seed and its number
+alone, so a run is the same resumed or not.
 """
 
 import itertools
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..recipe import RecipeError
 from .cache import DISK_RESERVE
+from .device_pictures import to_values
 from .sources import draw_symmetry, turned
 
 COLOUR_ORDERS = list(itertools.permutations(range(3)))
@@ -67,11 +68,10 @@ class Pool:
         frozen: Frozen | None = None,
     ) -> None:
         self.places, self.side, self.crop, self.depth, self.reuse, self.seed = places, side, crop, depth, reuse, seed
-        self.batch, self.oldest, self.frozen = first_batch, oldest, frozen
+        self.batch, self.oldest, self.frozen, self.file = first_batch, oldest, frozen, file
         self.frozen_seconds = 0.0
         shape = (depth, len(places), 3, side, side)
         kinds = [torch.uint8, torch.uint8] + ([torch.float16] if frozen else [])
-        self.file = file
         if file:
             self.numbers, self.tensors = map_file(file, shape, kinds)
         else:
@@ -111,17 +111,17 @@ class Pool:
         window = slice(top, top + self.crop), slice(left, left + self.crop)
         flip, turns = draw_symmetry(rng)
         order = list(COLOUR_ORDERS[rng.integers(len(COLOUR_ORDERS))])
-        return tuple(turned(as_values(tensor[slot, place][:, *window][order]), flip, turns) for tensor in self.tensors)
+        return tuple(turned(to_values(tensor[slot, place][:, *window][order]), flip, turns) for tensor in self.tensors)
 
     def put(self, number: int, pictures: Pictures) -> None:
         """Keeps a generation's samples in place of the oldest, and writes its number last, in case of a kill."""
         slot = number % self.depth
         self.numbers[slot] = 0
-        blurred, sharp = pictures[:2]
-        kept = [as_bytes(blurred), as_bytes(sharp)]
+        # [-1, 1] to uint8; exactly, of values of 8 bits.
+        kept = [(values + 1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8) for values in pictures[:2]]
         if self.frozen:
             started = time.perf_counter()
-            kept.append(self.frozen(blurred, number))
+            kept.append(self.frozen(pictures[0], number))
             self.frozen_seconds += time.perf_counter() - started
         for tensor, values in zip(self.tensors, kept, strict=True):
             tensor[slot].copy_(values)
@@ -143,15 +143,6 @@ class Pool:
         if self.file:
             with suppress(OSError):
                 self.file.unlink()
-
-
-def as_bytes(values: Tensor) -> Tensor:
-    """[-1, 1] to uint8; exactly, of values of 8 bits."""
-    return (values + 1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-
-
-def as_values(kept: Tensor) -> Tensor:
-    return kept.float() if kept.is_floating_point() else kept.float().div_(127.5).sub_(1)
 
 
 def map_file(file: Path, shape: tuple[int, ...], kinds: list[torch.dtype]) -> tuple[Tensor, list[Tensor]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from deblur_hub.datasets import Pair, count_notes, find_pairs, folders_below, pictures_in
 from deblur_hub.errors import DatasetError
@@ -16,24 +16,21 @@ from deblur_hub.errors import DatasetError
 from ..recipe import Data, RecipeError, Validation
 from .cache import PictureCache
 from .device_pictures import CropSpec
-from .sources import Crop, FrameSource, PairSource, SharpSource
-from .synthesis import PendingBlur
+from .sources import Crop, FrameSource, PairSource, SharpSource, cut
+from .synthesis import PendingBlur, apply_blur, collate
 
 ALL_FRAMES = "GOPRO_Large_all"  # the frames that GoPro was averaged from: <this>/train/<scene>/000001.png
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a data folder holds: pairs to train on, pairs held out, runs of high-speed frames, sharp photographs.
+    """What a data folder holds."""
 
-    `notes` are sentences for the user.
-    """
-
-    pairs: list[Pair]
+    pairs: list[Pair]  # to train on
     held_out: list[Pair]
-    frames: list[list[Path]]
+    frames: list[list[Path]]  # runs of high-speed ones
     sharp: list[Path]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences for the user
 
 
 def find_training_data(root: Path, data: Data, validation: Validation) -> TrainingData:
@@ -93,8 +90,7 @@ class TrainingSet(Dataset):
     Within an epoch each source is drawn from by its weight; a source gives all its items once before any comes again.
 
     Args:
-        on_device: leaves synthetic blur to the training device; batches must then pass through `synthesis.collate`, and
-            on the device through `synthesis.apply_blur`.
+        on_device: leaves synthetic blur to the training device, see `synthesis.apply_blur`.
         resident: leaves the pictures to the device as well, see `DevicePictures`; samples are then of `CropSpec`.
     """
 
@@ -117,23 +113,20 @@ class TrainingSet(Dataset):
             (FrameSource(frames, data.frames, candidates, crop, cache), mix.frames),
             (SharpSource(sharp, data.blur, crop, cache), mix.sharp),
         ]
-        self.sources = [source for source, _ in sources if len(source)]
-        weights = np.array([weight for source, weight in sources if len(source)])
+        self.sources = [source for source, _ in sources if source.items]
+        weights = np.array([weight for source, weight in sources if source.items])
         if not self.sources:
             raise DatasetError(
                 "none of the kinds of pictures that the recipe draws from is in the data folder; "
                 "set data.mix.pairs, data.mix.frames or data.mix.sharp"
             )
-        self.length = data.epoch_length or max(len(source) for source in self.sources)
+        self.length = data.epoch_length or max(len(source.items) for source in self.sources)
         shares = np.floor(self.length * weights / weights.sum()).astype(int)
         shares[0] += self.length - shares.sum()
-        self.shares, self.size, self.seed, self.on_device = shares, data.crop, seed, on_device
-        self.numbers = {path: number for number, path in enumerate(self.paths)} if resident else None
-
-    @property
-    def paths(self) -> list[Path]:
-        """Every picture that samples are made of, once."""
-        return list(dict.fromkeys(path for source in self.sources for path in source.paths))
+        self.shares, self.size, self.seed, self.cache, self.on_device = shares, data.crop, seed, cache, on_device
+        # Every picture that samples are made of, once.
+        self.paths = list(dict.fromkeys(path for source in self.sources for path in source.paths))
+        self.numbers = {path: number for number, path in enumerate(self.paths)} if resident else {}
 
     def __len__(self) -> int:
         return self.length
@@ -145,8 +138,8 @@ class TrainingSet(Dataset):
         for number, (source, share) in enumerate(zip(self.sources, self.shares, strict=True)):
             first = epoch * share
             for place in range(first, first + share):
-                order = self.permutation(number, place // len(source), len(source))
-                rows.append((number, order[place % len(source)]))
+                lap, item = divmod(place, len(source.items))
+                rows.append((number, self.permutation(number, lap, len(source.items))[item]))
         return np.random.default_rng([self.seed, 1, epoch]).permutation(np.array(rows))
 
     @lru_cache(maxsize=16)  # noqa: B019
@@ -157,22 +150,20 @@ class TrainingSet(Dataset):
         epoch, index = divmod(position, self.length)
         number, item = (int(part) for part in self.plan(epoch)[index])
         rng = np.random.default_rng([self.seed, 3, epoch, index])
-        source = self.sources[number]
-        if self.numbers is not None:
-            return source.spec(item, self.size, rng, self.numbers)
-        if self.on_device and isinstance(source, SharpSource):
-            return source.draw(item, self.size, rng)
-        return source.crop(item, self.size, rng)
+        spec = self.sources[number].draw(item, self.size, rng)
+        if self.numbers:
+            return spec
+        sample = cut(spec, self.cache, self.size)
+        if isinstance(sample, PendingBlur) and not self.on_device:
+            return tuple(picture[0] for picture in apply_blur(collate([sample]), "cpu"))
+        return sample
 
 
 def split_by_set(pairs: list[Pair], weights: dict[str, Any]) -> list[tuple[list[Pair], float]]:
     """Pairs split by set, each with its weight, which sum to 1; omits pairs of no named set.
 
-    A name is that of a published set or of a folder on the path to the pairs; the first match counts.
-
-    Raises:
-        RecipeError: if a weight is not a number above 0.
-        DatasetError: if there is nothing of that name.
+    A name is that of a published set or of a folder on the path to the pairs; the first match counts. Raises
+    `RecipeError` if a weight is not a number above 0, `DatasetError` if there is nothing of that name.
     """
     if not weights or not pairs:
         return [(pairs, 1.0)]
@@ -193,19 +184,9 @@ def split_by_set(pairs: list[Pair], weights: dict[str, Any]) -> list[tuple[list[
     return [(chosen[name], weight / sum(weights.values())) for name, weight in weights.items()]
 
 
-class PositionSampler(Sampler[list[int]]):
-    """Batches of positions for one process: each global batch is dealt out in equal parts, in order of rank.
-
-    Args:
-        numbers: of the batches, in their order.
-    """
-
-    def __init__(self, numbers: Iterable[int], *, batch_size: int, rank: int, world: int) -> None:
-        self.numbers, self.batch_size = numbers, batch_size
-        self.rank, self.world = rank, world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        part = self.batch_size // self.world
-        for batch in self.numbers:
-            first = batch * self.batch_size + self.rank * part
-            yield list(range(first, first + part))
+def positions(numbers: Iterable[int], *, batch_size: int, rank: int, world: int) -> Iterator[list[int]]:
+    """One process's positions in each batch of these numbers: it is dealt out in equal parts, in order of rank."""
+    part = batch_size // world
+    for batch in numbers:
+        first = batch * batch_size + rank * part
+        yield list(range(first, first + part))

@@ -1,7 +1,7 @@
 """Where crops come from: pairs, averages of high-speed frames, sharp photographs under synthetic blur.
 
-A source draws where in its pictures a sample lies and how it is blurred (`place`), as a pure function of the generator
-that it is given. From that it makes the sample itself (`crop`), or a `CropSpec` for the training device (`spec`).
+A source's `paths` are all its pictures. Its `draw` says where in them a sample of one of its `items` lies and how it is
+blurred, as a pure function of the generator that it is given; `cut` makes pictures of that.
 """
 
 import math
@@ -12,48 +12,30 @@ import torch
 from torch import Tensor
 
 from deblur_hub import blur
-from deblur_hub.blur import Exposure
 from deblur_hub.datasets import Pair, picture_size
 from deblur_hub.errors import DatasetError
 
 from ..recipe import Blur, Frames
 from .cache import PictureCache
-from .device_pictures import CropSpec, Window
-from .synthesis import KERNEL_ROOM, PendingBlur, apply_blur, check_blur, collate, draw_exposure
+from .device_pictures import CropSpec, Window, to_values
+from .synthesis import KERNEL_ROOM, PendingBlur, Place, check_blur, draw_exposure
 
 Crop = tuple[Tensor, Tensor]  # blurry and sharp, (3, crop, crop) float32 in [-1, 1]
-Slices = tuple[slice, slice]
-Symmetry = tuple[bool, int]  # one of the eight of the square: mirrored or not, then turned by quarters
-Numbers = dict[Path, int]  # of the pictures that the training device holds
 
 
 class PairSource:
     """Blurry pictures that have a sharp partner."""
 
     def __init__(self, pairs: list[Pair], candidates: int, crop: int, cache: PictureCache) -> None:
-        self.pairs, self.candidates, self.cache = pairs, candidates, cache
+        self.items, self.candidates, self.cache = pairs, candidates, cache
+        self.paths = [path for pair in pairs for path in (pair.blurred, pair.sharp)]
         for pair in pairs:
             require_size(pair.blurred, cache.resize, crop, crop)
 
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    @property
-    def paths(self) -> list[Path]:
-        return [path for pair in self.pairs for path in (pair.blurred, pair.sharp)]
-
-    def place(self, item: int, size: int, rng: np.random.Generator) -> tuple[Pair, Slices]:
-        pair = self.pairs[item]
-        return pair, detailed_window(self.cache(pair.sharp), size, rng, self.candidates)
-
-    def spec(self, item: int, size: int, rng: np.random.Generator, numbers: Numbers) -> CropSpec:
-        pair, window = self.place(item, size, rng)
-        return CropSpec((numbers[pair.blurred], numbers[pair.sharp]), Window.of(window, *draw_symmetry(rng)))
-
-    def crop(self, item: int, size: int, rng: np.random.Generator) -> Crop:
-        pair, window = self.place(item, size, rng)
-        blurred, sharp = (self.cache(path)[window] for path in (pair.blurred, pair.sharp))
-        return augment(as_values(blurred), as_values(sharp), rng)
+    def draw(self, item: int, size: int, rng: np.random.Generator) -> CropSpec:
+        pair = self.items[item]
+        corner = detailed_corner(self.cache(pair.sharp), size, rng, self.candidates)
+        return CropSpec((pair.blurred, pair.sharp), Window(*corner, size, *draw_symmetry(rng)))
 
 
 class FrameSource:
@@ -62,84 +44,60 @@ class FrameSource:
     def __init__(
         self, runs: list[list[Path]], options: Frames, candidates: int, crop: int, cache: PictureCache
     ) -> None:
-        self.starts = [(run, first) for run in range(len(runs)) for first in range(len(runs[run]) - options.most + 1)]
-        self.runs, self.options, self.candidates, self.cache = runs, options, candidates, cache
+        self.items = [(run, first) for run in runs for first in range(len(run) - options.most + 1)]
+        self.options, self.candidates, self.cache = options, candidates, cache
+        self.paths = [path for run in runs for path in run]
         for run in runs:
             first = require_size(run[0], cache.resize, crop, crop)
             for path in run:
                 if require_size(path, cache.resize, crop, crop) != first:
                     raise DatasetError(f"{path}: is of another size than {run[0].name}; frames of a run must have one")
 
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    @property
-    def paths(self) -> list[Path]:
-        return [path for run in self.runs for path in run]
-
-    def place(self, item: int, size: int, rng: np.random.Generator) -> tuple[list[Path], float, Slices]:
-        run, first = self.starts[item]
+    def draw(self, item: int, size: int, rng: np.random.Generator) -> CropSpec:
+        run, first = self.items[item]
         # An odd number of frames has one in the middle.
         count = int(rng.choice(np.arange(self.options.least | 1, self.options.most + 1, 2)))
-        paths = self.runs[run][first : first + count]
+        paths = run[first : first + count]
         gamma = float(rng.choice(self.options.gammas))
-        return paths, gamma, detailed_window(self.cache(paths[count // 2]), size, rng, self.candidates)
-
-    def spec(self, item: int, size: int, rng: np.random.Generator, numbers: Numbers) -> CropSpec:
-        paths, gamma, window = self.place(item, size, rng)
-        return CropSpec(tuple(numbers[path] for path in paths), Window.of(window, *draw_symmetry(rng)), gamma=gamma)
-
-    def crop(self, item: int, size: int, rng: np.random.Generator) -> Crop:
-        paths, gamma, window = self.place(item, size, rng)
-        frames = np.stack([self.cache(path)[window] for path in paths])
-        # To 8 bits like a file: a network must not learn from a precision that real pictures lack.
-        blurred = np.floor(blur.average_frames(frames, gamma=gamma) * 255 + 0.5).astype(np.uint8)
-        return augment(as_values(blurred), as_values(frames[len(paths) // 2]), rng)
+        corner = detailed_corner(self.cache(paths[count // 2]), size, rng, self.candidates)
+        return CropSpec(tuple(paths), Window(*corner, size, *draw_symmetry(rng)), gamma=gamma)
 
 
 class SharpSource:
     """Sharp photographs under synthetic blur."""
 
     def __init__(self, paths: list[Path], options: Blur, crop: int, cache: PictureCache) -> None:
-        self.paths, self.options, self.cache = paths, options, cache
+        self.items = self.paths = paths
+        self.options, self.cache = options, cache
         if paths:
             check_blur(options)
         least = crop + 2 * math.ceil(options.shortest + KERNEL_ROOM / 2)
         # Pixels around a crop of each picture that its blur may draw from.
         self.room = [(min(require_size(path, cache.resize, least, crop)) - crop) // 2 for path in paths]
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def place(self, item: int, size: int, rng: np.random.Generator) -> tuple[Exposure, Slices, Symmetry]:
-        """The exposure of a photograph, the window that it draws from, and how that is turned."""
+    def draw(self, item: int, size: int, rng: np.random.Generator) -> CropSpec:
         height, width = self.cache(self.paths[item]).shape[:2]
         free = np.array([height, width]) - size
         at = rng.uniform(size=2)
-        exposure, margin = draw_exposure(
-            self.options,
-            rng,
-            crop=size,
-            room=self.room[item],
-            frame=(width, height),
-            place=tuple(((at - 0.5) * free)[::-1]),
-        )
+        place = Place(size, self.room[item], frame=(width, height), centre=tuple(((at - 0.5) * free)[::-1]))
+        exposure, margin = draw_exposure(self.options, rng, place)
         top, left = (int(part) for part in at * (free - 2 * margin + 1))
-        side = size + 2 * margin
-        return exposure, (slice(top, top + side), slice(left, left + side)), draw_symmetry(rng)
+        window = Window(top, left, size + 2 * margin, *draw_symmetry(rng))
+        return CropSpec((self.paths[item],), window, exposure=exposure)
 
-    def spec(self, item: int, size: int, rng: np.random.Generator, numbers: Numbers) -> CropSpec:
-        exposure, window, symmetry = self.place(item, size, rng)
-        return CropSpec((numbers[self.paths[item]],), Window.of(window, *symmetry), exposure=exposure)
 
-    def draw(self, item: int, size: int, rng: np.random.Generator) -> PendingBlur:
-        """A window of the photograph, turned at random, and the exposure that will blur it."""
-        exposure, window, symmetry = self.place(item, size, rng)
-        picture = torch.from_numpy(np.array(self.cache(self.paths[item])[window])).permute(2, 0, 1)
-        return PendingBlur(turned(picture, *symmetry).contiguous(), exposure, size)
-
-    def crop(self, item: int, size: int, rng: np.random.Generator) -> Crop:
-        return tuple(picture[0] for picture in apply_blur(collate([self.draw(item, size, rng)]), "cpu"))
+def cut(spec: CropSpec, cache: PictureCache, size: int) -> Crop | PendingBlur:
+    """A sample's pictures, (size, size) pixels of each; of a photograph, what its exposure takes to blur it."""
+    top, left, side, *symmetry = spec.window
+    pictures = [cache(path)[top : top + side, left : left + side] for path in spec.pictures]
+    if spec.exposure:
+        picture = torch.from_numpy(np.array(pictures[0])).permute(2, 0, 1)
+        return PendingBlur(turned(picture, *symmetry).contiguous(), spec.exposure, size)
+    if spec.gamma:
+        # To 8 bits like a file: a network must not learn from a precision that real pictures lack.
+        blurred = np.floor(blur.average_frames(np.stack(pictures), gamma=spec.gamma) * 255 + 0.5).astype(np.uint8)
+        pictures = [blurred, pictures[len(pictures) // 2]]
+    return tuple(turned(torch.stack([as_values(picture) for picture in pictures]), *symmetry).contiguous())
 
 
 def require_size(path: Path, resize: tuple[int, ...], least: int, crop: int) -> tuple[int, ...]:
@@ -154,16 +112,13 @@ def require_size(path: Path, resize: tuple[int, ...], least: int, crop: int) -> 
     return size
 
 
-def random_window(shape: tuple[int, ...], size: int, rng: np.random.Generator) -> tuple[slice, slice]:
-    height, width = shape[:2]
-    top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
-    return slice(top, top + size), slice(left, left + size)
-
-
-def detailed_window(sharp: np.ndarray, size: int, rng: np.random.Generator, candidates: int) -> tuple[slice, slice]:
-    """The most detailed of a few random windows: flat walls and skies teach a deblurrer nothing."""
-    windows = [random_window(sharp.shape, size, rng) for _ in range(candidates)]
-    return max(windows, key=lambda window: detail(sharp[window])) if candidates > 1 else windows[0]
+def detailed_corner(sharp: np.ndarray, size: int, rng: np.random.Generator, candidates: int) -> tuple[int, int]:
+    """(top, left) of the most detailed of a few random windows: walls and skies teach a deblurrer nothing."""
+    height, width = sharp.shape[:2]
+    corners = [(int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))) for _ in range(candidates)]
+    if candidates == 1:
+        return corners[0]
+    return max(corners, key=lambda corner: detail(sharp[corner[0] :, corner[1] :][:size, :size]))
 
 
 def detail(picture: np.ndarray) -> float:
@@ -174,19 +129,14 @@ def detail(picture: np.ndarray) -> float:
 
 def as_values(picture: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().div_(127.5).sub_(1)
+    return to_values(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
 
 
-def draw_symmetry(rng: np.random.Generator) -> Symmetry:
+def draw_symmetry(rng: np.random.Generator) -> tuple[bool, int]:
+    """One of the eight of a square, for `turned`: mirrored or not, and the number of quarter turns."""
     return bool(rng.uniform() < 0.5), int(rng.integers(4))
 
 
 def turned(picture: Tensor, flip: bool, turns: int) -> Tensor:
     """(..., H, W), mirrored or not and then turned."""
     return (picture.flip(-1) if flip else picture).rot90(turns, (-2, -1))
-
-
-def augment(blurred: Tensor, sharp: Tensor, rng: np.random.Generator) -> Crop:
-    """Both under one random symmetry."""
-    both = turned(torch.stack([blurred, sharp]), *draw_symmetry(rng)).contiguous()
-    return both[0], both[1]

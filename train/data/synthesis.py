@@ -4,7 +4,6 @@ A draw is a pure function of the generator that it is given, and consists of ten
 batch of them, in a loader's worker or on the training device; both give the same up to the rounding of sums.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -38,6 +37,16 @@ class PendingBlur:
     crop: int
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in a photograph a crop lies, in pixels."""
+
+    crop: int  # its side
+    room: int  # around it, on each side
+    frame: tuple[int, int]  # the photograph's (width, height)
+    centre: tuple[float, float]  # (x, y) of the crop's, from the photograph's
+
+
 def made_on_device(where: str, device: torch.device) -> bool:
     """Whether `data.synthesis` leaves synthetic blur to the training device; "auto" does so unless that is a CPU."""
     return where == "device" or (where == "auto" and device.type != "cpu")
@@ -59,29 +68,12 @@ def check_blur(options: Blur) -> None:
             raise RecipeError(f"data.blur.{key} must be at least {least:g}, not {getattr(options, key):g}")
 
 
-def draw_exposure(
-    options: Blur,
-    rng: np.random.Generator,
-    *,
-    crop: int,
-    room: int,
-    frame: tuple[int, int],
-    place: tuple[float, float] = (0.0, 0.0),
-) -> tuple[Exposure, int]:
-    """Draws the exposure of one photograph.
-
-    Args:
-        room: pixels around the crop, on each side.
-        frame: its (width, height).
-        place: (x, y) of the crop's centre, in pixels from the frame's.
-
-    Returns:
-        An exposure of one row, and how many pixels around the crop it needs, at most `room`.
-    """
+def draw_exposure(options: Blur, rng: np.random.Generator, place: Place) -> tuple[Exposure, int]:
+    """An exposure of one row, and how many pixels around the crop it needs, at most `place.room`."""
     drawn: dict[str, Tensor] = {}
     margin = 0
     if rng.uniform() >= options.none:
-        drawn, margin = draw_blur(options, rng, crop=crop, room=room, frame=frame, place=place)
+        drawn, margin = draw_blur(options, rng, place)
     if rng.uniform() < options.highlights:
         drawn["excess"] = torch.tensor(np.exp(rng.uniform(np.log(LEAST_EXCESS), np.log(options.most_excess))))
     gamma = rng.uniform(*options.gammas)
@@ -97,22 +89,14 @@ def draw_exposure(
     return Exposure.plain(**floats), margin
 
 
-def draw_blur(
-    options: Blur,
-    rng: np.random.Generator,
-    *,
-    crop: int,
-    room: int,
-    frame: tuple[int, int],
-    place: tuple[float, float],
-) -> tuple[dict[str, Tensor], int]:
-    """The motion and defocus of an exposure, and how far they reach; arguments as in `draw_exposure`."""
+def draw_blur(options: Blur, rng: np.random.Generator, place: Place) -> tuple[dict[str, Tensor], int]:
+    """The motion and defocus of an exposure, and how far they reach."""
     turning, has_object = rng.uniform() < options.projective, rng.uniform() < options.objects
     camera_moves, defocused = rng.uniform() >= options.still, rng.uniform() < options.defocus
     lens = blur.disc_kernel(rng.uniform(LEAST_DEFOCUS, options.most_defocus)) if defocused else torch.ones(1, 1)
-    if room - lens.shape[-1] // 2 - KERNEL_ROOM / 2 < options.shortest:
+    if place.room - lens.shape[-1] // 2 - KERNEL_ROOM / 2 < options.shortest:
         lens = torch.ones(1, 1)
-    budget = room - lens.shape[-1] // 2 - KERNEL_ROOM / 2
+    budget = place.room - lens.shape[-1] // 2 - KERNEL_ROOM / 2
     # A moving object and a moving camera share the room; where both do not fit, the object stays.
     has_object &= budget / 2 >= options.shortest
     share = budget / 2 if has_object else budget
@@ -122,19 +106,22 @@ def draw_blur(
     path = shake(rng, length=rng.uniform(options.shortest, min(options.longest, share)))
     if has_object and not camera_moves:
         path, turning = np.zeros_like(path), False
-    side = crop + lens.shape[-1] - 1
+    side = place.crop + lens.shape[-1] - 1
     if not (turning or has_object):
         kernel = blur.trajectory_kernel(path)
         kernel = blur.joined(kernel, lens) if lens.numel() > 1 else kernel
         return {"kernel": kernel}, kernel.shape[-1] // 2
     camera = blur.shift_path(path)
     if turning:
-        camera = draw_turns(options, rng, path, shake, side=side, room=share, frame=frame, place=place)
+        # Roll and approach have a path of their own.
+        length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
+        turns = shake(rng, length=length * options.most_roll * rng.uniform()) / (np.hypot(*place.frame) / 2)
+        camera = fitting_camera(path, turns, options.focal * max(place.frame), place.centre, side=side, room=share)
     moves, drawn = np.zeros_like(path), {"kernel": lens}
     if has_object:
         # Around its mean a path reaches about half its length, and never much more.
         moves = blur.object_path(rng, length=rng.uniform(options.shortest, min(options.longest, 2 * share - 1)))
-        drawn["waves"] = draw_outline(rng, crop)
+        drawn["waves"] = draw_outline(rng, place.crop)
     lengths = blur.path_length(camera, side), float(np.linalg.norm(np.diff(moves, axis=0), axis=1).sum())
     chosen = blur.evenly(max(lengths), len(path), most=MOST_INSTANTS)
     drawn["camera"], drawn["moves"] = torch.from_numpy(camera[chosen]), torch.from_numpy(moves[chosen])
@@ -143,29 +130,14 @@ def draw_blur(
     return drawn, int(np.ceil(farthest)) + 1 + lens.shape[-1] // 2
 
 
-def draw_turns(
-    options: Blur,
-    rng: np.random.Generator,
-    path: np.ndarray,
-    shake: Callable[..., np.ndarray],
-    *,
-    side: int,
-    room: float,
-    frame: tuple[int, int],
-    place: tuple[float, float],
+def fitting_camera(
+    path: np.ndarray, turns: np.ndarray, focal: float, centre: tuple[float, float], *, side: int, room: float
 ) -> np.ndarray:
-    """`blur.camera_path` with roll and approach, which have a path of their own; smaller where it would not fit."""
-    length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
-    turns = shake(rng, length=length * options.most_roll * rng.uniform()) / (np.hypot(*frame) / 2)
+    """`blur.camera_path`, of as large a part of the path and the turns as stays within the room."""
     part = 1.0
     while True:
-        camera = blur.camera_path(
-            part * path,
-            roll=part * turns[:, 0],
-            zoom=part * turns[:, 1],
-            focal=options.focal * max(frame),
-            place=place,
-        )
+        roll, zoom = (part * turns).T
+        camera = blur.camera_path(part * path, roll=roll, zoom=zoom, focal=focal, place=centre)
         excess = blur.reach(camera, side) / room
         if excess <= 1:
             return camera
@@ -189,19 +161,14 @@ def collate(samples: list[tuple[Tensor, Tensor] | PendingBlur]) -> Batch:
         return default_collate(samples)
     ready = [place for place, sample in enumerate(samples) if not isinstance(sample, PendingBlur)]
     pending = [samples[place] for place in waiting]
-    crop = pending[0].crop
-    none = torch.empty(0, 3, crop, crop)
+    none = torch.empty(0, 3, pending[0].crop, pending[0].crop)
+    blurred, sharp = default_collate([samples[place] for place in ready]) if ready else (none, none)
     # Smaller windows get a black border, which their blur does not reach.
     side = max(sample.window.shape[-1] for sample in pending)
     windows = [F.pad(sample.window, ((side - sample.window.shape[-1]) // 2,) * 4) for sample in pending]
-    exposure = stack([sample.exposure for sample in pending])
-    return {
-        "blurred": torch.stack([samples[place][0] for place in ready]) if ready else none,
-        "sharp": torch.stack([samples[place][1] for place in ready]) if ready else none,
-        "windows": torch.stack(windows),
-        "order": torch.tensor(ready + waiting).argsort(),
-        **{field.name: getattr(exposure, field.name) for field in fields(Exposure)},
-    }
+    order = torch.tensor(ready + waiting).argsort()
+    table = {"blurred": blurred, "sharp": sharp, "windows": torch.stack(windows), "order": order}
+    return table | vars(stack([sample.exposure for sample in pending]))
 
 
 def apply_blur(batch: Batch, device: torch.device | str) -> list[Tensor] | tuple[Tensor, Tensor]:
@@ -211,8 +178,12 @@ def apply_blur(batch: Batch, device: torch.device | str) -> list[Tensor] | tuple
     """
     if not isinstance(batch, dict):
         return batch
-    exposure = Exposure(**{field.name: batch[field.name] for field in fields(Exposure)})
-    windows, order = (batch[key].to(device, non_blocking=True) for key in ("windows", "order"))
-    exposed = expose(windows, exposure, batch["sharp"].shape[-1])
-    ready = (batch[key].to(device, non_blocking=True) for key in ("blurred", "sharp"))
+    windows, order, *ready = (
+        batch[key].to(device, non_blocking=True) for key in ("windows", "order", "blurred", "sharp")
+    )
+    exposed = expose(windows, exposure_in(batch), batch["sharp"].shape[-1])
     return [torch.cat([done, new * 2 - 1])[order] for done, new in zip(ready, exposed, strict=True)]
+
+
+def exposure_in(batch: dict[str, Tensor]) -> Exposure:
+    return Exposure(**{field.name: batch[field.name] for field in fields(Exposure)})

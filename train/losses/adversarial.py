@@ -1,7 +1,4 @@
-"""Adversarial losses: `discriminator_loss` and `generator_loss` of a discriminator and pictures.
-
-The losses of a discriminator at several scales are averaged over its scales.
-"""
+"""Adversarial losses of a discriminator and pictures, averaged over the scales of a discriminator that has several."""
 
 from collections.abc import Iterable
 
@@ -10,25 +7,19 @@ from accelerate.utils import gather
 from torch import Tensor, nn
 
 from ..recipe import Adversarial
-from .pixels import cross_entropy, relativistic_least_squares, wasserstein
+from .pixels import cross_entropy, relativistic_least_squares
 
 Losses = tuple[Tensor, dict[str, Tensor]]  # a loss, and values for the log
 
 
 class AdversarialLoss:
-    """Base class. A subclass defines `of_discriminator`, and `of_generator` or `generator_loss`.
-
-    A subclass with a state that changes from step to step defines `state` and `load_state`.
-    """
+    """Base class: of scores, `of_discriminator` and `of_generator`; with `state` if it changes from step to step."""
 
     def discriminator_loss(self, discriminator: nn.Module, restored: Tensor, sharp: Tensor, *, share: Tensor) -> Losses:
         """The discriminator's loss, and its parts for the log.
 
-        Args:
-            discriminator: pictures to scores, as in `discriminators`; called once, as data-parallel wrappers want one
-                forward for each backward.
-            restored, sharp: (N, 3, H, W) in [-1, 1].
-            share: (N,), uniform in [0, 1], for losses that mix the two.
+        `restored` and `sharp` are (N, 3, H, W) in [-1, 1]; `share` is (N,), uniform in [0, 1], for losses that mix the
+        two. The discriminator is called once, as data-parallel wrappers want one forward for each backward.
         """
         pairs = score_pairs(discriminator, restored, sharp)
         return mean(self.of_discriminator(*pair) for pair in pairs), mean_scores(pairs)
@@ -51,10 +42,13 @@ class AdversarialLoss:
 
 
 class Wasserstein(AdversarialLoss):
-    """E[D(restored)] - E[D(sharp)], and -E[D(restored)], with nothing that bounds the discriminator's slope."""
+    """WGAN (Arjovsky et al., ICML 2017, eq. 2) with nothing that bounds the discriminator's slope.
+
+    E[D(restored)] - E[D(sharp)] for the discriminator, and -E[D(restored)] for the generator.
+    """
 
     def of_discriminator(self, of_restored: Tensor, of_sharp: Tensor) -> Tensor:
-        return wasserstein(of_restored, of_sharp)
+        return of_restored.mean() - of_sharp.mean()
 
     def of_generator(self, of_restored: Tensor) -> Tensor:
         return -of_restored.mean()
@@ -78,7 +72,7 @@ class PenalisedWasserstein(Wasserstein):
         for scores in scales(discriminator(torch.cat([restored, sharp, mix]))):
             of_restored, of_sharp, of_mix = scores.mean(dim=(1, 2, 3)).chunk(3)
             (gradient,) = torch.autograd.grad(of_mix.sum(), mix, create_graph=True)
-            distances.append(-wasserstein(of_restored, of_sharp))
+            distances.append(of_sharp.mean() - of_restored.mean())
             deviations.append((gradient.flatten(1).norm(dim=1) - 1).square().mean())
         distance, deviation = mean(distances), mean(deviations)
         log = {"wasserstein": distance.detach(), "penalty": deviation.detach()}

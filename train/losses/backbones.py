@@ -36,22 +36,13 @@ from ..recipe import RecipeError
 
 @dataclass(frozen=True)
 class Backbone:
-    """A classifier of torchvision as a sequence of steps, some of which are layers to look at.
+    """A classifier of torchvision as a sequence of steps, some of which are layers to look at."""
 
-    Args:
-        title: for sentences.
-        constructor, weights: their names in `torchvision.models`.
-        steps: torchvision's names of the modules that a picture passes, in order.
-        layers: our names -> the step behind which one looks.
-        keras: Keras's names of layers -> ours.
-    """
-
-    title: str
-    constructor: str
-    weights: str
-    steps: tuple[str, ...]
-    layers: dict[str, str]
-    keras: dict[str, str]
+    title: str  # for sentences
+    constructor: str  # its name in `torchvision.models`
+    steps: tuple[str, ...]  # torchvision's names of the modules that a picture passes, in order
+    layers: dict[str, str]  # our names -> the step behind which one looks
+    keras: dict[str, str]  # Keras's names of layers -> ours
 
     def known(self) -> list[str]:
         return [*self.layers, *self.keras]
@@ -65,7 +56,7 @@ class Backbone:
         return next((name for name, place in self.layers.items() if place == step), step)
 
 
-def vgg(title: str, constructor: str, weights: str, depths: tuple[int, ...]) -> Backbone:
+def vgg(title: str, depths: tuple[int, ...]) -> Backbone:
     """Blocks of 3x3 convolutions, each with its ReLU, and a pooling behind each block."""
     layers, keras, index = {}, {}, 0
     for block, depth in enumerate(depths, start=1):
@@ -77,45 +68,33 @@ def vgg(title: str, constructor: str, weights: str, depths: tuple[int, ...]) -> 
         layers[f"pool{block}"] = f"features.{index}"
         keras[f"block{block}_pool"] = f"pool{block}"
         index += 1
-    return Backbone(title, constructor, weights, tuple(f"features.{step}" for step in range(index)), layers, keras)
+    return Backbone(title, title.lower(), tuple(f"features.{step}" for step in range(index)), layers, keras)
 
 
 def mobilenetv2() -> Backbone:
     """A convolution, seventeen inverted residuals, a convolution."""
     blocks = range(1, 18)
-    layers = {"conv1": "features.0"} | {f"block{block}": f"features.{block}" for block in blocks}
+    steps = tuple(f"features.{step}" for step in range(19))
+    layers = {"conv1": steps[0]} | {f"block{block}": steps[block] for block in blocks} | {"conv2": steps[18]}
     keras = {"Conv1_relu": "conv1", "expanded_conv_project_BN": "block1", "out_relu": "conv2"}
     for block in blocks[1:]:
         ends_in = "project_BN" if block in (2, 4, 7, 11, 14, 17) else "add"  # those change size or width
         keras[f"block_{block - 1}_{ends_in}"] = f"block{block}"
-    return Backbone(
-        "MobileNetV2",
-        "mobilenet_v2",
-        "MobileNet_V2_Weights.IMAGENET1K_V1",
-        tuple(f"features.{step}" for step in range(19)),
-        layers | {"conv2": "features.18"},
-        keras,
-    )
+    return Backbone("MobileNetV2", "mobilenet_v2", steps, layers, keras)
 
 
 def resnet50() -> Backbone:
     """A convolution, a pooling, four layers of residual blocks."""
     blocks = [(layer, block) for layer, depth in enumerate((3, 4, 6, 3), start=1) for block in range(1, depth + 1)]
-    layers = {"relu1": "relu"} | {f"layer{layer}_{block}": f"layer{layer}.{block - 1}" for layer, block in blocks}
+    layers = {f"layer{layer}_{block}": f"layer{layer}.{block - 1}" for layer, block in blocks}
+    steps = ("conv1", "bn1", "relu", "maxpool", *layers.values())
     keras = {f"conv{layer + 1}_block{block}_out": f"layer{layer}_{block}" for layer, block in blocks}
-    return Backbone(
-        "ResNet50",
-        "resnet50",
-        "ResNet50_Weights.IMAGENET1K_V1",
-        ("conv1", "bn1", "relu", "maxpool", *(layers[f"layer{layer}_{block}"] for layer, block in blocks)),
-        layers,
-        keras | {"conv1_relu": "relu1"},
-    )
+    return Backbone("ResNet50", "resnet50", steps, {"relu1": "relu"} | layers, keras | {"conv1_relu": "relu1"})
 
 
 BACKBONES: dict[str, Backbone] = {
-    "vgg19": vgg("VGG19", "vgg19", "VGG19_Weights.IMAGENET1K_V1", (2, 2, 4, 4, 4)),
-    "vgg16": vgg("VGG16", "vgg16", "VGG16_Weights.IMAGENET1K_V1", (2, 2, 3, 3, 3)),
+    "vgg19": vgg("VGG19", (2, 2, 4, 4, 4)),
+    "vgg16": vgg("VGG16", (2, 2, 3, 3, 3)),
     "mobilenetv2": mobilenetv2(),
     "resnet50": resnet50(),
 }
@@ -127,13 +106,10 @@ class Features(nn.Module):
     Args:
         wanted: our names of layers, in any order.
         tensors: by torchvision's keys; what lies behind the deepest layer may be missing.
-        source: where they are from, and
-        option: what to `--set`, with a place for the name of a layer; both for the errors.
+        source, option: for the errors: where they are from, and what to `--set`, with a place for a layer's name.
 
-    `forward` maps pictures (N, 3, H, W) to {layer: (N, C, h, w)}.
-
-    Raises:
-        RecipeError: if the tensors end too early, or are not those of the network.
+    `forward` maps pictures (N, 3, H, W) to {layer: (N, C, h, w)}. Raises `RecipeError` if the tensors end too early, or
+    are not those of the network.
     """
 
     def __init__(
@@ -181,19 +157,14 @@ class Features(nn.Module):
 
 def torchvision_network(backbone: Backbone) -> nn.Module:
     """Without weights: on the meta device, where nothing is allocated, and no random number drawn."""
-    models = torchvision_models()
     with torch.device("meta"):
-        return getattr(models, backbone.constructor)(weights=None)
+        return torchvision_models().get_model(backbone.constructor, weights=None)
 
 
 def read_weights(backbone: Backbone, path: Path | None) -> tuple[dict[str, Tensor], str, str]:
     """Tensors by torchvision's keys, the SHA-256 of the file that holds them, and where it is.
 
-    Args:
-        path: a safetensors file, or None for torchvision's own, which is downloaded once.
-
-    Raises:
-        RecipeError: if they cannot be had.
+    The file is in safetensors, or torchvision's own, downloaded once. Raises `RecipeError` if it cannot be had.
     """
     if path is None:
         path = downloaded(backbone)
@@ -209,7 +180,7 @@ def read_weights(backbone: Backbone, path: Path | None) -> tuple[dict[str, Tenso
 
 def downloaded(backbone: Backbone) -> Path:
     """torchvision's file in torch's own cache, of which the hash, a part of its name, is right."""
-    url = torchvision_models().get_weight(backbone.weights).url
+    url = torchvision_models().get_model_weights(backbone.constructor).IMAGENET1K_V1.url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     expected = path.stem.rpartition("-")[2]
     if not path.exists():

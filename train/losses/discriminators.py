@@ -15,23 +15,16 @@ from deblur_hub.networks.frame import FrameNorm
 
 Norm = Literal["instance", "batch", "none"]
 Head = Literal["linear", "sigmoid"]
+HEADS: dict[Head, type[nn.Module]] = {"linear": nn.Identity, "sigmoid": nn.Sigmoid}
 
 
 class Discriminator(nn.Module):
-    """Base class: computes in float32 whatever the precision around it, and keeps batches apart.
-
-    accelerate turns on autocast in the forward of all that it prepares, and half precision is too coarse for the second
-    derivative in a gradient penalty.
-    """
+    """Base class: computes in float32 even under autocast, as a gradient penalty's second derivative needs it."""
 
     sees_batch = False  # whether a picture's score depends on the rest of its batch, as with batch normalisation
 
     def forward(self, pictures: Tensor, batches: int = 1) -> Tensor | list[Tensor]:
-        """Scores of several concatenated batches, of each as if it had come alone.
-
-        Data-parallel wrappers want one forward for each backward, and batch normalisation must not mix restored and
-        sharp pictures.
-        """
+        """Scores of several concatenated batches, of each as if it had come alone: restored and sharp do not mix."""
         with torch.autocast(pictures.device.type, enabled=False):
             parts = pictures.float().chunk(batches) if self.sees_batch else [pictures.float()]
             scored = [self.score(part) for part in parts]
@@ -40,8 +33,8 @@ class Discriminator(nn.Module):
         return [torch.cat(scores) for scores in zip(*scored, strict=True)]
 
     def score(self, pictures: Tensor) -> Tensor | list[Tensor]:
-        """Scores of one batch of float32."""
-        raise NotImplementedError
+        """Scores of one batch of float32; of most, what their `body` computes."""
+        return self.body(pictures)
 
 
 class PatchDiscriminator(Discriminator):
@@ -51,8 +44,7 @@ class PatchDiscriminator(Discriminator):
         layers: convolutions of stride 2: 3 in DeblurGAN (2.76 M parameters, 35x35 scores of 256x256) and in the patch
             discriminator of DeblurGAN-v2; 5 in its full one (11.15 M, 11x11).
         width: channels of the first convolution.
-        norm: behind all but the first and the last convolution. With "instance", and with "none", the score of a
-            picture does not depend on its batch, which a gradient penalty needs.
+        norm: behind all but the first and the last convolution; a gradient penalty needs "instance" or "none".
 
     (N, 3, H, W) in [-1, 1] to scores (N, 1, h, w) without bounds; H and W at least 2.
     """
@@ -64,28 +56,17 @@ class PatchDiscriminator(Discriminator):
         # Padding 2 for a kernel of 4 is the authors' choice; it makes a map of 35x35 for 256x256.
         parts = [nn.Conv2d(3, width, 4, stride=2, padding=2), nn.LeakyReLU(0.2)]
         for level, (narrow, wide) in enumerate(pairwise(channels), start=1):
-            parts += [
-                nn.Conv2d(narrow, wide, 4, stride=2 if level < layers else 1, padding=2, bias=norm != "batch"),
-                normalisation(norm, wide),
-                nn.LeakyReLU(0.2),
-            ]
+            parts += convolution(narrow, wide, norm, stride=2 if level < layers else 1, padding=2)
         parts.append(nn.Conv2d(channels[-1], 1, 4, padding=2))
         self.body = nn.Sequential(*parts)
         init_normal(self)
-
-    def score(self, pictures: Tensor) -> Tensor:
-        return self.body(pictures)
 
 
 class DoubleScaleDiscriminator(Discriminator):
     """DeblurGAN-v2's two discriminators (Kupyn et al., ICCV 2019, section 3.3), for patches and for the full picture.
 
-    Args:
-        patch_layers, full_layers: convolutions of stride 2 of the two `PatchDiscriminator`s.
-        width, norm: of both.
-
     (N, 3, H, W) in [-1, 1] to [scores of patches, scores of the full picture], (N, 1, 35, 35) and (N, 1, 11, 11) for
-    256x256, without bounds. The losses of the two are averaged. 13.92 M parameters.
+    256x256, without bounds. `patch_layers` and `full_layers` count convolutions of stride 2. 13.92 M parameters.
     """
 
     def __init__(
@@ -108,8 +89,7 @@ class KerasDiscriminator(Discriminator):
         width: channels of the first convolution.
         head: "sigmoid", as published: scores in (0, 1), which saturate under a Wasserstein loss and then teach the
             generator nothing. "linear", the correction: unbounded scores.
-        norm: "batch", as published, with Keras's epsilon of 0.001. With "instance", or "none", the score of a picture
-            does not depend on its batch, which a gradient penalty needs.
+        norm: "batch", as published, with Keras's epsilon of 0.001; a gradient penalty needs "instance" or "none".
 
     (N, 3, side, side) in [-1, 1] to (N, 1, 1, 1). 3.10 M parameters.
     """
@@ -121,12 +101,12 @@ class KerasDiscriminator(Discriminator):
         self.side, self.sees_batch = side, norm == "batch"
         parts = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for narrow, wide in pairwise((width, width, 2 * width, 4 * width)):  # the second has no more than the first
-            parts += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), keras_norm(norm, wide), nn.LeakyReLU(0.2)]
+            parts += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), normalisation(norm, wide, 1e-3)]
+            parts.append(nn.LeakyReLU(0.2))
         around = (1, 2, 1, 2)  # "same" for a kernel of 4 at stride 1
-        parts += [nn.ZeroPad2d(around), nn.Conv2d(4 * width, 8 * width, 4)]
-        parts += [keras_norm(norm, 8 * width), nn.LeakyReLU(0.2)]
-        parts += [nn.ZeroPad2d(around), nn.Conv2d(8 * width, 1, 4), nn.Flatten()]
-        parts += [nn.Linear((side // 16) ** 2, 1024), nn.Tanh(), nn.Linear(1024, 1), *activation(head)]
+        parts += [nn.ZeroPad2d(around), nn.Conv2d(4 * width, 8 * width, 4), normalisation(norm, 8 * width, 1e-3)]
+        parts += [nn.LeakyReLU(0.2), nn.ZeroPad2d(around), nn.Conv2d(8 * width, 1, 4), nn.Flatten()]
+        parts += [nn.Linear((side // 16) ** 2, 1024), nn.Tanh(), nn.Linear(1024, 1), HEADS[head]()]
         self.body = nn.Sequential(*parts)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -159,17 +139,9 @@ class BatchPatchDiscriminator(Discriminator):
         self.sees_batch = norm == "batch"
         parts = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for narrow, wide in pairwise((width, 2 * width, 4 * width, 8 * width)):
-            parts += [
-                nn.Conv2d(narrow, wide, 4, stride=2, padding=1, bias=norm != "batch"),
-                normalisation(norm, wide),
-                nn.LeakyReLU(0.2),
-            ]
-        parts += [nn.Conv2d(8 * width, 1, 4, padding=1), *activation(head)]
-        self.body = nn.Sequential(*parts)
+            parts += convolution(narrow, wide, norm, stride=2, padding=1)
+        self.body = nn.Sequential(*parts, nn.Conv2d(8 * width, 1, 4, padding=1), HEADS[head]())
         init_normal(self)
-
-    def score(self, pictures: Tensor) -> Tensor:
-        return self.body(pictures)
 
 
 DISCRIMINATORS: dict[str, type[Discriminator]] = {
@@ -195,22 +167,17 @@ def build_discriminator(name: str, *, crop: int, **options: Any) -> Discriminato
     return discriminator
 
 
-def normalisation(norm: Norm, channels: int) -> nn.Module:
+def convolution(narrow: int, wide: int, norm: Norm, *, stride: int, padding: int) -> list[nn.Module]:
+    """A convolution of a PatchGAN with what follows it."""
+    layer = nn.Conv2d(narrow, wide, 4, stride, padding, bias=norm != "batch")
+    return [layer, normalisation(norm, wide), nn.LeakyReLU(0.2)]
+
+
+def normalisation(norm: Norm, channels: int, batch_eps: float = 1e-5) -> nn.Module:
     """Without running statistics: a discriminator only ever scores the batch at hand."""
-    if norm == "none":
-        return nn.Identity()
-    return FrameNorm(channels) if norm == "instance" else nn.BatchNorm2d(channels, track_running_stats=False)
-
-
-def keras_norm(norm: Norm, channels: int) -> nn.Module:
-    layer = normalisation(norm, channels)
     if norm == "batch":
-        layer.eps = 1e-3
-    return layer
-
-
-def activation(head: Head) -> list[nn.Module]:
-    return [nn.Sigmoid()] if head == "sigmoid" else []
+        return nn.BatchNorm2d(channels, eps=batch_eps, track_running_stats=False)
+    return FrameNorm(channels) if norm == "instance" else nn.Identity()
 
 
 def init_normal(network: nn.Module) -> None:

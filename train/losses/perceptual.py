@@ -1,6 +1,5 @@
 """The perceptual loss: the distance of two pictures in the features of a classifier."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,16 +18,12 @@ CALIBRATION_SHAPE = (4, 3, 128, 128)
 class PerceptualLoss(nn.Module):
     """Distance of a classifier's features (Johnson et al., ECCV 2016; DeblurGAN, eq. 4), at one layer or at several.
 
-    Of several layers the weighted sum is taken, or with `mean_over_layers` their weighted mean.
-
     Args:
-        options: of the recipe. `network`, and `layer` or `layers` of it, are names in `backbones`; `layer_weights`
-            has one number for each of `layers`, or is empty for 1 each; `distance` is that of the features, "mse",
-            "l1" or "unit" (`unit_distance`). `imagenet_normalised` shifts and scales the picture as torchvision's
-            weights expect it, instead of handing over [-1, 1]. `calibrated` measures each layer in its own size: its
-            distance is divided by the mean square ("mse") or the mean absolute value ("l1") of its features of fixed
-            noise that has the spectrum of photographs; "unit" is in its own size already. Then files whose filters are
-            scaled differently give losses of the same order.
+        options: of the recipe. `network` and its layers are names in `backbones`. `imagenet_normalised` shifts and
+            scales the picture as torchvision's weights expect it, instead of handing over [-1, 1]. `calibrated` divides
+            a layer's distance by the mean square ("mse") or mean absolute value ("l1") of its features of noise that
+            has the spectrum of photographs, so that files whose filters are scaled differently give losses of the same
+            order; "unit" needs none.
         weights: a safetensors file in torchvision's key layout, or None for torchvision's own download.
 
     `forward` takes (N, 3, H, W) restored and sharp, in [-1, 1], and returns a scalar in float32. Gradients flow into
@@ -38,8 +33,7 @@ class PerceptualLoss(nn.Module):
         sha256: of the file with the weights, in hexadecimal.
 
     Raises:
-        RecipeError: for an unknown layer; for weights that cannot be had, do not reach it, or have another SHA-256 than
-            `options.sha256`.
+        RecipeError: for an unknown layer; for weights that cannot be had, do not reach it, or have another SHA-256.
     """
 
     def __init__(self, options: Perceptual, weights: Path | None) -> None:
@@ -68,10 +62,8 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             wanted = self.describe(sharp)
         found = self.describe(restored)
-        return sum(
-            factor * self.distance(found[layer].float(), wanted[layer].float())
-            for layer, factor in self.factors.items()
-        )
+        factors = self.factors.items()
+        return sum(factor * self.distance(found[layer].float(), wanted[layer].float()) for layer, factor in factors)
 
     def describe(self, picture: Tensor) -> dict[str, Tensor]:
         return self.features(((picture + 1) / 2 - self.mean) / self.std if self.normalised else picture)
@@ -118,11 +110,7 @@ def unit_distance(found: Tensor, wanted: Tensor) -> Tensor:
     return (found - wanted).square().sum(dim=1).mean()
 
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mse": F.mse_loss,
-    "l1": F.l1_loss,
-    "unit": unit_distance,
-}
+DISTANCES = {"mse": F.mse_loss, "l1": F.l1_loss, "unit": unit_distance}
 
 
 def photograph_like_noise() -> Tensor:

@@ -60,11 +60,6 @@ def averaged_to(size: torch.Size, sharp: Tensor) -> Tensor:
     return sharp if sharp.shape[-2:] == size else F.interpolate(sharp, size=size, mode="area")
 
 
-def wasserstein(of_restored: Tensor, of_sharp: Tensor) -> Tensor:
-    """The discriminator's E[D(restored)] - E[D(sharp)] of any shape (WGAN, Arjovsky et al., ICML 2017, eq. 2)."""
-    return of_restored.mean() - of_sharp.mean()
-
-
 def relativistic_least_squares(
     better: Tensor, worse: Tensor, *, mean_of_better: Tensor | None = None, mean_of_worse: Tensor | None = None
 ) -> Tensor:

@@ -9,15 +9,10 @@ from torch import Tensor, nn
 
 @dataclass
 class DropoutSeed:
-    """The seed of one forward pass's masks.
+    """The seed of one forward pass's masks."""
 
-    Args:
-        seed: numbers of the run, the step, and the update within it.
-        first: the place of the pass's first sample in the whole batch.
-    """
-
-    seed: tuple[int, ...] = (0,)
-    first: int = 0
+    seed: tuple[int, ...] = (0,)  # numbers of the run, the step, and the update within it
+    first: int = 0  # the place of the pass's first sample in the whole batch
 
 
 class SampleDropout(nn.Module):

@@ -35,14 +35,9 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, parameters: Iterable[Parameter], lr: float, betas: tuple[float, ...], weight_decay: float = 0.0
     ) -> None:
-        parameters = list(parameters)
-        groups = [
-            {
-                "params": [parameter for parameter in parameters if (parameter.ndim >= 2) == matrices],
-                "matrices": matrices,
-            }
-            for matrices in (True, False)
-        ]
+        groups = [{"params": [], "matrices": True}, {"params": [], "matrices": False}]
+        for parameter in parameters:
+            groups[parameter.ndim < 2]["params"].append(parameter)
         options = {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay}
         super().__init__([group for group in groups if group["params"]], options)
 

@@ -1,7 +1,6 @@
 """One network's optimizer step: gradients accumulated over parts of a batch, clipped, and applied only if finite."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -35,14 +34,9 @@ class OptimizerStep:
     def zero_grad(self) -> None:
         self.optimizer.zero_grad()
 
-    @contextmanager
-    def accumulate(self, *, last: bool) -> Iterator[None]:
+    def accumulate(self, *, last: bool) -> AbstractContextManager[None]:
         """Wraps forward and backward of a part of the batch; processes share gradients in the last part only."""
-        if last:
-            yield
-        else:
-            with self.accelerator.no_sync(self.network):
-                yield
+        return nullcontext() if last else self.accelerator.no_sync(self.network)
 
     def backward(self, loss: Tensor) -> None:
         """Adds a loss's gradients, which are not finite if the loss is not.
@@ -79,8 +73,7 @@ class OptimizerStep:
     def load_state(self, state: dict[str, Any]) -> None:
         """Loads moments; learning rate, betas and weight decay stay the recipe's.
 
-        Raises:
-            ValueError: if the state is of another network.
+        Raises `ValueError` if the state is of another network.
         """
         own = self.optimizer.state_dict()["param_groups"]
         groups = [mine | {"params": theirs["params"]} for mine, theirs in zip(own, state["param_groups"], strict=True)]

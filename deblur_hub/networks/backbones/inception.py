@@ -1,8 +1,6 @@
-"""Inception-ResNet-v2 up to the last layer that DeblurGAN-v2's pyramid looks at, and its sizes that do not divide.
+"""Inception-ResNet-v2 up to the last layer that DeblurGAN-v2's pyramid looks at.
 
-Its stem and its reductions convolve without padding: at a scale s the features have void = 1 to 4 rows and columns
-less than H / s and W / s. They begin where the frame begins, so they stay on its grid, and what is missing is missing
-at the bottom and the right.
+Its stem and its reductions convolve without padding: at a scale s the features have 1 to 4 void rows and columns.
 """
 
 from functools import partial
@@ -12,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..base import Stage
-from ..frame import CURRENT, FrameBatchNorm, moments
-from .base import Backbone, Statistics, unvoid
+from ..frame import CURRENT, FrameBatchNorm, moments, normalised_by
+from . import Backbone, Statistics, unvoid
 
 EPS = 1e-3  # TensorFlow's, with which the published weights were trained
 BLOCKS_A, BLOCKS_B = 10, 20  # of TensorFlow's released network, which has twice as many as fig. 15
@@ -25,9 +23,6 @@ class InceptionResnetV2(Backbone):
     That is: with the stem of Inception-v3, a mixed block before the residual ones, and the residuals scaled down. The
     ten blocks C, the last convolution and the classifier, which DeblurGAN-v2 carries along but never runs, are left
     out: 30.8 of 55.8 million parameters stay.
-
-    Args:
-        statistics: that its batch normalisation goes by in evaluation.
     """
 
     channels = (32, 64, 192, 1088, 2080)
@@ -138,12 +133,7 @@ class Residual(nn.Module):
 
 
 class Unit(nn.Sequential):
-    """A convolution, batch normalisation and ReLU.
-
-    Args:
-        void: rows and columns that its result is short of.
-        padded: so that the size stays.
-    """
+    """A convolution, padded or not, batch normalisation and ReLU; the result is `void` rows and columns short."""
 
     def __init__(
         self,
@@ -186,9 +176,4 @@ class ShortBatchNorm(FrameBatchNorm):
         share = mean[:, channels:].double()
         mean, variance = mean[:, :channels].double() / share, variance[:, :channels].double() / share
         variance = (variance - (1 - share) * mean.square()).clamp(min=0)
-        return torch.cat(
-            [
-                F.batch_norm(one, middle, spread, self.weight, self.bias, training=False, eps=self.eps)
-                for one, middle, spread in zip(features.split(1), mean.float(), variance.float(), strict=True)
-            ]
-        )
+        return normalised_by(mean.float(), variance.float(), features, self.weight, self.bias, self.eps)

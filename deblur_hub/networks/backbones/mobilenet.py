@@ -1,10 +1,12 @@
 """MobileNetV2 up to the last layer that DeblurGAN-v2's pyramid looks at."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..base import Stage, of_kind
 from ..frame import FrameBatchNorm
-from .base import Backbone, Statistics
+from . import Backbone, Statistics
 
 # Expansion, channels, blocks and the stride of the first of them: table 2 of the paper, up to the second block of 160.
 PLAN = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 2, 2))
@@ -12,11 +14,7 @@ TAPS = {0: "tap0", 2: "tap1", 5: "tap2", 9: "tap3", 14: "tap4"}  # block -> what
 
 
 class MobileNetV2(Backbone):
-    """MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381): inverted residuals with linear bottlenecks.
-
-    Args:
-        statistics: that its batch normalisation goes by in evaluation.
-    """
+    """MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381): inverted residuals with linear bottlenecks."""
 
     channels = (16, 24, 32, 64, 160)
     void = (0, 0, 0, 0, 0)
@@ -30,10 +28,8 @@ class MobileNetV2(Backbone):
         blocks, inputs = [], 32
         for expansion, channels, repeats, stride in PLAN:
             for number in range(repeats):
-                first = stride if number == 0 else 1
-                blocks.append(
-                    InvertedResidual(inputs, channels, expansion=expansion, stride=first, statistics=statistics)
-                )
+                first = 1 if number else stride
+                blocks.append(InvertedResidual(inputs, channels, expansion, stride=first, statistics=statistics))
                 inputs = channels
         self.blocks = nn.ModuleList(blocks)
 
@@ -53,7 +49,7 @@ class InvertedResidual(nn.Module):
     x is added where it has the shape of the result.
     """
 
-    def __init__(self, inputs: int, channels: int, *, expansion: int, stride: int, statistics: Statistics) -> None:
+    def __init__(self, inputs: int, channels: int, expansion: int, *, stride: int, statistics: Statistics) -> None:
         super().__init__()
         wide = inputs * expansion
         self.stride, self.adds = stride, stride == 1 and inputs == channels
@@ -67,20 +63,11 @@ class InvertedResidual(nn.Module):
 
 
 def convolved(
-    inputs: int,
-    channels: int,
-    *,
-    statistics: Statistics,
-    kernel: int = 1,
-    stride: int = 1,
-    groups: int = 1,
-    active: bool = True,
+    inputs: int, channels: int, *, statistics: Statistics, kernel: int = 1, active: bool = True, **options: Any
 ) -> nn.Sequential:
-    """A convolution, batch normalisation, and ReLU6 where it is to be active."""
+    """A convolution with these options, batch normalisation, and ReLU6 where it is to be active."""
     layers = nn.Sequential()
-    layers.add_module(
-        "conv", nn.Conv2d(inputs, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-    )
+    layers.add_module("conv", nn.Conv2d(inputs, channels, kernel, padding=kernel // 2, bias=False, **options))
     layers.add_module("norm", (FrameBatchNorm if statistics == "frame" else nn.BatchNorm2d)(channels))
     if active:
         layers.add_module("activation", nn.ReLU6(inplace=True))

@@ -98,11 +98,7 @@ def gate_(mixed: Tensor, x: Tensor, bias: Tensor) -> Tensor:
 
 
 def scatter(rows: Tensor, target: Tensor, base: Tensor | None = None) -> None:
-    """Rows, (a * b * c * d, C), plus those of `base`, into a view (a, b, c, d, C) of something larger.
-
-    Args:
-        base: such a view as `target`, with the same strides, or `target` itself; None for nothing.
-    """
+    """Rows, (a * b * c * d, C), plus `base`, a view with the strides of `target`, into a view (a, b, c, d, C)."""
     call = function("scatter", rows)
     if call is None:
         shaped = rows.view(target.shape)
@@ -170,11 +166,9 @@ def compiled() -> "dict[str, ctypes._NamedFuncPointer] | None":
         if not file.exists():
             build(compiler, file)
         library = ctypes.CDLL(str(file))
-        found = {}
-        for name, arguments in FUNCTIONS.items():
-            for kind in TYPES.values():
-                found[f"{name}_{kind}"] = function = library[f"{name}_{kind}"]
-                function.argtypes, function.restype = arguments, None
+        found = {f"{name}_{kind}": library[f"{name}_{kind}"] for name in FUNCTIONS for kind in TYPES.values()}
+        for name, function in found.items():
+            function.argtypes, function.restype = FUNCTIONS[name.rpartition("_")[0]], None
         return found
     except (OSError, subprocess.SubprocessError, AttributeError):
         return None

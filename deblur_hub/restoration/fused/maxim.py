@@ -23,12 +23,7 @@ GROUP_COST, BOTTLENECK_COST, GATING_COST = 0.5, 0.1, 0.35  # of a block at one l
 
 
 class FusedMaxim:
-    """A network of `MaximGenerator` at one precision.
-
-    Args:
-        network: whose weights are folded, stage by stage when they are first needed; later changes are not seen.
-        dtype: float32 or bfloat16.
-    """
+    """A network in float32 or bfloat16; stages are folded when first needed, and later changes of weights not seen."""
 
     def __init__(self, network: maxim.MaximGenerator, dtype: torch.dtype) -> None:
         self.unets, self.dtype = of_kind(maxim.Stage, network.unets), dtype
@@ -91,27 +86,15 @@ def packed(weight: Tensor) -> Tensor | None:
     return cast(Tensor, made)
 
 
-class Folded:
-    """Makes layers of weights in float64, with a layer norm's scale and shift in what stands behind it."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-    def dense(self, layer: nn.Linear, *, behind: nn.LayerNorm | None = None, rows: slice = slice(None)) -> Dense:
-        weight, bias = layer.weight.double()[rows], layer.bias.double()[rows]
-        if behind is not None:
-            bias = bias + weight @ behind.bias.double()
-            weight = weight * behind.weight.double()
-        return Dense(weight, bias, self.dtype)
-
-    def made(self, weight: Tensor, bias: Tensor | None = None) -> Dense:
-        return Dense(weight, bias, self.dtype)
-
-    def addition(self, weight: Tensor) -> Addition:
-        return Addition(weight, self.dtype)
-
-    def conv(self, layer: nn.Conv2d) -> "Conv":
-        return Conv(layer, self.dtype)
+def folded(
+    layer: nn.Linear, dtype: torch.dtype, *, behind: nn.LayerNorm | None = None, rows: slice = slice(None)
+) -> Dense:
+    """A layer, or some of its outputs, with the scale and shift of the layer norm before it; folded in float64."""
+    weight, bias = layer.weight.double()[rows], layer.bias.double()[rows]
+    if behind is not None:
+        bias = bias + weight @ behind.bias.double()
+        weight = weight * behind.weight.double()
+    return Dense(weight, bias, dtype)
 
 
 class Conv:
@@ -127,12 +110,12 @@ class Conv:
 class Double:
     """A 2x2 transposed convolution and a dense layer behind it, as a dense layer and a shuffle of pixels."""
 
-    def __init__(self, up: nn.ConvTranspose2d, weight: Tensor, bias: Tensor | None, fold: Folded) -> None:
-        together = torch.einsum("iokl,po->klpi", up.weight.double(), weight)
-        self.outputs = together.shape[2]
+    def __init__(self, up: nn.ConvTranspose2d, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        merged = torch.einsum("iokl,po->klpi", up.weight.double(), weight)
+        self.outputs = merged.shape[2]
         shift = weight @ cast(Tensor, up.bias).double()
         shift = shift if bias is None else shift + bias
-        self.dense = fold.made(together.reshape(-1, together.shape[-1]), shift.repeat(4))
+        self.dense = Dense(merged.reshape(-1, merged.shape[-1]), shift.repeat(4), dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         height, width, channels = x.shape
@@ -141,22 +124,19 @@ class Double:
 
 
 class Gather:
-    """Signals of all levels side by side at the size of one and projected, as a sum of rescaled, projected signals.
+    """Signals of all levels side by side at the size of one and projected, as a sum of rescaled, projected signals."""
 
-    Args:
-        level: at whose size.
-        weight, bias: of the projection; its inputs are those of `rescales` in their order.
-    """
-
-    def __init__(self, rescales: list[maxim.Rescale], level: int, weight: Tensor, bias: Tensor, fold: Folded) -> None:
+    def __init__(
+        self, rescales: list[maxim.Rescale], level: int, weight: Tensor, bias: Tensor, dtype: torch.dtype
+    ) -> None:
         self.level = level
         parts = []
         for part, rescale in zip(weight.chunk(len(rescales), dim=1), rescales, strict=True):
             parts.append(part @ rescale.project.weight.double())
             bias = bias + part @ rescale.project.bias.double()
-        self.finer = [fold.addition(part) for part in parts[:level]]
-        self.own = fold.made(parts[level], bias)
-        self.coarser = [fold.made(part) for part in parts[level + 1 :]]
+        self.finer = [Addition(part, dtype) for part in parts[:level]]
+        self.own = Dense(parts[level], bias, dtype)
+        self.coarser = [Dense(part, None, dtype) for part in parts[level + 1 :]]
 
     def __call__(self, signals: Sequence[Tensor]) -> Tensor:
         """Signals by level, full size first."""
@@ -187,31 +167,25 @@ def rows(x: Tensor) -> Tensor:
 # Mixing over space -----------------------------------------------------------------------------------------------
 
 
-def grid_pieces(tokens: int, *tensors: Tensor) -> Iterator[list[Tensor]]:
-    """Views (tokens, tokens, a, b, C) of (H, W, C): at some places, the pixels of every cell of the grid."""
-    height, width, channels = tensors[0].shape
-    cells = [x.view(tokens, height // tokens, tokens, width // tokens, channels) for x in tensors]
-    cells = [x.permute(0, 2, 1, 3, 4) for x in cells]
-    yield from cut(cells)
+def tokens_first(tokens: int, x: Tensor, *, grid: bool) -> Tensor:
+    """(H, W, C) as (tokens, tokens, a, b, C): the pixels of every cell of the grid, or of every block."""
+    height, width, channels = x.shape
+    if grid:
+        return x.view(tokens, height // tokens, tokens, width // tokens, channels).permute(0, 2, 1, 3, 4)
+    return x.view(height // tokens, tokens, width // tokens, tokens, channels).permute(1, 3, 0, 2, 4)
 
 
-def block_pieces(tokens: int, *tensors: Tensor) -> Iterator[list[Tensor]]:
-    """Views (tokens, tokens, a, b, C) of (H, W, C): the pixels of some blocks."""
-    height, width, channels = tensors[0].shape
-    blocks = [x.view(height // tokens, tokens, width // tokens, tokens, channels) for x in tensors]
-    yield from cut([x.permute(1, 3, 0, 2, 4) for x in blocks])
-
-
-def cut(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Views cut along their third and fourth axis into pieces of about `PIECE` values."""
-    one, two, down, across, channels = tensors[0].shape
-    most = max(1, PIECE // (one * two * channels))
+def pieces(tokens: int, *tensors: Tensor, grid: bool) -> Iterator[list[Tensor]]:
+    """Views (tokens, tokens, a, b, C) of (H, W, C), cut along a and b to about `PIECE` values."""
+    views = [tokens_first(tokens, x, grid=grid) for x in tensors]
+    *_, down, across, channels = views[0].shape
+    most = max(1, PIECE // (tokens**2 * channels))
     step_across = min(across, most)
     step_across = -(-across // -(-across // step_across))  # of about one length
     step_down = max(1, most // across) if step_across == across else 1
     for top in range(0, down, step_down):
         for left in range(0, across, step_across):
-            yield [x[:, :, top : top + step_down, left : left + step_across] for x in tensors]
+            yield [x[:, :, top : top + step_down, left : left + step_across] for x in views]
 
 
 def flat_pieces(*tensors: Tensor) -> Iterator[list[Tensor]]:
@@ -225,18 +199,18 @@ def flat_pieces(*tensors: Tensor) -> Iterator[list[Tensor]]:
 class MlpBranch:
     """The grid's or the blocks' half of a multi-axis MLP, from its norm to its share of the way out."""
 
-    def __init__(self, layer: maxim.MultiAxisMlp, mlp: maxim.GatedMlp, *, second: bool, fold: Folded) -> None:
+    def __init__(self, layer: maxim.MultiAxis, mlp: maxim.GatedMlp, *, second: bool, dtype: torch.dtype) -> None:
         channels = mlp.contract.weight.shape[0]
         half = slice(channels, None) if second else slice(channels)
         out = layer.contract.weight.double()[:, half]
         bias = out @ mlp.contract.bias.double()
-        self.channels = channels
-        self.enter = fold.dense(layer.expand, behind=layer.norm, rows=half)
-        self.expand = fold.dense(mlp.expand, behind=mlp.norm)
+        self.channels, self.tokens = channels, mlp.gate.tokens
+        self.enter = folded(layer.expand, dtype, behind=layer.norm, rows=half)
+        self.expand = folded(mlp.expand, dtype, behind=mlp.norm)
         self.gate_scale, self.gate_shift = mlp.gate_norm.weight.float(), mlp.gate_norm.bias.float()
-        self.mixer, self.mixer_bias = mlp.gate.weight.to(fold.dtype), (mlp.gate.bias + 1).float()
-        self.straight = fold.made(out, bias + layer.contract.bias.double() if second else bias)
-        self.gated = fold.addition(out @ mlp.contract.weight.double())
+        self.mixer, self.mixer_bias = mlp.gate.weight.to(dtype), (mlp.gate.bias + 1).float()
+        self.straight = Dense(out, bias + layer.contract.bias.double() if second else bias, dtype)
+        self.gated = Addition(out @ mlp.contract.weight.double(), dtype)
 
     def __call__(self, piece: Tensor) -> Tensor:
         hidden, normed = gelu_and_norm(self.enter(norm(piece, LAYER_NORM_EPS)), LAYER_NORM_EPS)
@@ -250,13 +224,14 @@ class MlpBranch:
 class GateBranch:
     """The grid's or the blocks' half of a spatial gate, from its norm to its share of the way out."""
 
-    def __init__(self, layer: maxim.SpatialGate, mixer: maxim.TokenMixer, *, second: bool, fold: Folded) -> None:
+    def __init__(self, layer: maxim.MultiAxis, mixer: maxim.TokenMixer, *, second: bool, dtype: torch.dtype) -> None:
         channels = layer.contract.weight.shape[0]
         half = slice(channels, None) if second else slice(channels)
-        self.enter = fold.dense(layer.expand, behind=layer.norm, rows=half)
-        self.mixer, self.mixer_bias = mixer.weight.to(fold.dtype), mixer.bias.to(fold.dtype)[:, None]
+        self.tokens = mixer.tokens
+        self.enter = folded(layer.expand, dtype, behind=layer.norm, rows=half)
+        self.mixer, self.mixer_bias = mixer.weight.to(dtype), mixer.bias.to(dtype)[:, None]
         out = layer.contract.weight.double()[:, half]
-        self.leave = fold.made(out, layer.contract.bias.double() if second else None)
+        self.leave = Dense(out, layer.contract.bias.double() if second else None, dtype)
 
     def __call__(self, piece: Tensor) -> Tensor:
         hidden = gelu(self.enter(norm(piece, LAYER_NORM_EPS)))
@@ -265,35 +240,23 @@ class GateBranch:
 
 
 class MultiAxis:
-    """Both halves of a multi-axis MLP, which is residual."""
+    """Both halves of a multi-axis MLP, with its residual, or of a spatial gate, which has none."""
 
-    def __init__(self, layer: maxim.MultiAxisMlp, fold: Folded) -> None:
-        self.tokens = layer.grid.gate.tokens
-        self.grid = MlpBranch(layer, layer.grid, second=False, fold=fold)
-        self.block = MlpBranch(layer, layer.block, second=True, fold=fold)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        out = torch.empty_like(x)
-        for piece, target in grid_pieces(self.tokens, x, out):
-            scatter(self.grid(piece), target, piece)
-        for piece, target in block_pieces(self.tokens, x, out):
-            scatter(self.block(piece), target, target)
-        return out
-
-
-class Gate:
-    """Both halves of a spatial gate."""
-
-    def __init__(self, layer: maxim.SpatialGate, fold: Folded) -> None:
-        self.tokens = layer.grid.tokens
-        self.grid = GateBranch(layer, layer.grid, second=False, fold=fold)
-        self.block = GateBranch(layer, layer.block, second=True, fold=fold)
+    def __init__(self, layer: maxim.MultiAxis, dtype: torch.dtype) -> None:
+        mixers = cast(list[maxim.GatedMlp | maxim.TokenMixer], [layer.grid, layer.block])
+        self.grid, self.block = (
+            MlpBranch(layer, mixer, second=second, dtype=dtype)
+            if isinstance(mixer, maxim.GatedMlp)
+            else GateBranch(layer, mixer, second=second, dtype=dtype)
+            for second, mixer in zip((False, True), mixers, strict=True)
+        )
+        self.residual = isinstance(layer.grid, maxim.GatedMlp)
 
     def __call__(self, x: Tensor) -> Tensor:
         out = torch.empty_like(x)
-        for piece, target in grid_pieces(self.tokens, x, out):
-            scatter(self.grid(piece), target)
-        for piece, target in block_pieces(self.tokens, x, out):
+        for piece, target in pieces(self.grid.tokens, x, out, grid=True):
+            scatter(self.grid(piece), target, piece if self.residual else None)
+        for piece, target in pieces(self.block.tokens, x, out, grid=False):
             scatter(self.block(piece), target, target)
         return out
 
@@ -301,10 +264,11 @@ class Gate:
 class CrossGating:
     """A cross gating behind its projections."""
 
-    def __init__(self, layer: maxim.CrossGating, fold: Folded) -> None:
-        self.enter = {side: fold.dense(part.enter, behind=part.norm) for side, part in (("x", layer.x), ("y", layer.y))}
-        self.gate = {"x": Gate(layer.x.gate, fold), "y": Gate(layer.y.gate, fold)}
-        self.leave = {"x": fold.dense(layer.x.leave), "y": fold.dense(layer.y.leave)}
+    def __init__(self, layer: maxim.CrossGating, dtype: torch.dtype) -> None:
+        sides = {"x": layer.x, "y": layer.y}
+        self.enter = {name: folded(side.enter, dtype, behind=side.norm) for name, side in sides.items()}
+        self.gate = {name: MultiAxis(side.gate, dtype) for name, side in sides.items()}
+        self.leave = {name: folded(side.leave, dtype) for name, side in sides.items()}
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Both are overwritten, with their sum and the second."""
@@ -325,14 +289,11 @@ class CrossGating:
         return out
 
 
-# Mixing over channels --------------------------------------------------------------------------------------------
-
-
 class Attention:
     """A residual with channel attention, behind its layers."""
 
-    def __init__(self, layer: maxim.ChannelAttention, fold: Folded) -> None:
-        self.squeeze, self.excite = fold.dense(layer.squeeze), fold.dense(layer.excite)
+    def __init__(self, layer: maxim.ChannelAttention, dtype: torch.dtype) -> None:
+        self.squeeze, self.excite = folded(layer.squeeze, dtype), folded(layer.excite, dtype)
 
     def __call__(self, shortcut: Tensor, y: Tensor) -> Tensor:
         flat = rows(y)
@@ -342,10 +303,10 @@ class Attention:
 
 
 class ConvAttention:
-    def __init__(self, layer: maxim.ConvAttention, fold: Folded) -> None:
+    def __init__(self, layer: maxim.ConvAttention, dtype: torch.dtype) -> None:
         self.scale, self.shift = layer.norm.weight.float(), layer.norm.bias.float()
-        self.conv1, self.conv2 = fold.conv(layer.conv1), fold.conv(layer.conv2)
-        self.attention = Attention(layer.attention, fold)
+        self.conv1, self.conv2 = Conv(layer.conv1, dtype), Conv(layer.conv2, dtype)
+        self.attention = Attention(layer.attention, dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         normed = torch.empty_like(x)
@@ -356,9 +317,9 @@ class ConvAttention:
 
 
 class MlpAttention:
-    def __init__(self, layer: maxim.MlpAttention, fold: Folded) -> None:
-        self.dense1, self.dense2 = fold.dense(layer.dense1, behind=layer.norm), fold.dense(layer.dense2)
-        self.attention = Attention(layer.attention, fold)
+    def __init__(self, layer: maxim.MlpAttention, dtype: torch.dtype) -> None:
+        self.dense1, self.dense2 = folded(layer.dense1, dtype, behind=layer.norm), folded(layer.dense2, dtype)
+        self.attention = Attention(layer.attention, dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         y = torch.empty_like(x)
@@ -370,11 +331,11 @@ class MlpAttention:
 class Groups:
     """A block behind its projection."""
 
-    def __init__(self, block: maxim.Block, cost: float, fold: Folded) -> None:
+    def __init__(self, block: maxim.Block, cost: float, dtype: torch.dtype) -> None:
         self.cost = cost
-        self.mixers = [MultiAxis(mixer, fold) for mixer in of_kind(maxim.MultiAxisMlp, block.mixers)]
+        self.mixers = [MultiAxis(mixer, dtype) for mixer in of_kind(maxim.MultiAxis, block.mixers)]
         self.attentions = [
-            ConvAttention(layer, fold) if isinstance(layer, maxim.ConvAttention) else MlpAttention(layer, fold)
+            ConvAttention(layer, dtype) if isinstance(layer, maxim.ConvAttention) else MlpAttention(layer, dtype)
             for layer in cast(list[maxim.ConvAttention | maxim.MlpAttention], list(block.attentions))
         ]
 
@@ -386,15 +347,12 @@ class Groups:
         return x.add_(projected)
 
 
-# A stage ---------------------------------------------------------------------------------------------------------
-
-
 class Fuse:
     """A cross gating of two signals of one size."""
 
-    def __init__(self, layer: maxim.CrossGating, fold: Folded) -> None:
-        self.x, self.y = fold.dense(layer.x_project), fold.dense(layer.y_project)
-        self.cross = CrossGating(layer, fold)
+    def __init__(self, layer: maxim.CrossGating, dtype: torch.dtype) -> None:
+        self.x, self.y = folded(layer.x_project, dtype), folded(layer.y_project, dtype)
+        self.cross = CrossGating(layer, dtype)
 
     def __call__(self, x: Tensor, y: Tensor, tick: Tick) -> Tensor:
         fused = self.cross(self.x(x), self.y(y))[0]
@@ -404,13 +362,11 @@ class Fuse:
 
 class Stage:
     def __init__(self, stage: maxim.Stage, dtype: torch.dtype) -> None:
-        fold = Folded(dtype)
-        levels = range(LEVELS)
         self.dtype = dtype
-        self.inputs = [fold.conv(conv) for conv in of_kind(maxim.Conv, stage.inputs)]
+        self.inputs = [Conv(conv, dtype) for conv in of_kind(maxim.Conv, stage.inputs)]
+        fused = ((), ()) if stage.first else (stage.fuse_inputs, stage.fuse_encoders)
         self.fuse_inputs, self.fuse_encoders = (
-            [] if stage.first else [Fuse(layer, fold) for layer in of_kind(maxim.CrossGating, layers)]
-            for layers in ((stage.fuse_inputs, stage.fuse_encoders) if not stage.first else ((), ()))
+            [Fuse(layer, dtype) for layer in of_kind(maxim.CrossGating, layers)] for layers in fused
         )
         encoders = of_kind(maxim.Block, stage.encoders)
         self.enter_below: list[Addition | None] = []
@@ -419,39 +375,36 @@ class Stage:
             weight, bias = block.project.weight.double(), block.project.bias.double()
             below, own = weight.split([weight.shape[1] - weight.shape[0], weight.shape[0]], dim=1)
             # The first sees its input twice.
-            self.enter_below.append(fold.addition(below) if level else None)
-            self.enter_own.append(fold.made(own if level else below + own, bias))
-        self.encoders = [Groups(block, GROUP_COST, fold) for block in encoders]
-        self.downs = [fold.conv(conv) for conv in of_kind(maxim.Conv, stage.downs)]
+            self.enter_below.append(Addition(below, dtype) if level else None)
+            self.enter_own.append(Dense(own if level else below + own, bias, dtype))
+        self.encoders = [Groups(block, GROUP_COST, dtype) for block in encoders]
+        self.downs = [Conv(conv, dtype) for conv in of_kind(maxim.Conv, stage.downs)]
         bottlenecks = of_kind(maxim.Block, stage.bottlenecks)
-        self.bottleneck_enter = [fold.dense(block.project) for block in bottlenecks]
-        self.bottlenecks = [Groups(block, BOTTLENECK_COST / 2, fold) for block in bottlenecks]
+        self.bottleneck_enter = [folded(block.project, dtype) for block in bottlenecks]
+        self.bottlenecks = [Groups(block, BOTTLENECK_COST / 2, dtype) for block in bottlenecks]
 
         gates = of_kind(maxim.CrossGating, stage.gates)
         self.gate_signals, self.gate_ups, self.decode_ups, self.decode_skips = [], [], [], []
         decoders = of_kind(maxim.Block, stage.decoders)
-        for level in levels:
-            gate, block = gates[level], decoders[level]
-            project = gate.x_project.weight.double(), gate.x_project.bias.double()
-            self.gate_signals.append(Gather(stage.rescales("gates", level), level, *project, fold))
-            project = gate.y_project.weight.double(), gate.y_project.bias.double()
-            self.gate_ups.append(Double(cast(maxim.Double, gate.enlarge), *project, fold))
-            weight = block.project.weight.double()
-            up, skips = weight.split([weight.shape[0], weight.shape[1] - weight.shape[0]], dim=1)
-            self.decode_ups.append(Double(of_kind(maxim.Double, stage.ups)[level], up, None, fold))
-            fine_first = torch.cat(list(reversed(skips.chunk(LEVELS, dim=1))), dim=1)
-            bias = block.project.bias.double()
-            self.decode_skips.append(Gather(stage.rescales("decoders", level), level, fine_first, bias, fold))
-        self.gates = [CrossGating(gate, fold) for gate in gates]
-        self.decoders = [Groups(block, GROUP_COST, fold) for block in decoders]
-        self.last = stage.last
+        ups = of_kind(maxim.Double, stage.ups)
+        for level, (gate, up, block) in enumerate(zip(gates, ups, decoders, strict=True)):
+            x, y = ((layer.weight.double(), layer.bias.double()) for layer in (gate.x_project, gate.y_project))
+            self.gate_signals.append(Gather(stage.rescales("gates", level), level, *x, dtype))
+            self.gate_ups.append(Double(cast(maxim.Double, gate.enlarge), *y, dtype))
+            weight, bias = block.project.weight.double(), block.project.bias.double()
+            below, skips = weight.split([weight.shape[0], weight.shape[1] - weight.shape[0]], dim=1)
+            self.decode_ups.append(Double(up, below, None, dtype))
+            fine_first = torch.cat(skips.chunk(LEVELS, dim=1)[::-1], dim=1)
+            self.decode_skips.append(Gather(stage.rescales("decoders", level), level, fine_first, bias, dtype))
+        self.gates = [CrossGating(gate, dtype) for gate in gates]
+        self.decoders = [Groups(block, GROUP_COST, dtype) for block in decoders]
         if stage.last:
-            self.outputs = [fold.conv(conv) for conv in of_kind(maxim.Conv, stage.outputs)]
+            self.outputs = [Conv(conv, dtype) for conv in of_kind(maxim.Conv, stage.outputs)]
         else:
             heads = of_kind(maxim.SupervisedAttention, stage.attentions)
-            self.outputs = [fold.conv(head.picture) for head in heads]
-            self.features = [fold.conv(head.features) for head in heads]
-            self.attend = [fold.conv(head.attend) for head in heads]
+            self.outputs = [Conv(head.picture, dtype) for head in heads]
+            self.features = [Conv(head.features, dtype) for head in heads]
+            self.attend = [Conv(head.attend, dtype) for head in heads]
         parts = [group.cost * len(group.mixers) for group in (*self.encoders, *self.bottlenecks, *self.decoders)]
         gatings = len(self.gates) + len(self.fuse_inputs) + len(self.fuse_encoders)
         self.cost = sum(parts) + GATING_COST * gatings
@@ -459,11 +412,8 @@ class Stage:
     def __call__(
         self, pictures: list[Tensor], before: maxim.Handover | None, *, final: bool, tick: Tick
     ) -> tuple[Tensor, maxim.Handover | None]:
-        """The restored full-size picture and, unless this is the final stage, what to hand on.
-
-        Args:
-            pictures: (H, W, 3) float32 in [0, 1], by level, full size first.
-            before: is emptied.
+        """From (H, W, 3) in [0, 1] by level, full size first, to the restored full-size picture and, unless this is the
+        final stage, what to hand on; `before` is emptied.
         """
         levels = range(LEVELS)
         entered = [conv(picture.to(self.dtype)) for conv, picture in zip(self.inputs, pictures, strict=True)]

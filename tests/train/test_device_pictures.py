@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader
 
 from tests.train.test_synthesis import DATA
 from tests.train.tiny_runs import last_of, photograph, save, tensors_of
-from train.data import device_pictures as resident
+from train.data import device_pictures
 from train.data.cache import PictureCache
 from train.data.device_pictures import DevicePictures, Window
-from train.data.samples import PositionSampler, TrainingSet, find_training_data
+from train.data.samples import TrainingSet, find_training_data, positions
 from train.data.sources import turned
 from train.data.synthesis import apply_blur, collate
 from train.recipe import Mix, RecipeError, Validation
@@ -28,7 +28,7 @@ def on_device(tmp_path) -> DevicePictures:
 
 def test_a_window_is_what_the_picture_has_there_in_each_of_the_eight_symmetries(on_device):
     windows = [Window(3, 5 + turns, 16, flip, turns) for flip in (False, True) for turns in range(4)]
-    found = on_device.windows(torch.tensor([2] * 8), torch.tensor([window.numbers() for window in windows]), 16)
+    found = on_device.windows(torch.tensor([2] * 8), torch.tensor(windows), 16)
     picture = torch.from_numpy(photograph(2, (42, 50))).permute(2, 0, 1)
     for square, window in zip(found, windows, strict=True):
         wanted = picture[:, window.top : window.top + 16, window.left : window.left + 16]
@@ -38,7 +38,7 @@ def test_a_window_is_what_the_picture_has_there_in_each_of_the_eight_symmetries(
 
 def test_a_smaller_window_lies_in_the_middle_with_the_picture_around_it(on_device):
     small, corner = Window(10, 20, 8, False, 1), Window(0, 33, 8, True, 0)
-    found = on_device.windows(torch.tensor([0, 1]), torch.tensor([small.numbers(), corner.numbers()]), 12)
+    found = on_device.windows(torch.tensor([0, 1]), torch.tensor([small, corner]), 12)
     first, second = (torch.from_numpy(photograph(n, (40 + n, 50))).permute(2, 0, 1) for n in (0, 1))
     assert torch.equal(found[0], turned(first[:, 8:20, 18:30], False, 1))
     assert torch.equal(found[1][:, 2:10, 2:10], second[:, :8, 33:].flip(-1))
@@ -50,8 +50,10 @@ def drawn(root, cache, mix, **where):
     samples = TrainingSet(
         find_training_data(root, data, Validation(scenes=("held",))), data, seed=0, cache=cache, **where
     )
-    sampler = PositionSampler(range(12), batch_size=4, rank=0, world=1)
-    collated = (lambda batch: resident.collate(batch, data.crop)) if samples.numbers else collate
+    sampler = positions(range(12), batch_size=4, rank=0, world=1)
+    collated = (
+        (lambda batch: device_pictures.collate(batch, data.crop, samples.numbers)) if samples.numbers else collate
+    )
     return samples, list(DataLoader(samples, batch_sampler=sampler, collate_fn=collated))
 
 
@@ -91,11 +93,11 @@ def test_a_run_learns_the_same_from_pictures_on_the_device(start, tmp_path, work
 def test_pictures_without_room_on_the_device_are_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * 2**30, 8 * 2**30))
     with pytest.raises(RecipeError) as refusal:
-        resident.require_memory(3 * 2**30, torch.device("cuda"))
+        device_pictures.require_memory(3 * 2**30, torch.device("cuda"))
     assert str(refusal.value) == (
         'the pictures take 3.0 GiB, too much of the 4.0 GiB that are free on cuda; set data.pictures = "disk"'
     )
-    resident.require_memory(2**30, torch.device("cuda"))
+    device_pictures.require_memory(2**30, torch.device("cuda"))
 
 
 def test_pictures_on_the_device_are_not_blurred_in_the_loader(start):
