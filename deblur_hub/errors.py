@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class DeblurHubError(Exception):
@@ -10,6 +11,10 @@ class DeblurHubError(Exception):
 
 class PictureError(DeblurHubError):
     """A picture that cannot be read, is too large to be taken in, or cannot be written."""
+
+    def of(self, path: Path) -> str:
+        """The sentence with the whole path, for who works on a set rather than on this picture."""
+        return f"{path.parent / str(self).removesuffix('; nothing was written')}; replace it or take it out"
 
 
 class ModelError(DeblurHubError):

@@ -159,9 +159,18 @@ def test_a_photo_is_never_written_over_itself(here, model, capsys):
 
 
 def test_two_photos_of_one_name_are_not_written_into_one_file(here, model, capsys):
-    assert main(["deblur", "photo.jpg", "holiday/../photo.jpg", "-o", "sharp", "--model", str(model)]) == 2
-    assert "both be written" in sentence(capsys)
-    assert not (here / "sharp").exists()
+    Path("other").mkdir()
+    Path("other/photo.jpg").write_bytes(Path("photo.jpg").read_bytes())
+    inputs = ["photo.jpg", "other/photo.jpg", "holiday/beach.png"]
+    assert main(["deblur", *inputs, "-o", "sharp", "--model", str(model), "-q"]) == 1
+    assert capsys.readouterr().err.count("both be written") == 2
+    assert files_below(here / "sharp") == {"beach.png"}
+
+
+def test_one_photo_named_twice_is_restored_once(here, model, capsys):
+    inputs = ["photo.jpg", "holiday/../photo.jpg", "holiday", "holiday/beach.png"]
+    assert main(["deblur", *inputs, "-o", "sharp", "--model", str(model), "-q"]) == 0
+    assert capsys.readouterr().out.startswith("3 restored")
 
 
 def test_a_folder_that_holds_its_own_output_is_not_restored_twice(here, model):

@@ -4,9 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
-
-from ..errors import DatasetError
+from ..errors import DatasetError, PictureError
+from ..pictures import upright_size
 from ..pictures.formats import PICTURE_SUFFIXES
 
 
@@ -26,7 +25,9 @@ def folders_below(root: Path) -> Iterator[Path]:
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures directly in a folder, by name; hidden files are passed over."""
     return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 
@@ -66,9 +67,8 @@ def require_one_size(path: Path, sharp: Path) -> None:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the header alone; DatasetError if the file is no picture."""
+    """(width, height) as the picture is shown, from the header alone; DatasetError if the file is no picture."""
     try:
-        with Image.open(path) as picture:
-            return picture.size
-    except Exception as reason:
-        raise DatasetError(f"{path}: not a picture that can be read ({type(reason).__name__}); replace it") from reason
+        return upright_size(path)
+    except PictureError as error:
+        raise DatasetError(error.of(path)) from error

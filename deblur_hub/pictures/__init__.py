@@ -16,6 +16,7 @@ Each step knows only those before it on its own way. Handing the tensor back unc
 """
 
 from .metadata import Metadata
+from .opening import upright_size
 from .original import Original
 from .pages import Strip, read_pages
 from .samples import read
@@ -30,6 +31,7 @@ __all__ = [
     "require_target",
     "to_array",
     "to_image",
+    "upright_size",
     "write",
     "write_pages",
 ]

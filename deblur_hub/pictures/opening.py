@@ -110,6 +110,20 @@ def opened(
             yield from_file(file, name, max_megapixels, page)
 
 
+def upright_size(source: str | os.PathLike[str] | bytes | BinaryIO) -> tuple[int, int]:
+    """(width, height) of a picture as it is shown, from its header alone.
+
+    Raises:
+        PictureError: if there is no picture.
+    """
+    with binary_file(source) as (file, name):
+        png, page, deep, header = read_header(file, name)
+        found = Opened("file", name, np.empty(0), "", header, deep, png, page)
+        width, height = deep.size if deep is not None else header.size if header is not None else (0, 0)
+        turned = found.orientation if page is None else page.value(TURN, 1)
+        return (height, width) if turned in (5, 6, 7, 8) else (width, height)
+
+
 @contextmanager
 def binary_file(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
     """The source as a seekable binary file that is not empty, and its name for messages.
@@ -211,39 +225,45 @@ def check_size(size: tuple[int, int], name: str, *, max_megapixels: float) -> No
 # --- decoding ----------------------------------------------------------------------------------------------------
 
 
-def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | None) -> Opened:
-    """The picture of a file; of a TIFF, that of page `number`, or of the first with a note on the others."""
+def read_header(
+    file: BinaryIO, name: str, number: int | None = None
+) -> tuple[PngFile | None, TiffPage | None, DeepHeader | None, Image.Image | None]:
+    """What stands beside the samples of a PNG or a TIFF (its page `number`), and what its header says."""
+    file.seek(0)
     start = file.read(16)
-    png: PngFile | None = None
-    page: TiffPage | None = None
-    pages, notes = 1, tuple[str, ...]()
+    png, page, deep = None, None, None
     if start.startswith(png_files.SIGNATURE):
         png = read_png(file, name)
-        file, notes = png.picture, png.notes
-        deep = deep_png(png)
+        file, deep = png.picture, deep_png(png)
     elif is_tiff(start):
         if Path(name).suffix.lower() in RAW_TIFFS:
             raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
-        found = pages_of(file, name)
-        page, pages = found[number or 0], len(found)
-        if number is None and pages > 1:
-            notes = (f"{pages} pages; only the first is restored",)
+        page = pages_of(file, name)[number or 0]
         deep = deep_tiff(file, page, name)
-    else:
-        deep = None
+    header: Image.Image | None = None
+    with suppress(PictureError) if deep else nullcontext():  # 16-bit grey with alpha, which Pillow does not know
+        header = identify(file, name)
+        if page is not None and page.number:
+            seek(header, page.number, name)
+    return png, page, deep, header
+
+
+def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | None) -> Opened:
+    """The picture of a file; of a TIFF, that of page `number`, or of the first with a note on the others."""
+    png, page, deep, header = read_header(file, name, number)
+    notes = png.notes if png else ()
+    pages = page.pages if page else 1
+    if number is None and pages > 1:
+        notes += (f"{pages} pages; only the first is restored",)
+    file = png.picture if png else file
     if deep is not None:
         check_size(deep.size, name, max_megapixels=max_megapixels)
-        header: Image.Image | None = None
-        with suppress(PictureError):  # 16-bit grey with alpha, which Pillow does not know
-            header = identify(file, name)
-            notes += frame_notes(header) if png else ()
+        notes += frame_notes(header) if png and header else ()
         samples = decode_deep(file, deep, name)
         return Opened("file", name, samples, deep.channels, header, deep, png, page, pages, notes=notes)
-    picture = identify(file, name)
-    if page is not None and page.number:
-        seek(picture, page.number, name)
-    made = from_pillow(picture, "file", name, max_megapixels, file, is_page=page is not None)
-    lossless = picture.format == "WEBP" and is_lossless(file)
+    assert header is not None  # or there was an error
+    made = from_pillow(header, "file", name, max_megapixels, file, is_page=page is not None)
+    lossless = header.format == "WEBP" and is_lossless(file)
     return replace(made, png=png, page=page, pages=pages, lossless=lossless, notes=(*notes, *made.notes))
 
 

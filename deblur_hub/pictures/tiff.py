@@ -6,7 +6,7 @@ here.
 
 import io
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,6 +62,7 @@ class TiffPage:
 
     Attributes:
         number: of the directory in the file's chain.
+        pages: directories in the chain that hold pictures of their own.
         entries: those of the directory, by tag.
         inner: EXIF and GPS entries, by the tag of their directory.
     """
@@ -69,6 +70,7 @@ class TiffPage:
     number: int
     entries: dict[int, TiffEntry]
     inner: dict[int, tuple[TiffEntry, ...]]
+    pages: int = 1
 
     def value(self, tag: int, default: int) -> int:
         return (*self.numbers(tag), default)[0]
@@ -115,7 +117,7 @@ def pages_of(file: BinaryIO, name: str) -> list[TiffPage]:
     if any(RAW_VERSION in page.entries or page.value(PHOTOMETRIC, 0) in RAW_PHOTOMETRICS for page in pages):
         raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
     own = [page for page in pages if not page.value(SUBFILE, 0) & (REDUCED | MASK)]
-    return own or pages[:1]
+    return [replace(page, pages=len(own)) for page in own] or pages[:1]
 
 
 class _Directories:
