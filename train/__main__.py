@@ -38,6 +38,7 @@ import argparse
 import errno
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 if not __package__:  # `accelerate launch train/` runs this file as a plain script from inside the package
@@ -49,10 +50,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 
 from deblur_hub.errors import DeblurHubError
+from deblur_hub.hub import first_line
 from train.checkpoint import Checkpoints
 from train.distributed import StopRequest, check_launch, is_lost_process, make_accelerator, usable_cores, world_size
 from train.loop import train
-from train.preparation import first_line
 from train.publish import Publisher
 from train.recipe import Recipe, RecipeError, known_recipes, load_recipe
 from train.run import Run, StepError
@@ -85,21 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
         if accelerator.device.type == "cpu":
             # accelerate launch leaves one thread to each process, however many cores there are.
             torch.set_num_threads(options.threads or max(1, usable_cores() // accelerator.num_processes))
-        run = Run(
-            options.data,
-            options.output,
-            options.cache,
-            options.steps,
-            options.time_budget,
-            options.resume,
-            tuple(options.init_from),
-            options.perceptual_weights,
-            resume_from=options.resume_from,
-        )
+        run = Run(**{each.name: getattr(options, each.name) for each in fields(Run) if each.name != "publisher"})
         if options.push_to_hub and not options.dry_run:
-            run.publisher = Publisher(
-                options.push_to_hub, private=options.push_private, every_best=options.push_every_best
-            )
+            publishing = {"private": options.push_private, "every_best": options.push_every_best}
+            run.publisher = Publisher(options.push_to_hub, **publishing)
         if options.benchmark_one:
             measure_one(recipe, run, accelerator, seconds=options.benchmark_one)
         elif options.dry_run:
@@ -111,37 +101,32 @@ def main(arguments: list[str] | None = None) -> int:
             return EXIT_NOT_PUBLISHED
     except DeblurHubError as mistake:
         # All processes see a mistake in the recipe or the data folder; a broken picture perhaps one only.
-        if int(os.environ.get("RANK", 0)) == 0 or isinstance(mistake, StepError):
-            print(f"train: {mistake}", file=sys.stderr)
-        return 2
+        return ended(2, str(mistake), every=isinstance(mistake, StepError))
     except OSError as reason:
         if reason.errno not in UNWRITABLE:
             raise
-        print(
-            f"train: {reason.filename or options.output}: cannot be written ({reason.strerror}); free some space and "
-            "go on with --resume, or name another --output",
-            file=sys.stderr,
-        )
-        return 2
+        advice = "free some space and go on with --resume, or name another --output"
+        return ended(2, f"{reason.filename or options.output}: cannot be written ({reason.strerror}); {advice}")
     except KeyboardInterrupt:
-        print("train: stopped; go on with --resume", file=sys.stderr)
-        return 130
+        return ended(130, "stopped; go on with --resume")
     except StopRequest as request:
-        if int(os.environ.get("RANK", 0)) == 0:
-            print(f"train: {request}; go on with --resume", file=sys.stderr)
+        code = ended(EXIT_REQUEUE, f"{request}; go on with --resume", every=False)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        return EXIT_REQUEUE
+        return code
     except RuntimeError as reason:
         if not is_lost_process(reason):
             raise
-        print(
-            "train: another process of this run has ended or does not answer "
-            f"({first_line(reason)}); look for its message, then go on with --resume",
-            file=sys.stderr,
-        )
-        return EXIT_LOST_PROCESS
+        gone = f"another process of this run has ended or does not answer ({first_line(reason)})"
+        return ended(EXIT_LOST_PROCESS, f"{gone}; look for its message, then go on with --resume")
     return 0
+
+
+def ended(code: int, sentence: str, *, every: bool = True) -> int:
+    """Prints why the program ends, on every process or the first alone, and returns its exit code."""
+    if every or int(os.environ.get("RANK", 0)) == 0:
+        print(f"train: {sentence}", file=sys.stderr)
+    return code
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

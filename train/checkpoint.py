@@ -17,12 +17,9 @@ SCHEMA_VERSION = 1
 
 
 class Checkpoints:
-    """The newest checkpoints of a run, `step-0001000.pt` and so on; `last.pt` is a hard link to the newest.
+    """The `keep` newest checkpoints of a run, `step-0001000.pt` and so on; older ones go once a new one is whole.
 
-    On file systems without hard links there is no `last.pt`.
-
-    Args:
-        keep: how many to keep; older ones are removed once a new one is whole.
+    `last.pt` is a hard link to the newest; on file systems without hard links there is none.
     """
 
     def __init__(self, folder: Path, *, keep: int) -> None:
@@ -37,11 +34,7 @@ class Checkpoints:
         return found
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Writes the state at a step.
-
-        Raises:
-            RecipeError: if the disk refuses; the folder is then as before.
-        """
+        """Writes the state at a step; raises `RecipeError` if the disk refuses, with the folder as before."""
         path = self.folder / f"step-{step:07d}.pt"
         save_checkpoint(path, state)
         link(path, self.last)
@@ -50,17 +43,13 @@ class Checkpoints:
                 old.unlink(missing_ok=True)
 
     def newest(self) -> tuple[Path, dict[str, Any]]:
-        """The newest whole checkpoint; prints a sentence for each newer one that is broken.
-
-        Raises:
-            RecipeError: if there is none.
-        """
+        """The newest whole checkpoint, else `RecipeError`; prints a sentence for each newer one that is broken."""
         paths = self.paths()
-        for number, path in enumerate(paths):
+        for path in paths:
             try:
                 return path, load_checkpoint(path)
             except RecipeError as reason:
-                if number + 1 == len(paths):
+                if path is paths[-1]:
                     raise
                 print(f"train: {str(reason).partition(';')[0]}; going on from the one before", file=sys.stderr)
         raise RecipeError(f"{self.last}: there is no checkpoint to resume from; start without --resume")
@@ -69,8 +58,7 @@ class Checkpoints:
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes tensors, numbers and texts in nested dicts and lists.
 
-    Raises:
-        RecipeError: if the disk refuses; what `path` held before is untouched.
+    Raises `RecipeError` if the disk refuses; what `path` held before is untouched.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,8 +90,7 @@ def link(path: Path, name: Path) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Reads what `save_checkpoint` wrote, onto the CPU, without unpickling objects.
 
-    Raises:
-        RecipeError: if there is none, or it is not one of ours, or its checksums do not match.
+    Raises `RecipeError` if there is none, or it is not one of ours, or its checksums do not match.
     """
     if not path.is_file():
         raise RecipeError(f"{path}: there is no checkpoint to resume from; start without --resume")
@@ -113,10 +100,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 raise ValueError(f"{damaged} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as reason:
-        raise RecipeError(
-            f"{path}: not a checkpoint that can be read ({type(reason).__name__}); "
-            "take another or start without --resume"
-        ) from reason
+        advice = "take another or start without --resume"
+        raise RecipeError(f"{path}: not a checkpoint that can be read ({type(reason).__name__}); {advice}") from reason
     if not isinstance(state, dict) or state.get("schema_version") != SCHEMA_VERSION:
         raise RecipeError(f"{path}: not a checkpoint of this version; start without --resume")
     return state

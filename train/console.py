@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -24,13 +24,12 @@ from .trainer import NonFiniteLossError
 def describe(ready: Prepared, run: Run, accelerator: Accelerator) -> str:
     """The lines at a run's start: recipe, length, data, and the weights of a perceptual loss."""
     chosen, found = ready.recipe, ready.training_data
-    parameters = sum(parameter.numel() for parameter in ready.network.parameters()) / 1e6
     length = f"{ready.steps} steps"
     if run.time_budget:
         budget = f"{run.time_budget / 60:.0f} minutes"
         length = budget if chosen.schedule.stretch else f"{length}, at most {budget},"
     lines = [
-        f"recipe '{chosen.name}': {chosen.generator}, {parameters:.2f} M parameters, {length} of "
+        f"recipe '{chosen.name}': {chosen.generator}, {parameters(ready.network)}, {length} of "
         f"{chosen.data.batch_size} crops of {chosen.data.crop}x{chosen.data.crop}, {accelerator.num_processes} "
         f"process(es) on {accelerator.device.type}, precision {accelerator.mixed_precision}",
         f"data: {len(found.pairs)} pairs, {sum(map(len, found.frames))} high-speed frames, "
@@ -45,18 +44,20 @@ def describe(ready: Prepared, run: Run, accelerator: Accelerator) -> str:
     return "\n".join(lines)
 
 
+def parameters(network: nn.Module) -> str:
+    """How many a network has, in words."""
+    return f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.2f} M parameters"
+
+
 class Meter:
     """Pictures a second, and the fraction of the steps' time in which the networks waited for data.
 
     Only time inside `step` counts, not validation or checkpoints. `all_steps`, `all_seconds` and `all_waited` are of
     the whole session, the others since the last `read`.
-
-    Args:
-        pictures: of one step, over all processes.
     """
 
     def __init__(self, pictures: int) -> None:
-        self.pictures = pictures
+        self.pictures = pictures  # of one step, over all processes
         self.all_steps, self.all_seconds, self.all_waited = 0, 0.0, 0.0
         self.reset()
 
@@ -82,12 +83,9 @@ class Meter:
         """Scalars for the log, of the steps since the last reading; none before the first step."""
         if not self.steps:
             return {}
-        found = {
-            "time/pictures_per_second": self.steps * self.pictures / self.seconds,
-            "time/data_wait": self.waited / self.seconds,
-        }
+        speed, waited = self.steps * self.pictures / self.seconds, self.waited / self.seconds
         self.reset()
-        return found
+        return {"time/pictures_per_second": speed, "time/data_wait": waited}
 
 
 class ProgressBar:
@@ -95,11 +93,8 @@ class ProgressBar:
 
         compact  42%|████▏     | 2520/6000 steps, 43 pictures/s, loss 0.0312 [12:01<16:36]
 
-    Redirected to a file it writes a line every 30 seconds or so.
-
-    Args:
-        steps: of the run; 0 where time ends it.
-        fraction: of the run that is done already.
+    Redirected to a file it writes a line every 30 seconds or so. `steps` is 0 where time ends the run; `fraction` of it
+    is done already.
     """
 
     def __init__(self, name: str, *, steps: int, fraction: float, shown: bool) -> None:
@@ -116,12 +111,6 @@ class ProgressBar:
             unit="",
             bar_format="{desc} {percentage:3.0f}%|{bar}| {unit} [{elapsed}<{remaining}]",
         )
-
-    def __enter__(self) -> "ProgressBar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Leaves the bar as it is, so that what is printed next has a line of its own."""
@@ -191,8 +180,7 @@ class Alarms:
     def require_progress(self, skipped: Tensor, step: int) -> None:
         """Raises `NonFiniteLossError`, on all processes alike, after `most_skipped` skipped updates in a row.
 
-        Args:
-            skipped: the trainer's; reading it waits for the device.
+        Reading `skipped`, the trainer's, waits for the device.
         """
         row = int(skipped[2])
         if row >= self.options.most_skipped:

@@ -31,11 +31,7 @@ TORCHRUN = "'ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 tr
 
 
 def make_accelerator(precision: str, patience: float) -> Accelerator:
-    """accelerate's view of this process and the others.
-
-    Args:
-        precision: of the recipe.
-        patience: seconds that processes wait for each other, at the start and later.
+    """accelerate's view of this process and the others, which wait for each other for `patience` seconds at most.
 
     Raises:
         RecipeError: if accelerate refuses.
@@ -105,9 +101,8 @@ def report_waiting(patience: float) -> Iterator[None]:
 
 
 def rank_and_address() -> str:
-    rank, world, address, port = (
-        os.environ.get(key, "?") for key in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    )
+    keys = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    rank, world, address, port = (os.environ.get(key, "?") for key in keys)
     return f"this is process {rank} of {world}, counted from 0; they meet at {address}:{port}"
 
 
@@ -135,22 +130,20 @@ class StopRequest(Exception):
     """The run was asked to stop, and its checkpoint is saved; the message names signal and step."""
 
 
-class StopSignals:
-    """A context manager that notes SIGTERM and SIGUSR1, with which clusters announce an end, instead of dying."""
+@contextmanager
+def noted_signals() -> Iterator[list[str]]:
+    """Collects SIGTERM and SIGUSR1, with which clusters announce an end, by their names, instead of dying of them."""
+    received: list[str] = []
 
-    def __init__(self) -> None:
-        self.received = ""
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
 
-    def __enter__(self) -> "StopSignals":
-        self.before = {number: signal.signal(number, self.note) for number in STOP_SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
+    handlers = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-
-    def note(self, number: int, _frame: FrameType | None) -> None:
-        self.received = signal.Signals(number).name
 
 
 class ProcessSync:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,6 @@ import tomli_w
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from deblur_hub.config import GeneratorConfig
 from deblur_hub.generator import DeblurGenerator
 from deblur_hub.model_card import training_card
 
@@ -20,15 +20,15 @@ from .checkpoint import Checkpoints
 from .console import Alarms, Log, Meter, ProgressBar, describe
 from .data.loading import next_batch
 from .data.pool import Pool
-from .distributed import ProcessSync, StopRequest, StopSignals, run_on_main
-from .preparation import batches_of, prepare
+from .distributed import ProcessSync, StopRequest, noted_signals, run_on_main
+from .preparation import Prepared, batches_of, prepare
 from .recipe import Recipe, RecipeError
 from .run import Progress, Run, RunLength, StepError
+from .study.benchmark import bare_rate, efficiency
 from .study.curves import draw_run
-from .study.efficiency import bare_rate, efficiency
 from .study.portable_state import unpack
 from .trainer import NonFiniteLossError, Trainer
-from .validation import SampleSheet, mean_score, selection_score, validate
+from .validation import mean_score, save_sheet, selection_score, validate
 
 LOG_EVERY = 20
 
@@ -41,8 +41,7 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
 
     Raises:
         StopRequest: on every process, after SIGTERM or SIGUSR1 to any of them, once a checkpoint is saved.
-        DeblurHubError: for a data folder, recipe, checkpoint or weights that do not fit, before the first step if that
-            can be known.
+        DeblurHubError: for what does not fit, before the first step if that can be known.
     """
     main = accelerator.is_main_process
     ready = prepare(recipe, run, accelerator)
@@ -56,7 +55,8 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
     if run.resume_from:
         state = run_on_main(partial(unpack, run.resume_from), accelerator)
         progress = resume(trainer, run.resume_from, state, recipe)
-        progress.forget_best()
+        # The best model is in another run's folder.
+        progress.best_psnr, progress.best_step, progress.best, progress.measured = float("-inf"), 0, {}, -1
     elif run.resume:
         progress = resume(trainer, *run_on_main(checkpoints.newest, accelerator), recipe)
     log = Log(run.output, progress.step) if main else None
@@ -68,27 +68,27 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
         progress.measured = progress.step
         if not held_out:
             return
-        sheet = SampleSheet()
-        scores = validate(trainer.evaluated, held_out, recipe.data.resize, accelerator, sheet=sheet)
-        sheet.save(run.output / "samples" / f"step-{progress.step:07d}.png", accelerator)
+        scores, rows = validate(trainer.evaluated, held_out, recipe.data.resize, accelerator)
         mean = mean_score(scores)
         progress.blurred = {key: mean[key] for key in ("blurred_psnr", "blurred_ssim")}
         select = recipe.validation.select
         better = selection_score(select, mean) > selection_score(select, progress.best)
         if better:
             progress.best, progress.best_psnr, progress.best_step = mean, mean["psnr"], progress.step
-        if main:
-            log.write(progress.step, {f"validation/{key}": value for key, value in mean.items()})
-            tqdm.write(
-                f"step {progress.step}: {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f} on {len(scores)} "
-                f"held-out pairs (blurry: {mean['blurred_psnr']:.2f} dB, {mean['blurred_ssim']:.4f})"
-                f"{', the best so far' if better else ''}"
-            )
-            card = card_of(recipe, progress, mean, [asdict(score) for score in scores])
-            for name in ("last", "best") if better else ("last",):
-                DeblurGenerator(ready.config, trainer.evaluated).save_pretrained(run.output / name, card=card)
-            if better and run.publisher:
-                run.publisher.offer(run.output / "best", progress.step)
+        if not main:
+            return
+        save_sheet(run.output / "samples" / f"step-{progress.step:07d}.png", scores, rows)
+        log.write(progress.step, {f"validation/{key}": value for key, value in mean.items()})
+        tqdm.write(
+            f"step {progress.step}: {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f} on {len(scores)} held-out pairs "
+            f"(blurry: {mean['blurred_psnr']:.2f} dB, {mean['blurred_ssim']:.4f})"
+            f"{', the best so far' if better else ''}"
+        )
+        card = card_of(recipe, progress, mean, [asdict(score) for score in scores])
+        for name in ("last", "best") if better else ("last",):
+            DeblurGenerator(ready.config, trainer.evaluated).save_pretrained(run.output / name, card=card)
+        if better and run.publisher:
+            run.publisher.offer(run.output / "best", progress.step)
 
     def save() -> None:
         trainer.require_finite_weights(progress.step)
@@ -109,11 +109,11 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
     # Reading a number from a GPU waits for all that it has still to do: not at every step.
     check_every = 1 if accelerator.device.type == "cpu" else LOG_EVERY
 
-    with StopSignals() as signals, bar:
+    with noted_signals() as signals, closing(bar):
 
         def asked_to_stop() -> bool:
             seconds = before + time.monotonic() - started
-            progress.seconds, stop = sync.share(seconds, bool(signals.received))
+            progress.seconds, stop = sync.share(seconds, bool(signals))
             return stop
 
         try:
@@ -151,7 +151,7 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
             if stop:
                 if main:
                     log.close()
-                received = signals.received or "a signal to another process"
+                received = signals[-1] if signals else "a signal to another process"
                 raise StopRequest(f"stopped by {received} at step {progress.step}")
         except NonFiniteLossError as reason:
             saved = run_on_main(checkpoints.paths, accelerator)
@@ -163,32 +163,30 @@ def train(recipe: Recipe, run: Run, accelerator: Accelerator) -> Path:
             print(efficiency(meter, bare, pool.frozen_seconds if pool else 0.0))
         if pool:
             pool.remove()
-        return finish(trainer, ready.config, recipe, progress, run, accelerator, log)
+        return finish(ready, progress, run, accelerator, log)
 
 
-def finish(
-    trainer: Trainer,
-    config: GeneratorConfig,
-    recipe: Recipe,
-    progress: Progress,
-    run: Run,
-    accelerator: Accelerator,
-    log: Log | None,
-) -> Path:
+def finish(ready: Prepared, progress: Progress, run: Run, accelerator: Accelerator, log: Log | None) -> Path:
     """Saves the best model, or the last if no pairs were held out, as `<output>/model`."""
     folder = run.output / "model"
     if accelerator.is_main_process:
         log.close()
-        show_curves(run.output)
+        try:
+            print(f"drew {draw_run(run.output)}")
+        except ImportError:
+            print("train: no curves were drawn, as matplotlib is missing: pip install matplotlib", file=sys.stderr)
+        except Exception as reason:  # a plot that cannot be drawn does not fail the run
+            print(f"train: no curves were drawn ({type(reason).__name__}: {reason})", file=sys.stderr)
         best = run.output / "best"
         if progress.best_psnr > float("-inf"):
             DeblurGenerator.from_pretrained(best).save_pretrained(folder, card=(best / "README.md").read_text())
             print(
-                f"best by {recipe.validation.select}: step {progress.best_step}, {progress.best_psnr:.2f} dB on the "
-                f"held-out pairs (blurry: {progress.blurred['blurred_psnr']:.2f} dB)"
+                f"best by {ready.recipe.validation.select}: step {progress.best_step}, {progress.best_psnr:.2f} dB on "
+                f"the held-out pairs (blurry: {progress.blurred['blurred_psnr']:.2f} dB)"
             )
         else:
-            DeblurGenerator(config, trainer.evaluated).save_pretrained(folder, card=card_of(recipe, progress, {}, []))
+            card = card_of(ready.recipe, progress, {}, [])
+            DeblurGenerator(ready.config, ready.trainer.evaluated).save_pretrained(folder, card=card)
         if run.publisher:
             run.publisher.choose(folder, progress.best_step or progress.step)
         print(f"saved {folder} after {progress.step} steps in {progress.seconds / 60:.1f} minutes")
@@ -201,29 +199,17 @@ def card_of(recipe: Recipe, progress: Progress, mean: dict[str, float], scores: 
     return training_card(table, mean, scores, progress.step, progress.seconds, recipe_text=tomli_w.dumps(table))
 
 
-def show_curves(output: Path) -> None:
-    """Draws what the run has logged; a plot that cannot be drawn does not fail the run."""
-    try:
-        print(f"drew {draw_run(output)}")
-    except ImportError:
-        print("train: no curves were drawn, as matplotlib is missing: pip install matplotlib", file=sys.stderr)
-    except Exception as reason:
-        print(f"train: no curves were drawn ({type(reason).__name__}: {reason})", file=sys.stderr)
-
-
 def resume(trainer: Trainer, path: Path, state: dict[str, Any], recipe: Recipe) -> Progress:
     """Loads a checkpoint's state; the recipe may differ in schedule and rates, not in the networks."""
-    former = json.loads(state["recipe"])
-    names = (former.get("optimizer", {}).get("name", recipe.optimizer.name), recipe.optimizer.name)
-    if names[0] != names[1] and "muon" in names:
+    former, wanted = json.loads(state["recipe"]), recipe.optimizer.name
+    name = former.get("optimizer", {}).get("name", wanted)
+    if name != wanted and "muon" in (name, wanted):
         raise RecipeError(
-            f"{path}: its optimizer was '{names[0]}', not '{names[1]}'; keep it, or start anew with --init-from"
+            f"{path}: its optimizer was '{name}', not '{wanted}'; keep it, or start anew with --init-from"
         )
     try:
         trainer.load_state(state)
     except (KeyError, RuntimeError, ValueError):
-        raise RecipeError(
-            f"{path}: comes from a run of recipe '{former['name']}' whose networks "
-            f"are not those of '{recipe.name}'; resume with the same recipe"
-        ) from None
+        differ = f"comes from a run of recipe '{former['name']}' whose networks are not those of '{recipe.name}'"
+        raise RecipeError(f"{path}: {differ}; resume with the same recipe") from None
     return Progress(**state["progress"])

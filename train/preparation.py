@@ -1,19 +1,21 @@
 """Everything that a run steps with, built and checked before its first step: networks, data, losses."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from deblur_hub.config import GeneratorConfig
 from deblur_hub.generator import DeblurGenerator
+from deblur_hub.hub import first_line
 from deblur_hub.networks import PRESETS, build_network
 from deblur_hub.networks.base import Generator
 from deblur_hub.networks.refined import RefinedMaximGenerator
@@ -24,9 +26,12 @@ from .data.loading import load_batches, make_pool, sample_side
 from .data.samples import TrainingData, TrainingSet, find_training_data
 from .data.synthesis import Batch, made_on_device
 from .losses.perceptual import PerceptualLoss
-from .recipe import Adversarial, Data, Loss, Recipe, RecipeError, Schedule
+from .recipe import Data, Recipe, RecipeError, Schedule, naming
 from .run import Run
 from .trainer import Trainer, make_discriminator
+
+AT_LEAST_ONE = ["validation.every", "checkpoint_every", "keep", "optimizer.accumulate", "data.batch_size"]
+AT_LEAST_ONE += ["data.candidates", "loss.adversarial.critic_steps", "alarms.most_skipped", "alarms.patience"]
 
 
 @dataclass
@@ -54,7 +59,8 @@ def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
     except ValueError as reason:
         raise RecipeError(f"recipe '{recipe.name}': {reason}") from None
     light = isinstance(network, RefinedMaximGenerator) and "full" not in network.refiners
-    architecture, options = architecture_of(recipe.generator, recipe.network)
+    architecture, preset = PRESETS.get(recipe.generator, (recipe.generator, {}))
+    options = {key: value for key, value in (preset | recipe.network).items() if key != "dropout"}
     config = GeneratorConfig(architecture, options, name=recipe.name, quality="fast" if light else "")
     check(recipe, network, accelerator)
     if recipe.compile:
@@ -111,12 +117,6 @@ def few_batches_of(ready: Prepared, accelerator: Accelerator) -> Iterator[Batch]
     return batches_of(dataclasses.replace(ready, recipe=recipe), accelerator)
 
 
-def architecture_of(generator: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The architecture and all options of a generator, presets resolved, without dropout."""
-    name, preset = PRESETS.get(generator, (generator, {}))
-    return name, {key: value for key, value in (preset | options).items() if key != "dropout"}
-
-
 # Initial weights -----------------------------------------------------------------------------------------------------
 
 
@@ -125,23 +125,31 @@ def init_from(model: str, network: Generator) -> None:
 
     A safetensors file by itself holds any of the network's tensors by their names.
     """
+    wanted = network.state_dict()
+    refined = isinstance(network, RefinedMaximGenerator)
     if model.endswith(".safetensors"):
-        init_part(Path(model), network)
+        try:
+            weights = {key: tensor.float() for key, tensor in load_file(model).items()}
+        except (OSError, SafetensorError) as reason:
+            advice = "name a model or a safetensors file"
+            raise RecipeError(f"--init-from {model}: cannot be read ({reason}); {advice}") from None
+        if foreign := differing_keys(weights, wanted, among=weights):
+            raise RecipeError(
+                f"--init-from {model}: has a tensor '{foreign[0]}' {tuple(weights[foreign[0]].shape)}, which the "
+                "recipe's network has not; take its recipe, or another file"
+            )
+        network.load_state_dict(wanted | weights)
+        if refined and any(key.startswith("crisp.") for key in weights):
+            network.crisp_begun = True
         return
     other = DeblurGenerator.from_pretrained(model).network
-    if isinstance(network, RefinedMaximGenerator):
-        try:
-            if network.begin_from(other):
-                return
-        except ValueError as reason:
-            raise RecipeError(f"--init-from {model}: {reason}; take another model, or the options of its own") from None
-    weights, wanted = other.state_dict(), network.state_dict()
-    differing = [
-        key
-        for key in wanted.keys() | weights.keys()
-        if key not in wanted or key not in weights or wanted[key].shape != weights[key].shape
-    ]
-    if differing:
+    try:
+        if refined and network.begin_from(other):
+            return
+    except ValueError as reason:
+        raise RecipeError(f"--init-from {model}: {reason}; take another model, or the options of its own") from None
+    weights = other.state_dict()
+    if differing := differing_keys(weights, wanted, among=wanted | weights):
         raise RecipeError(
             f"--init-from {model}: is another network than the recipe's ({len(differing)} tensors "
             f"differ, such as '{min(differing)}'); take its recipe or omit --init-from"
@@ -149,154 +157,118 @@ def init_from(model: str, network: Generator) -> None:
     network.load_state_dict(weights)
 
 
-def init_part(file: Path, network: Generator) -> None:
-    try:
-        weights = {key: tensor.float() for key, tensor in load_file(file).items()}
-    except (OSError, SafetensorError) as reason:
-        raise RecipeError(
-            f"--init-from {file}: cannot be read ({reason}); name a model or a safetensors file"
-        ) from None
-    wanted = network.state_dict()
-    for key, tensor in weights.items():
-        if key not in wanted or wanted[key].shape != tensor.shape:
-            raise RecipeError(
-                f"--init-from {file}: has a tensor '{key}' {tuple(tensor.shape)}, which the recipe's network has not; "
-                "take its recipe, or another file"
-            )
-    network.load_state_dict(wanted | weights)
-    if isinstance(network, RefinedMaximGenerator) and any(key.startswith("crisp.") for key in weights):
-        network.crisp_begun = True
+def differing_keys(one: dict[str, Tensor], other: dict[str, Tensor], *, among: Iterable[str]) -> list[str]:
+    """Those that only one of them has, or that have another shape in it."""
+    return [key for key in among if key not in one or key not in other or one[key].shape != other[key].shape]
 
 
 # Checks --------------------------------------------------------------------------------------------------------------
 
 
 def check(recipe: Recipe, network: torch.nn.Module, accelerator: Accelerator) -> None:
-    """Raises `RecipeError` for what would fail later: sections by themselves, then those that must fit each other."""
-    data, optimizer = recipe.data, recipe.optimizer
-    try:
-        for key, value in (
-            ("validation.every", recipe.validation.every),
-            ("checkpoint_every", recipe.checkpoint_every),
-            ("keep", recipe.keep),
-            ("optimizer.accumulate", optimizer.accumulate),
-            ("alarms.most_skipped", recipe.alarms.most_skipped),
-            ("alarms.patience", recipe.alarms.patience),
-            ("data.batch_size", data.batch_size),
-            ("data.candidates", data.candidates),
-            ("loss.adversarial.critic_steps", recipe.loss.adversarial.critic_steps),
-        ):
-            refuse(not value, f"{key} must be at least 1")
-        check_frozen_parts(recipe.schedule, recipe.generator, network)
-        check_data(data)
-        check_schedule(recipe.schedule)
-        check_losses(recipe.loss)
-        processes = accelerator.num_processes
-        part = data.batch_size // processes
-        refuse(
-            data.batch_size % processes,
+    """Raises `RecipeError` for what would fail later."""
+    with naming(recipe.name):
+        for mistake in mistakes(recipe, network, accelerator.num_processes):
+            raise RecipeError(mistake)
+
+
+def mistakes(recipe: Recipe, network: torch.nn.Module, processes: int) -> Iterator[str]:
+    """What is wrong, as sentences: sections by themselves, then those that must fit each other.
+
+    Each check relies on those before it.
+    """
+    data, optimizer, adversarial = recipe.data, recipe.optimizer, recipe.loss.adversarial
+    for key in AT_LEAST_ONE:
+        if not attrgetter(key)(recipe):
+            yield f"{key} must be at least 1"
+    yield from mistakes_of_frozen_parts(recipe.schedule, recipe.generator, network)
+    yield from mistakes_of_data(data)
+    yield from mistakes_of_schedule(recipe.schedule)
+    loss, pixel = recipe.loss, recipe.loss.pixel != "none" and recipe.loss.pixel_weight
+    if not (pixel or loss.frequency_weight or loss.perceptual.weight or adversarial.weight):
+        yield (
+            "has no loss; set one of loss.pixel, loss.frequency_weight, loss.perceptual.weight and "
+            "loss.adversarial.weight"
+        )
+    part, rest = divmod(data.batch_size, processes)
+    if rest:
+        yield (
             f"data.batch_size {data.batch_size} is the total over all processes and does not divide by {processes}; "
-            "set a multiple of it",
+            "set a multiple of it"
         )
-        refuse(
-            data.crop % network.size_multiple or not data.crop,
-            f"data.crop {data.crop} must be a multiple of {network.size_multiple} for this generator",
-        )
-        refuse(
-            len(optimizer.betas) != 2 or not max(optimizer.betas) < 1,
-            f"optimizer.betas must be two numbers below 1, not {list(optimizer.betas)}",
-        )
-        refuse(
-            part % optimizer.accumulate,
+    if data.crop % network.size_multiple or not data.crop:
+        yield f"data.crop {data.crop} must be a multiple of {network.size_multiple} for this generator"
+    if len(optimizer.betas) != 2 or not max(optimizer.betas) < 1:
+        yield f"optimizer.betas must be two numbers below 1, not {list(optimizer.betas)}"
+    if part % optimizer.accumulate:
+        yield (
             f"optimizer.accumulate {optimizer.accumulate} does not divide the {part} samples of each process; "
-            "set a divisor of it",
+            "set a divisor of it"
         )
-        if recipe.loss.adversarial.weight:
-            check_discriminator(recipe.loss.adversarial, data.crop, part // optimizer.accumulate)
-    except RecipeError as reason:
-        raise RecipeError(f"recipe '{recipe.name}': {reason}") from None
+    if adversarial.weight:
+        with torch.device("meta"):
+            discriminator = make_discriminator(adversarial, data.crop)
+            try:
+                discriminator.score(torch.empty(part // optimizer.accumulate, 3, data.crop, data.crop))
+            except (RuntimeError, ValueError):
+                yield (
+                    f"data.crop {data.crop} is too small for the critic '{adversarial.critic}'; take larger crops or "
+                    "another critic"
+                )
 
 
-def refuse(wrong: object, sentence: str) -> None:
-    if wrong:
-        raise RecipeError(sentence)
+def mistakes_of_frozen_parts(schedule: Schedule, generator: str, network: torch.nn.Module) -> Iterator[str]:
+    if schedule.freeze_backbone and not hasattr(network, "backbone"):
+        yield (
+            f"schedule.freeze_backbone freezes the classifier inside a generator, and '{generator}' has none; "
+            "set it to 0, or take a generator such as deblurgan-v2-mobilenet"
+        )
+    if schedule.freeze_restorer and not isinstance(network, RefinedMaximGenerator):
+        yield (
+            f"schedule.freeze_restorer trains a refiner only, and '{generator}' has none; "
+            "set it to false, or take a generator such as maxim-light"
+        )
 
 
-def check_frozen_parts(schedule: Schedule, generator: str, network: torch.nn.Module) -> None:
-    refuse(
-        schedule.freeze_backbone and not hasattr(network, "backbone"),
-        f"schedule.freeze_backbone freezes the classifier inside a generator, and '{generator}' has none; "
-        "set it to 0, or take a generator such as deblurgan-v2-mobilenet",
-    )
-    refuse(
-        schedule.freeze_restorer and not isinstance(network, RefinedMaximGenerator),
-        f"schedule.freeze_restorer trains a refiner only, and '{generator}' has none; "
-        "set it to false, or take a generator such as maxim-light",
-    )
-
-
-def check_data(data: Data) -> None:
+def mistakes_of_data(data: Data) -> Iterator[str]:
     frames, blur = data.frames, data.blur
-    refuse(
-        data.pictures == "device" and data.synthesis == "loader",
-        "data.pictures 'device' leaves the loader no pictures to blur; set data.synthesis to 'auto', or data.pictures "
-        "to 'disk'",
-    )
-    refuse(len(data.resize) not in (0, 2), "data.resize must be [width, height], or [] for none")
-    refuse(
-        data.resize and min(data.resize) < data.crop,
-        f"data.crop {data.crop} is larger than data.resize {list(data.resize)}; set a smaller crop",
-    )
-    refuse(
-        data.mix.frames and (not frames.gammas or not all(frames.gammas) or frames.least | 1 > frames.most),
-        f"data.frames needs an odd number from least {frames.least} to most {frames.most}, and gammas above 0, not "
-        f"{list(frames.gammas)}",
-    )
-    refuse(
-        blur.shortest > blur.longest,
-        f"data.blur.shortest {blur.shortest:g} exceeds data.blur.longest {blur.longest:g}; set it lower",
-    )
-    if data.pool:
-        refuse(
-            data.pool < data.batch_size,
-            f"data.pool {data.pool} is smaller than a batch of {data.batch_size}; set it larger, or to 0 for none",
+    if data.pictures == "device" and data.synthesis == "loader":
+        yield (
+            "data.pictures 'device' leaves the loader no pictures to blur; set data.synthesis to 'auto', or "
+            "data.pictures to 'disk'"
         )
-        refuse(
-            data.pool_side and data.pool_side < data.crop,
+    if len(data.resize) not in (0, 2):
+        yield "data.resize must be [width, height], or [] for none"
+    if data.resize and min(data.resize) < data.crop:
+        yield f"data.crop {data.crop} is larger than data.resize {list(data.resize)}; set a smaller crop"
+    if data.mix.frames and (not frames.gammas or not all(frames.gammas) or frames.least | 1 > frames.most):
+        yield (
+            f"data.frames needs an odd number from least {frames.least} to most {frames.most}, and gammas above 0, not "
+            f"{list(frames.gammas)}"
+        )
+    if blur.shortest > blur.longest:
+        yield f"data.blur.shortest {blur.shortest:g} exceeds data.blur.longest {blur.longest:g}; set it lower"
+    if not data.pool:
+        return
+    if data.pool < data.batch_size:
+        yield f"data.pool {data.pool} is smaller than a batch of {data.batch_size}; set it larger, or to 0 for none"
+    if data.pool_side and data.pool_side < data.crop:
+        yield (
             f"data.pool_side {data.pool_side} is smaller than data.crop {data.crop}; set it larger, or to 0 for two "
-            "crops",
+            "crops"
         )
-        refuse(not data.reuse, "data.reuse must be at least 1")
+    if not data.reuse:
+        yield "data.reuse must be at least 1"
 
 
-def check_schedule(schedule: Schedule) -> None:
+def mistakes_of_schedule(schedule: Schedule) -> Iterator[str]:
     milestones = schedule.milestones
-    refuse(
-        any(not 0 < milestone < 1 for milestone in milestones) or list(milestones) != sorted(milestones),
-        f"schedule.milestones must be rising shares of the run, between 0 and 1, not {list(milestones)}",
-    )
-    refuse(schedule.shape == "step" and not milestones, "schedule.shape 'step' needs schedule.milestones; set them")
-    refuse(schedule.ema >= 1, f"schedule.ema must be below 1, not {schedule.ema:g}")
-
-
-def check_losses(loss: Loss) -> None:
-    pixel = loss.pixel != "none" and loss.pixel_weight
-    refuse(
-        not (pixel or loss.frequency_weight or loss.perceptual.weight or loss.adversarial.weight),
-        "has no loss; set one of loss.pixel, loss.frequency_weight, loss.perceptual.weight and loss.adversarial.weight",
-    )
-
-
-def check_discriminator(options: Adversarial, crop: int, batch_size: int) -> None:
-    """Raises `RecipeError` if a discriminator's options do not fit it, or the crops are too small for it."""
-    with torch.device("meta"):
-        discriminator = make_discriminator(options, crop)
-        try:
-            discriminator.score(torch.empty(batch_size, 3, crop, crop))
-        except (RuntimeError, ValueError):
-            raise RecipeError(
-                f"data.crop {crop} is too small for the critic '{options.critic}'; take larger crops or another critic"
-            ) from None
+    if any(not 0 < milestone < 1 for milestone in milestones) or list(milestones) != sorted(milestones):
+        yield f"schedule.milestones must be rising shares of the run, between 0 and 1, not {list(milestones)}"
+    if schedule.shape == "step" and not milestones:
+        yield "schedule.shape 'step' needs schedule.milestones; set them"
+    if schedule.ema >= 1:
+        yield f"schedule.ema must be below 1, not {schedule.ema:g}"
 
 
 def require_compiler(accelerator: Accelerator) -> None:
@@ -309,7 +281,3 @@ def require_compiler(accelerator: Accelerator) -> None:
             f"compile = true, but nothing can be compiled here ({first_line(reason)}); install {needed}, or set "
             "compile=false"
         ) from None
-
-
-def first_line(reason: Exception) -> str:
-    return next((line.strip().rstrip(".") for line in str(reason).splitlines() if line.strip()), type(reason).__name__)

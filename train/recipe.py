@@ -2,8 +2,9 @@
 
 import dataclasses
 import tomllib
-import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -224,45 +225,55 @@ def load_recipe(name_or_path: str, overrides: list[str] = ()) -> Recipe:
     Raises:
         RecipeError: for an unknown recipe or key (naming the nearest known one) or a value that does not fit.
     """
-    path = RECIPES / f"{name_or_path}.toml"
-    if name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
-    if not path.is_file():
-        raise RecipeError(
-            f"recipe '{name_or_path}': not known (known: {', '.join(known_recipes())})"
-            f"{did_you_mean(name_or_path, known_recipes())}"
-        )
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as reason:
-        raise RecipeError(f"recipe '{name_or_path}': cannot be read as TOML: {reason}") from None
-    for override in choose_variants(table, list(overrides), name_or_path):
-        apply_override(table, override, name_or_path)
+    path = Path(name_or_path) if name_or_path.endswith(".toml") else RECIPES / f"{name_or_path}.toml"
+    with naming(name_or_path):
+        if not path.is_file():
+            known = known_recipes()
+            raise RecipeError(f"not known (known: {', '.join(known)}){did_you_mean(name_or_path, known)}")
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as reason:
+            raise RecipeError(f"cannot be read as TOML: {reason}") from None
+        for override in choose_variants(table, overrides):
+            apply_override(table, override)
     return recipe_from_table(table, path.stem)
 
 
-def choose_variants(table: dict[str, Any], overrides: list[str], recipe: str) -> list[str]:
+def recipe_from_table(table: dict[str, Any], source: str) -> Recipe:
+    """A checked recipe from nested tables; errors name `source`."""
+    with naming(source):
+        return build(Recipe, {"name": source} | table)
+
+
+@contextmanager
+def naming(recipe: str) -> Iterator[None]:
+    """Puts the recipe's name before the sentence of a `RecipeError`."""
+    try:
+        yield
+    except RecipeError as reason:
+        raise RecipeError(f"recipe '{recipe}': {reason}") from None
+
+
+def choose_variants(table: dict[str, Any], overrides: list[str]) -> list[str]:
     """Resolves the variants of a recipe's table in place, and returns the overrides that are not about them.
 
     `[variants.critic.corrected.loss.adversarial]` holds what `critic = "corrected"`, at the top of the recipe or by
     `--set critic=corrected`, changes in `[loss.adversarial]`; `--set` for one of these values still has the last word.
     """
-    variants = table.pop("variants", {})
+    variants, others = table.pop("variants", {}), []
+    wanted = {key: table.pop(key, "") for key in variants}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        if key.strip() in variants:
+            wanted[key.strip()] = text.strip().strip("'\"")
+        else:
+            others.append(override)
     for key, choices in variants.items():
-        wanted = [table.pop(key, "")]
-        wanted += [text.strip().strip("'\"") for name, _, text in map(split_override, overrides) if name == key]
-        if wanted[-1] not in choices:
-            raise RecipeError(
-                f"recipe '{recipe}': '{key}' must be one of {', '.join(choices)}, not {wanted[-1]!r}"
-                f"{did_you_mean(str(wanted[-1]), choices)}"
-            )
-        merge(table, choices[wanted[-1]])
-    return [override for override in overrides if split_override(override)[0] not in variants]
-
-
-def split_override(override: str) -> tuple[str, str, str]:
-    key, equals, text = override.partition("=")
-    return key.strip(), equals, text
+        if wanted[key] not in choices:
+            near = did_you_mean(str(wanted[key]), choices)
+            raise RecipeError(f"'{key}' must be one of {', '.join(choices)}, not {wanted[key]!r}{near}")
+        merge(table, choices[wanted[key]])
+    return others
 
 
 def merge(table: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -274,11 +285,12 @@ def merge(table: dict[str, Any], changes: dict[str, Any]) -> None:
             table[key] = value
 
 
-def apply_override(table: dict[str, Any], override: str, recipe: str) -> None:
+def apply_override(table: dict[str, Any], override: str) -> None:
     """Sets one dotted key of a nested table from 'key=value'; the value is TOML, or a bare word taken as text."""
-    key, equals, text = split_override(override)
-    if not equals or not key:
-        raise RecipeError(f"recipe '{recipe}': --set takes key=value, not '{override}'")
+    key, _, text = override.partition("=")
+    key = key.strip()
+    if "=" not in override or not key:
+        raise RecipeError(f"--set takes key=value, not '{override}'")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -287,38 +299,23 @@ def apply_override(table: dict[str, Any], override: str, recipe: str) -> None:
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
-            raise RecipeError(f"recipe '{recipe}': '{key}' goes through '{parent}', which is a value, not a table")
+            raise RecipeError(f"'{key}' goes through '{parent}', which is a value, not a table")
     table[last] = value
 
 
-def recipe_from_table(table: dict[str, Any], source: str) -> Recipe:
-    """A checked recipe from nested tables; errors name `source`."""
-    return build(Recipe, {"name": source} | table, source, "")
-
-
-def build(kind: type, table: dict[str, Any], source: str, prefix: str) -> Any:
-    """An instance of a dataclass from a table, with every key and type checked."""
+def build(kind: type, table: dict[str, Any], prefix: str = "") -> Any:
+    """An instance of a dataclass from a table, with every key and type checked; its keys begin with `prefix`."""
     fields = typing.get_type_hints(kind)
-    for key in table:
+    for key, value in table.items():
         if key not in fields:
-            unknown = first_leaf(prefix + key, table[key])
-            raise RecipeError(f"recipe '{source}': unknown key '{unknown}'{did_you_mean(unknown, dotted_keys(Recipe))}")
-    missing = [
-        f.name
-        for f in dataclasses.fields(kind)
-        if f.name not in table and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise RecipeError(f"recipe '{source}': lacks the key '{prefix}{missing[0]}'; add it")
-    return kind(**{key: convert(fields[key], value, source, prefix + key) for key, value in table.items()})
-
-
-def first_leaf(key: str, value: Any) -> str:
-    """The dotted name of the first value below a key, which is how a user knows it."""
-    while isinstance(value, dict) and value:
-        inner, value = next(iter(value.items()))
-        key = f"{key}.{inner}"
-    return key
+            unknown = prefix + key
+            while isinstance(value, dict) and value:  # a user knows the first value below it
+                inner, value = next(iter(value.items()))
+                unknown = f"{unknown}.{inner}"
+            raise RecipeError(f"unknown key '{unknown}'{did_you_mean(unknown, dotted_keys(Recipe))}")
+    if kind is Recipe and "generator" not in table:  # every other key has a default
+        raise RecipeError("lacks the key 'generator'; add it")
+    return kind(**{key: convert(fields[key], value, prefix + key) for key, value in table.items()})
 
 
 def dotted_keys(kind: type, prefix: str = "") -> list[str]:
@@ -329,32 +326,25 @@ def dotted_keys(kind: type, prefix: str = "") -> list[str]:
     return keys
 
 
-def convert(kind: Any, value: Any, source: str, key: str) -> Any:
+def convert(kind: Any, value: Any, key: str) -> Any:
     """A value as its annotation wants it, else `RecipeError`."""
 
     def wrong(expected: str) -> RecipeError:
-        return RecipeError(f"recipe '{source}': '{key}' must be {expected}, not {value!r}")
+        return RecipeError(f"'{key}' must be {expected}, not {value!r}")
 
-    if dataclasses.is_dataclass(kind):
+    origin, known = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) or origin is dict:
         if not isinstance(value, dict):
             raise wrong("a table")
-        return build(kind, value, source, key + ".")
-    origin = typing.get_origin(kind)
+        return value if origin is dict else build(kind, value, key + ".")
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise wrong("a list")
-        return tuple(convert(typing.get_args(kind)[0], entry, source, key) for entry in value)
+        return tuple(convert(known[0], entry, key) for entry in value)
     if origin is Literal:
-        if value not in typing.get_args(kind):
-            known = typing.get_args(kind)
+        if value not in known:
             raise RecipeError(str(wrong("one of " + ", ".join(known))) + did_you_mean(str(value), known))
         return value
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise wrong("a table")
-        return value
-    if isinstance(kind, types.UnionType):
-        raise TypeError(f"{key}: recipe keys have one type each")
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:

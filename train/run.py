@@ -1,5 +1,6 @@
 """Where a run reads and writes, when it ends, and how far it has come."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,26 +15,22 @@ class StepError(DeblurHubError):
 
 @dataclass
 class Run:
-    """Where a run reads and writes, and when it ends.
+    """Where a run reads and writes, and when it ends: the options of the command line.
 
-    Args:
-        steps: of the generator; 0 takes the recipe's.
-        time_budget: seconds of training, validation included, over all sessions; the schedule then stretches over it
-            instead of over the steps, unless the recipe says otherwise. 0 for none.
-        init_from: models whose weights the generator, or a part of it, starts from.
-        resume_from: a folder with the state of another run to resume.
+    `time_budget` is in seconds of training, validation included, over all sessions; the schedule then stretches over it
+    instead of over the steps, unless the recipe says otherwise.
     """
 
     data: Path
     output: Path
     cache: Path
-    steps: int = 0
-    time_budget: float = 0.0
+    steps: int = 0  # of the generator; 0 takes the recipe's
+    time_budget: float = 0.0  # 0 for none
     resume: bool = False
-    init_from: tuple[str, ...] = ()
+    init_from: Sequence[str] = ()  # models whose weights the generator, or a part of it, starts from
     perceptual_weights: Path | None = None
     publisher: Publisher | None = None
-    resume_from: Path | None = None
+    resume_from: Path | None = None  # a folder with the state of another run
 
 
 @dataclass
@@ -53,26 +50,17 @@ class Progress:
         if not self.best and self.best_psnr > float("-inf"):  # a checkpoint from when PSNR alone could choose
             self.best = {"psnr": self.best_psnr}
 
-    def forget_best(self) -> None:
-        """Forgets the best model, which is in another run's folder."""
-        self.best_psnr, self.best_step, self.best, self.measured = float("-inf"), 0, {}, -1
-
     def validation_due(self, every: int) -> bool:
         return self.step > 0 and self.step % every == 0 and self.measured != self.step
 
 
 @dataclass(frozen=True)
 class RunLength:
-    """When a run ends, by its steps or its time, and how far its schedule is by then.
+    """When a run ends, by its steps or its time, and how far its schedule is by then."""
 
-    Args:
-        steps, budget: of steps and of seconds; one of them may be 0 for none.
-        stretch: a budget alone ends the run, and the schedule stretches over it; else whichever comes first.
-    """
-
-    steps: int
-    budget: float
-    stretch: bool
+    steps: int  # 0 for none, where there is a budget
+    budget: float  # in seconds; 0 for none
+    stretch: bool  # a budget alone ends the run, and the schedule stretches over it; else whichever comes first
 
     @property
     def by_time(self) -> bool:

@@ -1,7 +1,6 @@
 """One step of training: the generator, its discriminator, their optimizers and the moving average, and their state."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -39,7 +38,6 @@ class Trainer:
         network: the generator, (N, 3, crop, crop) in [-1, 1] to the same, or in training to a list of outputs, coarse
             to fine. Pixel and frequency losses are summed over all outputs; the others, and the discriminator, see
             the finest only. Batch normalisation takes its statistics over each process's part of the batch.
-        perceptual: the perceptual loss if the recipe has one.
         pictures: the training pictures, if they are kept on the device.
         frozen_steps: how many steps at the start leave the network's `backbone` as it is.
     """
@@ -115,10 +113,8 @@ class Trainer:
 
     def on_device(self, batch: Batch) -> tuple[Tensor, ...]:
         """A batch on the device, in the memory format of the networks."""
-        device = self.accelerator.device
-        return tuple(
-            picture.to(device, memory_format=self.layout, non_blocking=True) for picture in self.apply_blur(batch)
-        )
+        placed = {"device": self.accelerator.device, "memory_format": self.layout, "non_blocking": True}
+        return tuple(picture.to(**placed) for picture in self.apply_blur(batch))
 
     def apply_blur(self, batch: Batch) -> Sequence[Tensor]:
         """[blurry, sharp] of a loader's batch, and the frozen part's output if there is one."""
@@ -148,14 +144,11 @@ class Trainer:
         share = share[self.accelerator.process_index * len(sharp) :][: len(sharp)]
         logs = []
         self.discriminator_step.zero_grad()
-        for part in self.parts(self.discriminator_step, seed, sharp, share, blurred, *kept):
-            with part as (sharp_part, share_part, *given):
-                with torch.no_grad():
-                    restored = outputs_of(self.generator, *given)[-1]
-                loss, log = self.adversarial.discriminator_loss(
-                    self.discriminator, restored, sharp_part, share=share_part
-                )
-                self.discriminator_step.backward(loss / self.recipe.optimizer.accumulate)
+        for part_sharp, part_share, *given in self.parts(self.discriminator_step, seed, sharp, share, blurred, *kept):
+            with torch.no_grad():
+                restored = outputs_of(self.generator, *given)[-1]
+            loss, log = self.adversarial.discriminator_loss(self.discriminator, restored, part_sharp, share=part_share)
+            self.discriminator_step.backward(loss / self.recipe.optimizer.accumulate)
             logs.append({"loss/critic": loss.detach()} | {f"critic/{key}": value for key, value in log.items()})
         norm, bad = self.discriminator_step.apply(self.recipe.loss.adversarial.lr * factor)
         return mean_log(logs) | {"gradient/critic": norm}, bad
@@ -164,20 +157,18 @@ class Trainer:
         self, batch: Sequence[Tensor], seed: tuple[int, int], step: int, factor: float
     ) -> tuple[Log, Tensor]:
         """Updates the generator; returns scalars, and whether the update was skipped."""
-        logs = []
+        logs, discriminator = [], None
         self.generator_step.zero_grad()
-        discriminator = None
         if self.discriminator:
             discriminator = self.accelerator.unwrap_model(self.discriminator).requires_grad_(False)
-        for part in self.parts(self.generator_step, seed, *batch):
-            with part as (blurred_part, sharp_part, *kept):
-                outputs = outputs_of(self.generator, blurred_part, *kept)
-                terms, slope = self.terms(outputs, sharp_part, discriminator)
-                loss = sum(terms.values())
-                self.generator_step.backward(loss / self.recipe.optimizer.accumulate)
+        for blurred, sharp, *kept in self.parts(self.generator_step, seed, *batch):
+            outputs = outputs_of(self.generator, blurred, *kept)
+            terms, slope = self.terms(outputs, sharp, discriminator)
+            loss = sum(terms.values())
+            self.generator_step.backward(loss / self.recipe.optimizer.accumulate)
             log = {"loss/generator": loss} | {f"loss/{key}": value for key, value in terms.items()}
             logs.append({key: value.detach() for key, value in log.items()} | slope)
-            logs[-1]["generator/change"] = change(outputs[-1].detach(), blurred_part, sharp_part)
+            logs[-1]["generator/change"] = change(outputs[-1].detach(), blurred, sharp)
         if discriminator:
             discriminator.requires_grad_(True)
         if self.backbone is not None and step < self.frozen_steps:
@@ -215,20 +206,15 @@ class Trainer:
 
     def parts(
         self, optimizer_step: OptimizerStep, seed: tuple[int, int], *batch: Tensor
-    ) -> list[AbstractContextManager[tuple[Tensor, ...]]]:
-        """A batch in `optimizer.accumulate` parts, each to be entered for its forward and backward passes."""
-        count = self.recipe.optimizer.accumulate
-        size = len(batch[0]) // count
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """A batch in `optimizer.accumulate` parts, each for one forward and backward pass."""
+        size = len(batch[0]) // self.recipe.optimizer.accumulate
         first = self.accelerator.process_index * len(batch[0])
         chunks = list(zip(*(tensor.split(size) for tensor in batch), strict=True))
-
-        @contextmanager
-        def entered(number: int) -> Iterator[tuple[Tensor, ...]]:
+        for number, chunk in enumerate(chunks):
             self.dropout.seed, self.dropout.first = seed, first + number * size
-            with optimizer_step.accumulate(last=number == count - 1):
-                yield chunks[number]
-
-        return [entered(number) for number in range(count)]
+            with optimizer_step.accumulate(last=number == len(chunks) - 1):
+                yield chunk
 
     def loss_scale(self) -> Tensor | float:
         """The factor of losses in fp16; read without waiting for the device."""
@@ -243,12 +229,9 @@ class Trainer:
 
     def statistics(self) -> list[Tensor]:
         """Running means and variances of batch normalisation."""
-        return [
-            statistic
-            for module in self.generator.modules()
-            if isinstance(module, nn.BatchNorm2d) and module.track_running_stats
-            for statistic in (module.running_mean, module.running_var)
-        ]
+        modules = [module for module in self.generator.modules() if isinstance(module, nn.BatchNorm2d)]
+        tracked = [module for module in modules if module.track_running_stats]
+        return [statistic for module in tracked for statistic in (module.running_mean, module.running_var)]
 
     def share_statistics(self, before: list[Tensor]) -> None:
         """Averages running statistics over the processes; what is not finite is as before the step."""

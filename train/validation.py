@@ -1,7 +1,7 @@
 """Validation: scores on held-out pairs, restored at full size as a user's photo would be, and a sheet of samples."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -36,59 +36,41 @@ class Score:
     blurred_l1: float
 
 
-@dataclass
-class SampleSheet:
-    """Rows of blurry | restored | sharp under labels: the centres of the first held-out pairs, at 1:1.
-
-    Each process adds the pictures that it restored for its scores.
-    """
-
-    rows: list[tuple[int, list[str], np.ndarray]] = field(default_factory=list)
-
-    def add(self, number: int, labels: list[str], pictures: list[Tensor]) -> None:
-        """Adds a pair if it is one of the first.
-
-        Args:
-            number: the pair's place among the held-out pairs.
-            labels: of the three columns.
-            pictures: blurry, restored and sharp, each (1, 3, H, W) in [0, 1] at 8 bits.
-        """
-        if number < SHEET_ROWS:
-            row = [centre(picture[0]).mul(255).round().byte().permute(1, 2, 0).cpu().numpy() for picture in pictures]
-            self.rows.append((number, labels, np.concatenate(row, axis=1)))
-
-    def save(self, path: Path, accelerator: Accelerator) -> None:
-        """Writes the PNG on the main process, with the rows of all; every process must call it."""
-        rows = sorted(gather_object(self.rows), key=lambda row: row[0])
-        if not accelerator.is_main_process or not rows:
-            return
-        width = max(row.shape[1] for _, _, row in rows)
-        sheet = Image.new("RGB", (width, sum(LABEL + row.shape[0] for _, _, row in rows)), PAPER)
-        draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT), 0
-        for _, labels, row in rows:
-            for column, label in enumerate(labels):
-                left = column * row.shape[1] // len(labels)
-                draw.text((left + 4, top + LABEL // 2), label, fill=INK, font=font, anchor="lm")
-            sheet.paste(Image.fromarray(row), (0, top + LABEL))
-            top += LABEL + row.shape[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path)
-
-
 def validate(
-    network: nn.Module, pairs: list[Pair], resize: tuple[int, ...], accelerator: Accelerator, *, sheet: SampleSheet
-) -> list[Score]:
-    """Scores of all pairs in their order, on every process; each process restores its part and adds it to `sheet`."""
-    rows = []
+    network: nn.Module, pairs: list[Pair], resize: tuple[int, ...], accelerator: Accelerator
+) -> tuple[list[Score], list[np.ndarray]]:
+    """Scores of all pairs in their order, and rows of a sheet of the first; each process restores its part for all."""
+    found = []
     for number in range(accelerator.process_index, len(pairs), accelerator.num_processes):
-        blurred, sharp = load_pair(pairs[number], resize)
-        restored = restore(network, blurred, precision="float32")
-        restored, blurred, sharp = to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
+        restored, blurred, sharp = restore_pair(network, pairs[number], resize)
         values = [float(metric(picture, sharp)) for picture in (restored, blurred) for metric in (psnr, ssim, l1)]
-        rows.append((number, score := Score(pairs[number].name, *values)))
-        labels = [f"blurry {score.blurred_psnr:.2f} dB", f"restored {score.psnr:.2f} dB", f"sharp  {score.name}"]
-        sheet.add(number, labels, [blurred, restored, sharp])
-    return [score for _, score in sorted(gather_object(rows), key=lambda row: row[0])]
+        row = [centre(picture[0]) for picture in (blurred, restored, sharp)] if number < SHEET_ROWS else []
+        found.append((number, Score(pairs[number].name, *values), row))
+    found = sorted(gather_object(found), key=lambda each: each[0])
+    return [score for _, score, _ in found], [np.concatenate(row, axis=1) for _, _, row in found if row]
+
+
+def restore_pair(network: nn.Module, pair: Pair, resize: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """(restored, blurry, sharp), each (1, 3, H, W) in [0, 1] at 8 bits."""
+    blurred, sharp = (as_values(decode(path, resize))[None] for path in (pair.blurred, pair.sharp))
+    restored = restore(network, blurred, precision="float32")
+    return to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
+
+
+def save_sheet(path: Path, scores: list[Score], rows: list[np.ndarray]) -> None:
+    """Writes rows of blurry | restored | sharp under labels as PNG: the centres of the first held-out pairs, at 1:1."""
+    width = max(row.shape[1] for row in rows)
+    sheet = Image.new("RGB", (width, sum(LABEL + row.shape[0] for row in rows)), PAPER)
+    draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT), 0
+    for score, row in zip(scores, rows, strict=False):  # there are more scores than rows
+        labels = (f"blurry {score.blurred_psnr:.2f} dB", f"restored {score.psnr:.2f} dB", f"sharp  {score.name}")
+        for column, label in enumerate(labels):
+            left = column * row.shape[1] // len(labels)
+            draw.text((left + 4, top + LABEL // 2), label, fill=INK, font=font, anchor="lm")
+        sheet.paste(Image.fromarray(row), (0, top + LABEL))
+        top += LABEL + row.shape[0]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
 
 
 def mean_score(scores: list[Score]) -> dict[str, float]:
@@ -99,10 +81,8 @@ def mean_score(scores: list[Score]) -> dict[str, float]:
 def selection_score(select: str, mean: dict[str, float]) -> float:
     """The number by which the best model is chosen, larger is better; -inf if a score that it needs is missing.
 
-    Args:
-        select: "psnr"; "l1", negated; or "psnr+ssim", the PSNR plus the SSIM in decibels, -10 log10(1 - SSIM), so that
-            halving the mean square error weighs as much as halving the distance of the SSIM from 1.
-        mean: scores of one validation, as from `mean_score`.
+    "l1" is negated; "psnr+ssim" is the PSNR plus the SSIM in decibels, -10 log10(1 - SSIM), so that halving the mean
+    square error weighs as much as halving the distance of the SSIM from 1.
     """
     wanted = select.split("+")
     if not mean.keys() >= set(wanted):
@@ -119,11 +99,8 @@ def l1(restored: Tensor, sharp: Tensor) -> Tensor:
     return (restored - sharp).abs().mean()
 
 
-def load_pair(pair: Pair, resize: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """(blurry, sharp), each (1, 3, H, W) float32 in [-1, 1]."""
-    return tuple(as_values(decode(path, resize))[None] for path in (pair.blurred, pair.sharp))
-
-
-def centre(picture: Tensor) -> Tensor:
+def centre(picture: Tensor) -> np.ndarray:
+    """The middle of a picture of (3, H, W) in [0, 1], as (H, W, 3) uint8."""
     top, left = (max(0, (side - SHEET_SIDE) // 2) for side in picture.shape[-2:])
-    return picture[:, top : top + SHEET_SIDE, left : left + SHEET_SIDE]
+    cut = picture[:, top : top + SHEET_SIDE, left : left + SHEET_SIDE]
+    return cut.mul(255).round().byte().permute(1, 2, 0).cpu().numpy()

@@ -71,7 +71,7 @@ def test_rows_are_trained_scored_and_written_between_the_marks_once_all_are_ther
     before = (tmp_path / "README.md").read_text()
     assert run("--row", "pixel", "--row", "dead") == 0
     said = capsys.readouterr().out
-    assert "pixel: " in said and " dB (blurred: " in said and "to come: bce\n" in said
+    assert "pixel: " in said and " dB (blurry: " in said and "to come: bce\n" in said
     assert (tmp_path / "README.md").read_text() == before and not (tmp_path / "ablation-losses.png").exists()
 
     assert run() == 0

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -160,7 +161,7 @@ def test_the_meter_counts_pictures_and_the_share_of_waiting():
 def test_the_bar_tells_steps_speed_loss_and_the_time_left(steps, shown, capsys, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(console, "tqdm", timed(console.tqdm, clock))
-    with console.ProgressBar("compact", steps=steps, fraction=0.05, shown=True) as bar:
+    with closing(console.ProgressBar("compact", steps=steps, fraction=0.05, shown=True)) as bar:
         bar.read({"time/pictures_per_second": 43.21, "loss/generator": 0.03125})
         clock[0] = 100.0
         bar.show(10, 0.25)  # a fifth of the run in 100 seconds: three quarters take 375

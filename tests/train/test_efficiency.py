@@ -13,7 +13,7 @@ from train import loop
 from train.__main__ import main
 from train.console import Meter
 from train.recipe import load_recipe
-from train.study.efficiency import PASSES, bare_rate, efficiency
+from train.study.benchmark import PASSES, bare_rate, efficiency
 from train.trainer import Trainer
 
 

@@ -29,7 +29,7 @@ from train.data.cache import PictureCache
 from train.data.samples import TrainingSet, find_training_data, positions
 from train.losses.discriminators import PatchDiscriminator
 from train.recipe import Validation, load_recipe
-from train.validation import LABEL, SHEET_SIDE, SampleSheet
+from train.validation import LABEL, SHEET_SIDE
 
 
 @pytest.mark.slow
@@ -185,9 +185,8 @@ class Unchanged(Generator):
 
 def test_large_pictures_show_their_centres_on_the_sample_sheet(tmp_path):
     path = save(photograph(3, (500, 400)), tmp_path / "x.png")
-    sheet = SampleSheet()
-    validation.validate(Unchanged(), [Pair(path, path, "")], (), Accelerator(), sheet=sheet)
-    sheet.save(tmp_path / "sheet.png", Accelerator())
+    scores, rows = validation.validate(Unchanged(), [Pair(path, path, "")], (), Accelerator())
+    validation.save_sheet(tmp_path / "sheet.png", scores, rows)
     shown = np.asarray(Image.open(tmp_path / "sheet.png"))[LABEL:]
     side = SHEET_SIDE
     assert np.array_equal(shown, np.tile(photograph(3, (500, 400))[20 : 20 + side, 70 : 70 + side], (1, 3, 1)))

@@ -250,11 +250,11 @@ def counted(network, blurred, **options):
     return restore(network, blurred, **options)
 
 
-def finish(run, config, recipe, progress, *rest):
-    rank = run.accelerator.process_index
+def finish(ready, *rest):
+    run, rank = ready.trainer, ready.trainer.accelerator.process_index
     torch.save(run.state(), folder / f"rank{rank}.pt")
     (folder / f"restored{rank}.json").write_text(json.dumps(restored))
-    original(run, config, recipe, progress, *rest)
+    original(ready, *rest)
     torch.save(gan_state(run.accelerator, "instance"), folder / f"gan{rank}.pt")
     batch = ["loss.adversarial.loss=ragan-ls", "loss.adversarial.critic=double-scale", "loss.adversarial.layers=0",
              "loss.adversarial.options.norm=batch", "loss.adversarial.options.width=8", "schedule.ema=0.9"]

@@ -1,7 +1,7 @@
 """Studies of runs and recipes, beside the training itself.
 
 ablation.py        `make ablation`: trains the rows of ablation.toml and writes the tables of train/README.md
-benchmark.py       `--benchmark`: steps a second in several precisions; efficiency.py: the same of a whole run
+benchmark.py       `--benchmark`: steps a second in several precisions; and the rate of a whole run
 curves.py          curves of one run or several; `tensorboard --logdir runs` shows them while it trains
 estimate.py        `--dry-run`: what a run would cost
 portable_state.py  `--keep-state` and `--resume-from`: a checkpoint in small files of half precision

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -30,15 +31,13 @@ from deblur_hub import DeblurGenerator, hub
 from deblur_hub.atomic import write_text
 from deblur_hub.datasets import Pair, find_pairs
 from deblur_hub.errors import DeblurHubError, did_you_mean
-from deblur_hub.evaluation import to_8_bits
 from deblur_hub.evaluation.tables import markdown
 from deblur_hub.metrics import edge_strength, feature_distance, psnr, ssim
-from deblur_hub.restoration.restore import restore
 from train.distributed import usable_cores
 from train.losses.backbones import sha256
 from train.recipe import Alarms, Recipe, RecipeError, load_recipe
 from train.study.curves import Scalars, compare, read_scalars
-from train.validation import load_pair
+from train.validation import restore_pair
 
 HERE = Path(__file__).resolve().parent
 TRAIN = HERE.parent
@@ -48,6 +47,7 @@ SETTINGS = "ablation-settings.json"  # of the run beside it, so that no other ru
 MEASURES = {"psnr": psnr, "ssim": ssim, "features": feature_distance, "edges": edge_strength}
 NEIGHBOURS = 5  # frequencies that one is compared with
 LAST = 3  # lines of a log that tell the critic's state at the end
+file_hash = cache(sha256)  # of half a gigabyte, for one row after another
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A row's results: means over the pairs, and from the run's log the time and the critic at its end.
+    """A row's results: means over the pairs, and from the run's log the time and the critic at its end."""
 
-    Attributes:
-        key: of the settings and the pictures.
-        grid: see `grid_energy`.
-        seconds: of a step, on `device`, a GPU's name or so many cores.
-        slope: of the critic's score by the picture at the end, None without a critic; `least_slope` is its lowest.
-    """
-
-    key: str
+    key: str  # of the settings and the pictures
     psnr: float
     ssim: float
     features: float
@@ -86,12 +79,12 @@ class Outcome:
     blurred_features: float
     edges: float
     blurred_edges: float
-    grid: float
+    grid: float  # see `grid_energy`
     parameters: int
     steps: int
-    seconds: float
-    device: str
-    slope: float | None = None
+    seconds: float  # of a step
+    device: str  # a GPU's name, or so many cores
+    slope: float | None = None  # of the critic's score by the picture at the end; None without a critic
     least_slope: float | None = None
 
     @property
@@ -125,9 +118,14 @@ def select(plans: list[Plan], names: list[str]) -> list[Plan]:
 
 def settings_of(plan: Plan, perceptual_weights: Path | None) -> dict:
     """Everything that the weights at a row's end depend on, except the code and the data folder."""
-    recipe = plan.resolved()
+    recipe, perceptual = plan.resolved(), ""
+    if recipe.loss.perceptual.weight and perceptual_weights:
+        try:
+            perceptual = file_hash(perceptual_weights)
+        except OSError as reason:
+            advice = f"cannot be read ({reason.strerror}); name another --perceptual-weights"
+            raise RecipeError(f"{perceptual_weights}: {advice}") from None
     start = weights_hash(plan.start) if plan.start else ""
-    perceptual = file_hash(perceptual_weights) if recipe.loss.perceptual.weight and perceptual_weights else ""
     return {"recipe": recipe.as_dict(), "steps": plan.steps, "start": start, "perceptual_weights": perceptual}
 
 
@@ -136,33 +134,24 @@ def weights_hash(model: str) -> str:
     return hub.checksum(DeblurGenerator.from_pretrained(model, device="cpu").network.state_dict())
 
 
-@cache
-def file_hash(path: Path) -> str:
-    try:
-        return sha256(path)
-    except OSError as reason:
-        raise RecipeError(f"{path}: cannot be read ({reason.strerror}); name another --perceptual-weights") from None
+def train_row(plan: Plan, settings: dict, options: argparse.Namespace, folder: Path) -> None:
+    """Writes a row's settings and runs `train/` in a process, or goes on with the run that is there.
 
-
-def write_settings(plan: Plan, settings: dict, folder: Path) -> None:
-    """Writes a row's settings before it is trained; raises `RecipeError` if its folder has a run of other settings."""
-    kept, text = folder / SETTINGS, json.dumps(settings, indent=2) + "\n"
-    if list(folder.glob("checkpoints/*")) and not (kept.is_file() and kept.read_text() == text):
+    Raises `RecipeError` if that is a run of other settings, or the training fails.
+    """
+    kept, text, begun = folder / SETTINGS, json.dumps(settings, indent=2) + "\n", list(folder.glob("checkpoints/*"))
+    if begun and not (kept.is_file() and kept.read_text() == text):
         raise RecipeError(
             f"row '{plan.name}': {folder} holds a run of other settings; move it away, or name another --output"
         )
     write_text(kept, text)
-
-
-def train_row(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
-    """Runs `train/` in a process, with `--resume` if there are checkpoints."""
     command = [sys.executable, str(TRAIN), "--recipe", plan.recipe, "--data", str(options.data)]
     command += ["--output", str(folder), "--steps", str(plan.steps)]
     command += ["--cache", str(options.cache)] if options.cache else []
     if plan.resolved().loss.perceptual.weight and options.perceptual_weights:
         command += ["--perceptual-weights", str(options.perceptual_weights)]
     command += ["--init-from", plan.start] if plan.start else []
-    command += ["--resume"] if list(folder.glob("checkpoints/*")) else []
+    command += ["--resume"] if begun else []
     command += [part for change in plan.changes for part in ("--set", change)]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(TRAIN.parent)}, check=False)
     if done.returncode:
@@ -173,34 +162,26 @@ def outcome_of(plan: Plan, folder: Path, pairs: list[Pair], key: str) -> Outcome
     """Scores the moving average at the end of a run."""
     held_out = (folder / "last").is_dir()  # without held-out pairs there is one model, that at the end
     generator = DeblurGenerator.from_pretrained(folder / ("last" if held_out else "model"), device="cpu")
-    rows = [scores(generator, pair, plan.resolved().data.resize) for pair in pairs]
-    log = read_scalars(folder)
+    recipe, log, scores = plan.resolved(), read_scalars(folder), defaultdict(list)
+    for pair in pairs:
+        restored, blurred, sharp = restore_pair(generator.network, pair, recipe.data.resize)
+        for name, measure in MEASURES.items():
+            scores[name].append(float(measure(restored, sharp)))
+            scores[f"blurred_{name}"].append(float(measure(blurred, sharp)))
+        scores["grid"].append(grid_energy(restored - blurred))
     _, slopes = log.of("critic/slope")
     cores = usable_cores()
     cpu = f"{cores} core{'s' if cores > 1 else ''} of a CPU"
     return Outcome(
         key,
-        **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]},
+        **{name: float(np.mean(values)) for name, values in scores.items()},
         parameters=sum(parameter.numel() for parameter in generator.parameters()),
         steps=plan.steps,
-        seconds=seconds_per_step(log, plan.resolved().pictures_per_step),
+        seconds=seconds_per_step(log, recipe.pictures_per_step),
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         slope=float(np.median(slopes[-LAST:])) if len(slopes) else None,
         least_slope=float(slopes.min()) if len(slopes) else None,
     )
-
-
-def scores(generator: DeblurGenerator, pair: Pair, resize: tuple[int, ...]) -> dict[str, float]:
-    """Scores of the restored picture, rounded to 8 bits, and of the blurry one."""
-    blurred, sharp = load_pair(pair, resize)
-    restored = restore(generator.network, blurred, precision="float32")
-    restored, blurred, sharp = to_8_bits(restored), to_8_bits(blurred), to_8_bits(sharp)
-    found = {
-        prefix + name: float(measure(picture, sharp))
-        for prefix, picture in (("", restored), ("blurred_", blurred))
-        for name, measure in MEASURES.items()
-    }
-    return found | {"grid": grid_energy(restored - blurred)}
 
 
 def grid_energy(change: Tensor) -> float:
@@ -213,8 +194,8 @@ def grid_energy(change: Tensor) -> float:
         change: (1, 3, H, W), output minus input of a generator; W a multiple of 4, and 24 at least.
 
     Returns:
-        The energy along rows at 1/4 and 1/2 of a cycle a pixel as a multiple of the mean of five frequencies beside it,
-        the larger of the two.
+        The energy along rows at 1/4 or 1/2 of a cycle a pixel, whichever is larger, as a multiple of the mean of five
+        frequencies beside it.
     """
     energy = torch.fft.rfft(change.double().mean(dim=(0, 1)), dim=1).abs().square().mean(dim=0)
     peaks = (change.shape[-1] // 4, change.shape[-1] // 2)
@@ -302,8 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
             outcome = read_outcome(folder, keys[plan.name])
             print(f"{plan.name}: {'is there already' if outcome else plan.title}", flush=True)
             if outcome is None:
-                write_settings(plan, settings[plan.name], folder)
-                train_row(plan, options, folder)
+                train_row(plan, settings[plan.name], options, folder)
                 outcome = outcome_of(plan, folder, pairs, keys[plan.name])
                 write_text(folder / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
             print(f"{plan.name}: {outcome.psnr:.2f} dB (blurry: {outcome.blurred_psnr:.2f} dB)", flush=True)

@@ -4,16 +4,16 @@ import math
 import resource
 import sys
 import time
+from textwrap import indent
 
 import tomli_w
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from deblur_hub.datasets import picture_size
 from deblur_hub.networks.description import multiply_adds
 
-from ..console import describe
+from ..console import describe, parameters
 from ..data.loading import next_batch
 from ..preparation import Prepared, few_batches_of, prepare
 from ..recipe import Recipe
@@ -25,8 +25,7 @@ STEPS = 2  # the first allocates gradients and the optimizer's state, and compil
 def dry_run(recipe: Recipe, run: Run, accelerator: Accelerator) -> None:
     """Prints the recipe as it would be used, the model's cost, the run's length, and its memory and time.
 
-    Raises:
-        DeblurHubError: for all that would stop the run before its first step.
+    Raises `DeblurHubError` for all that would stop the run before its first step.
     """
     ready = prepare(recipe, run, accelerator)
     batches = few_batches_of(ready, accelerator)
@@ -42,8 +41,8 @@ def dry_run(recipe: Recipe, run: Run, accelerator: Accelerator) -> None:
     memory = peak_memory(accelerator)
     if accelerator.is_main_process:
         print(tomli_w.dumps(ready.recipe.as_dict()))
-        print(commented(describe(ready, run, accelerator)))
-        print(commented("\n".join(report(ready, run, accelerator, computing, waiting, memory))))
+        lines = [describe(ready, run, accelerator), *report(ready, run, accelerator, computing, waiting, memory)]
+        print(indent("\n".join(lines), "# "))  # as TOML comments: the whole output can be kept as a recipe
 
 
 def report(
@@ -53,15 +52,13 @@ def report(
     recipe, network, crop = ready.recipe, ready.network, ready.recipe.data.crop
     pictures = recipe.pictures_per_step
     for_crop, for_frame = multiply_adds(network, (crop, crop)), multiply_adds(network, (1280, 720))
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     lines = [
-        f"model: {sum(parameter.numel() for parameter in network.parameters()) / 1e6:.2f} M parameters, "
-        f"{size(state_bytes(network))} of weights; {giga(for_crop)} multiply-adds for a crop of {crop}x{crop}, "
-        f"{giga(for_frame)} for a picture of 1280x720",
+        f"model: {parameters(network)}, {size(weights)} of weights; {for_crop / 1e9:.3g} G multiply-adds for a crop of "
+        f"{crop}x{crop}, {for_frame / 1e9:.3g} G for a picture of 1280x720",
     ]
     if ready.trainer.discriminator:
-        discriminator = accelerator.unwrap_model(ready.trainer.discriminator)
-        count = sum(parameter.numel() for parameter in discriminator.parameters())
-        lines.append(f"critic: {count / 1e6:.2f} M parameters")
+        lines.append(f"critic: {parameters(ready.trainer.discriminator)}")
     where = "of the GPU" if accelerator.device.type == "cuda" else "of each process, beside the loader's workers"
     lines.append(f"memory: {size(memory)} at the peak, {where}")
     seconds = computing + (waiting if not recipe.data.workers else 0.0)  # workers load the next batch meanwhile
@@ -109,16 +106,8 @@ def peak_memory(accelerator: Accelerator) -> float:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
-def state_bytes(network: nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
-
-
 def size(memory: float) -> str:
     return f"{memory / 2**30:.2f} GiB" if memory >= 2**30 else f"{memory / 2**20:.0f} MiB"
-
-
-def giga(count: float) -> str:
-    return f"{count / 1e9:.3g} G"
 
 
 def span(seconds: float) -> str:
@@ -126,8 +115,3 @@ def span(seconds: float) -> str:
         if seconds >= 1.5 * unit:
             return f"{seconds / unit:.1f} {name}"
     return f"{seconds:.2g} seconds"
-
-
-def commented(text: str) -> str:
-    """The text as TOML comments, so that the whole output can be kept as a recipe."""
-    return "\n".join(f"# {line}" for line in text.splitlines())

@@ -25,14 +25,13 @@ SCHEMA_VERSION = 1
 CONTENTS, PATTERN = "state.json", "state{suffix}.safetensors"
 MOST_BYTES = 15_500_000  # of a file: below the limits of mail and code forges
 LEAST_HALVED = 1024  # values; smaller tensors are kept as they are
-OPTIMIZERS = ("optimizer", "critic_optimizer")
+OPTIMIZERS = ("optimizer/", "critic_optimizer/")
 
 
 def pack(state: dict[str, Any], folder: Path) -> list[Path]:
     """Writes a checkpoint, nested dicts and lists of tensors, numbers and texts, to a folder of its own.
 
-    Returns:
-        Its files, none larger than `MOST_BYTES` unless a single tensor is.
+    Its files, which are returned, are no larger than `MOST_BYTES` unless a single tensor is.
 
     Raises:
         RecipeError: if the folder holds other files than an earlier state, or cannot be written; it is then as before.
@@ -69,8 +68,7 @@ def pack(state: dict[str, Any], folder: Path) -> list[Path]:
 def unpack(folder: Path) -> dict[str, Any]:
     """The state that `pack` wrote, rounded to half precision, in its former types.
 
-    Raises:
-        RecipeError: if there is no such state, or a file of it is missing or damaged.
+    Raises `RecipeError` if there is no such state, or a file of it is missing or damaged.
     """
     try:
         contents = json.loads((folder / CONTENTS).read_text())
@@ -85,14 +83,11 @@ def unpack(folder: Path) -> dict[str, Any]:
         restored = {name: tensors[name].to(getattr(torch, kind)) for name, kind in contents["types"].items()}
         state: dict[str, Any] = unflatten(contents["state"], restored)
     except OSError as reason:
-        raise RecipeError(
-            f"{reason.filename}: cannot be read ({reason.strerror}); "
-            "--resume-from takes a folder that --keep-state wrote"
-        ) from None
+        advice = "--resume-from takes a folder that --keep-state wrote"
+        raise RecipeError(f"{reason.filename}: cannot be read ({reason.strerror}); {advice}") from None
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as reason:
-        raise RecipeError(
-            f"{folder}: not a state that --keep-state wrote ({type(reason).__name__}); copy it again"
-        ) from reason
+        kind = type(reason).__name__
+        raise RecipeError(f"{folder}: not a state that --keep-state wrote ({kind}); copy it again") from reason
     return state
 
 
@@ -124,7 +119,6 @@ def unflatten(tree: Any, tensors: dict[str, Tensor]) -> Any:
 def halved(name: str, tensor: Tensor) -> Tensor:
     if tensor.dtype != torch.float32 or tensor.numel() < LEAST_HALVED:
         return tensor.contiguous()
-    moments = name.startswith(tuple(f"{optimizer}/" for optimizer in OPTIMIZERS))
-    if moments or tensor.abs().max() > torch.finfo(torch.float16).max:
+    if name.startswith(OPTIMIZERS) or tensor.abs().max() > torch.finfo(torch.float16).max:
         return tensor.bfloat16().contiguous()
     return tensor.half().contiguous()
