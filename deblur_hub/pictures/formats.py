@@ -23,7 +23,7 @@ HOLDS = {
     "WEBP": ("RGB", "RGBA"),
     "AVIF": ("RGB", "RGBA"),
     "JPEG2000": ("L", "LA", "RGB", "RGBA"),
-    "BMP": ("1", "L", "P", "RGB", "RGBA"),
+    "BMP": ("1", "L", "P", "RGB"),
     "GIF": ("1", "L", "P"),
     "PPM": ("1", "L", "RGB", "I;16"),
     "TGA": ("L", "LA", "RGB", "RGBA"),

@@ -279,7 +279,7 @@ def from_pillow(
     check_size(picture.size, name, max_megapixels=max_megapixels)
     if picture.mode not in KNOWN_MODES:
         raise PictureError(f"{name}: mode {picture.mode} is not one that can be restored; convert it to RGB first")
-    notes = (*(() if is_page else frame_notes(picture)), *depth_notes(picture))
+    notes = (*(() if is_page else frame_notes(picture)), *depth_notes(picture, file))
     compression, segments = compression_of(picture), segments_of(picture)
     samples, more = load(picture, name, file)
     return Opened(
@@ -367,10 +367,26 @@ def frame_notes(picture: Image.Image) -> tuple[str, ...]:
     return (f"{frames} frames; only the first is restored",) if frames > 1 else ()
 
 
-def depth_notes(picture: Image.Image) -> tuple[str, ...]:
+def depth_notes(picture: Image.Image, file: BinaryIO | None) -> tuple[str, ...]:
     """A sentence where Pillow gives 8 bits of a deeper colour file; to be asked before the pixels are loaded."""
+    bits = bits_of(file, picture.format) if file is not None and picture.mode not in ("I;16", "I") else 8
+    if bits > 8:
+        return (f"{bits} bits a channel, of which Pillow reads 8; PNG and TIFF keep 16",)
     tiles = [str(tile[3]) for tile in getattr(picture, "tile", ())]
     is_deep = any(";16" in args or (picture.format == "PPM" and "65535" in args) for args in tiles)
     if not is_deep or picture.mode not in ("RGB", "RGBA", "CMYK"):
         return ()
     return ("16 bits a channel, of which Pillow reads 8; PNG and TIFF files given by path keep all 16",)
+
+
+def bits_of(file: BinaryIO, format_name: str | None) -> int:
+    """Bits a channel that the header of an AVIF or a JPEG 2000 speaks of; 8 where it does not."""
+    file.seek(0)
+    start = file.read(1 << 16)
+    if format_name == "AVIF":  # the property `pixi`: its version, the number of channels, the bits of each
+        place = start.find(b"pixi")
+        return start[place + 9] if 0 <= place < len(start) - 9 else 8
+    if format_name == "JPEG2000":  # the marker SIZ, in which the bits of the first channel follow their number
+        place = start.find(b"\xff\x4f\xff\x51")
+        return (start[place + 42] & 0x7F) + 1 if 0 <= place < len(start) - 42 else 8
+    return 8
