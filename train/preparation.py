@@ -23,6 +23,7 @@ from deblur_hub.networks.refined import RefinedMaximGenerator
 from .data.cache import PictureCache
 from .data.device_pictures import DevicePictures
 from .data.loading import load_batches, make_pool, sample_side
+from .data.partners import check_partners
 from .data.samples import TrainingData, TrainingSet, find_training_data
 from .data.synthesis import Batch, made_on_device
 from .losses.perceptual import PerceptualLoss
@@ -73,6 +74,8 @@ def prepare(recipe: Recipe, run: Run, accelerator: Accelerator) -> Prepared:
         network.unets.requires_grad_(False)
     found = find_training_data(run.data, data, recipe.validation)
     cache = PictureCache(run.cache, resize=data.resize)
+    doubts = check_partners([*found.pairs, *found.held_out] if data.mix.pairs else found.held_out, cache)
+    found = dataclasses.replace(found, notes=(*found.notes, *doubts))
     on_device = made_on_device(data.synthesis, accelerator.device)
     resident = data.pictures == "device"
     drawn = dataclasses.replace(data, crop=sample_side(data))
