@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 
 from . import exif as exif_blocks
 from . import tiff, xmp
-from .exif import PREFIX, ExifError
+from .exif import PREFIX, ExifBlock, ExifError
 from .jpeg import IPTC_KEY, photoshop_blocks, photoshop_segment
 from .png import COLOURS, PngFile, packed
 from .tiff import TiffEntry, TiffPage
@@ -132,10 +132,20 @@ class Metadata:
             others = sorted(entry.tag for entry in self.entries if entry.tag not in known)
             gone += [f"its TIFF tags {', '.join(map(str, others))}"] if others else []
         if format_name not in ("PNG", "JPEG", "TIFF", "WEBP", "AVIF"):
-            gone += ["its EXIF"] if self.exif_block() and format_name != "JPEG2000" else []
+            gone += ["its EXIF"] if self.exif_block() else []
             gone += ["its XMP"] if self.xmp else []
-            gone += ["its colour profile"] if self.icc_profile and format_name != "JPEG2000" else []
+            gone += ["its colour profile"] if self.icc_profile else []
+        in_exif = format_name in ("WEBP", "AVIF") and self._exif_has(RESOLUTION[0])
+        if self.dpi and not in_exif and format_name not in ("PNG", "JPEG", "TIFF", "BMP"):
+            gone.append("its resolution")
         return tuple(gone)
+
+    def _exif_has(self, tag: int) -> bool:
+        """Whether the first directory of the EXIF block has an entry."""
+        with suppress(ExifError):
+            block = ExifBlock(self.exif_block() or b"")
+            return block.find(block.first, tag) is not None
+        return False
 
 
 def comment_marks(segments: bytes) -> set[bytes]:

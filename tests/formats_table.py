@@ -1,0 +1,214 @@
+"""The tables of docs/formats.md, made by writing and reading pictures of every kind in every format.
+
+python -m tests.formats_table > docs/formats.md
+"""
+
+import io
+import struct
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import tifffile
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+
+from deblur_hub.errors import PictureError
+from deblur_hub.pictures import Metadata, Original, read, require_target, write
+from deblur_hub.pictures.exif import EXIF_DIRECTORY, GPS_DIRECTORY, PREFIX, ExifBlock
+from deblur_hub.pictures.formats import format_of
+from tests.pictures import file_of, noise, picture
+
+SUFFIXES = ("png", "jpg", "tif", "webp", "avif", "jp2", "bmp", "gif", "ppm", "tga")
+KINDS = {
+    "black and white": "1",
+    "grey": "L",
+    "grey with alpha": "LA",
+    "palette": "P",
+    "colour": "RGB",
+    "colour with alpha": "RGBA",
+    "four inks (CMYK)": "CMYK",
+    "L\\*a\\*b\\*": "LAB",
+    "16-bit grey": "I;16",
+    "32-bit whole numbers": "I",
+    "32-bit floats": "F",
+}
+DEEP = {"16-bit colour": 3, "16-bit colour with alpha": 4}
+NAMES = {"1": "black and white", "L": "grey", "LA": "grey with alpha", "P": "palette", "RGB": "colour"}
+NAMES |= {"RGBA": "colour with alpha", "CMYK": "CMYK", "I;16": "16-bit grey", "I": "32-bit"}
+LOSSY = {"jpg", "webp", "avif", "jp2"}
+
+HEAD = """# File formats
+
+For people who want to know what comes back of a file, and what doesn't. The tables are made by
+`python -m tests.formats_table`, which writes and reads every case; a test compares them with this page.
+
+## What is read
+
+PNG, JPEG (also MPO and `.jfif`), TIFF and BigTIFF, WebP, AVIF, BMP, JPEG 2000, GIF, PPM, TGA, and whatever else Pillow
+reads. 16-bit colour in PNG and TIFF needs `pip install 'deblur-hub[deep]'`; it is never cut to 8 bits.
+
+- All pages of a TIFF are restored into a TIFF, and the first into other formats, which is said. Of animations the first
+  frame is restored, which is said. Reduced versions and masks in a TIFF are passed over for the photograph.
+- 10, 12 and 14 bits in 16-bit samples are restored in their own range, by what the file says of it or by its brightest
+  sample; which is said.
+- Alpha comes back as it was. Associated (premultiplied) alpha is read right, and written unassociated.
+- A file that lacks nothing but its end, or has a damaged chunk that no viewer needs, is restored, which is said.
+- Camera raw (DNG, CR2, CR3, NEF, ARW, ...) and HEIC are refused by name. In folders they are counted and named.
+
+## What is written
+
+"kept" is the same kind of picture; without loss in all formats but JPEG, WebP (unless it was lossless), AVIF and JPEG
+2000. "as ..." holds the same picture as another kind. "refused" is said before any work is done.
+
+"""
+BETWEEN = """
+A JPEG is written with the tables and the subsampling that it had, or at `--jpeg-quality`; a WebP is lossless if it was.
+
+## What goes along
+
+Blocks are copied byte for byte: only orientation, size and thumbnail, which would be wrong of the result, are changed.
+So maker notes and texts in any encoding survive. What has no place in the target's format is named, and the picture is
+written. `--strip-gps` leaves out where it was taken, `--strip-metadata` all but what its colours mean.
+
+"""
+
+
+def outcome(original: Original, restored: object, suffix: str, folder: Path, mode: str) -> str:
+    target = folder / f"out.{suffix}"
+    try:
+        require_target(original, target)
+        write(restored, original, target)  # type: ignore[arg-type]
+    except PictureError:
+        return "refused"
+    again = read(target)[1]
+    back = again.mode or f"16-bit {again.channels}"
+    if back == mode or (mode, suffix, back) == ("I;16", "ppm", "I"):  # which Pillow reads into wider samples
+        return "kept"
+    return f"as {NAMES.get(back, back)}"
+
+
+def modes_table(folder: Path) -> list[list[str]]:
+    rows = [["", *(f".{suffix}" for suffix in SUFFIXES)]]
+    for name, mode in KINDS.items():
+        tensor, original = read(picture(mode))
+        rows.append([name, *(outcome(original, tensor, suffix, folder, mode) for suffix in SUFFIXES)])
+    for name, channels in DEEP.items():
+        source = folder / "deep.png"
+        source.write_bytes(imagecodecs.png_encode(noise(23, 37, channels, dtype=np.uint16)))
+        tensor, original = read(source)
+        mode = f"16-bit {original.channels}"
+        rows.append([name, *(outcome(original, tensor, suffix, folder, mode) for suffix in SUFFIXES)])
+    return rows
+
+
+# --- metadata ----------------------------------------------------------------------------------------------------
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description dc:title="Pier"/></x:xmpmeta>'
+CAPTION = b"8BIM\x04\x04\0\0\0\0\0\x09\x1c\x02\x78\0\x04Pier\0"
+TAG, PLACE = 65000, (48.0, 8.0, 30.0)
+
+
+def exif() -> bytes:
+    made = Image.Exif()
+    made[ExifTags.Base.Artist] = "Jürgen".encode()
+    made[ExifTags.IFD.Exif] = {ExifTags.Base.MakerNote: b"MAKER\0\1\2\3"}
+    made[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N", ExifTags.GPS.GPSLatitude: PLACE}
+    return made.tobytes()
+
+
+def sources() -> dict[str, bytes]:
+    """A file of each format that has metadata of its own."""
+    photo = picture("RGB")
+    common = {"exif": exif(), "icc_profile": PROFILE, "dpi": (300, 300)}
+    segment = b"Photoshop 3.0\0" + CAPTION
+    extra = b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment
+    texts = PngImagePlugin.PngInfo()
+    texts.add(b"gAMA", struct.pack(">I", 100000))
+    texts.add_text("Title", "Pier")
+    texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    tiff = io.BytesIO()
+    extras = [(TAG, 4, 2, (70000, 5), True), (700, 1, len(XMP), XMP, True)]
+    tifffile.imwrite(
+        tiff, np.asarray(photo), photometric="rgb", metadata=None, resolution=(300, 300), resolutionunit="INCH",
+        description="Pier", iccprofile=PROFILE, extratags=extras,
+    )  # fmt: skip
+    return {
+        "jpg": file_of(photo, "JPEG", **common, xmp=XMP, comment=b"Grandma 1956", extra=extra),
+        "png": file_of(photo, "PNG", **common, pnginfo=texts),
+        "tif": tiff.getvalue(),
+    }
+
+
+def block_of(metadata: Metadata) -> ExifBlock | None:
+    found = metadata.exif_block()
+    return ExifBlock(found.removeprefix(PREFIX)) if found else None
+
+
+def has_entry(metadata: Metadata, directory: int | None, tag: int, value: bytes) -> bool:
+    block = block_of(metadata)
+    place = block.first if block and directory is None else block and block.number(block.first, directory or 0)
+    entry = block.find(place, tag) if block and place else None
+    return bool(block and entry and value in bytes(block.data[entry.values :][: entry.length]))
+
+
+WORDS = {"XMP": "its XMP", "colour profile": "its colour profile", "resolution": "its resolution"}
+WORDS |= {"captions (IPTC)": "captions", "JPEG comment": "its comment", "PNG texts": "its PNG texts"}
+WORDS |= {"PNG gAMA, cHRM, sRGB, cICP": "gAMA", "unknown TIFF tags": f"TIFF tags {TAG}"}
+
+# What is looked for, the file that has it, and whether a file's metadata hold it.
+ITEMS: dict[str, tuple[str, Callable[[Metadata], bool]]] = {
+    "EXIF": ("jpg", lambda m: has_entry(m, None, 0x13B, "Jürgen".encode())),
+    "maker notes": ("jpg", lambda m: has_entry(m, EXIF_DIRECTORY, 0x927C, b"MAKER\0\1\2\3")),
+    "GPS": ("jpg", lambda m: has_entry(m, GPS_DIRECTORY, 2, b"")),
+    "XMP": ("jpg", lambda m: m.xmp == XMP),
+    "colour profile": ("jpg", lambda m: m.icc_profile == PROFILE),
+    "resolution": ("jpg", lambda m: m.dpi is not None and [round(x) for x in m.dpi] == [300, 300]),
+    "captions (IPTC)": ("jpg", lambda m: CAPTION in m.segments or any(CAPTION in e.values for e in m.entries)),
+    "JPEG comment": ("jpg", lambda m: b"Grandma 1956" in m.segments),
+    "PNG texts": ("png", lambda m: (b"tEXt", b"Title\0Pier") in m.chunks),
+    "PNG gAMA, cHRM, sRGB, cICP": ("png", lambda m: (b"gAMA", struct.pack(">I", 100000)) in m.chunks),
+    "TIFF description": ("tif", lambda m: has_entry(m, None, 270, b"Pier")),
+    "unknown TIFF tags": ("tif", lambda m: any(e.tag == TAG for e in m.entries)),
+}
+
+
+def metadata_table(folder: Path) -> list[list[str]]:
+    rows = [["", "from", *(f".{suffix}" for suffix in SUFFIXES)]]
+    files = sources()
+    for item, (source, holds) in ITEMS.items():
+        tensor, original = read(files[source])
+        assert holds(original.metadata), item
+        cells = []
+        for suffix in SUFFIXES:
+            target = folder / f"meta.{suffix}"
+            plain = replace(original, mode="RGB")
+            try:
+                write(tensor, plain, target)
+            except PictureError:
+                cells.append("-")
+                continue
+            kept = holds(read(target)[1].metadata)
+            said = any(WORDS.get(item, "its EXIF") in part for part in original.metadata.left_out(format_of(target)))
+            cells.append("kept" if kept else "said" if said else "gone")
+        rows.append([item, f".{source}", *cells])
+    return rows
+
+
+def markdown(rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]) + "\n"
+
+
+def page() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        modes, metadata = modes_table(Path(folder)), metadata_table(Path(folder))
+    return HEAD + markdown(modes) + BETWEEN + markdown(metadata)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
