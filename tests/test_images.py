@@ -587,3 +587,16 @@ def test_a_file_shorter_than_any_header_is_one_sentence(length, tmp_path):
     (tmp_path / "stub.jpg").write_bytes(b"x" * length)
     with pytest.raises(PictureError, match=r"stub\.jpg: not a picture that can be read"):
         images.read(tmp_path / "stub.jpg")
+
+
+def test_heic_is_read_where_its_package_is_installed_and_refused_by_name_otherwise(monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(picture("RGB", (64, 48))).save(file)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    monkeypatch.setattr(Image, "OPEN", {name: made for name, made in Image.OPEN.items() if name != "HEIF"})
+    with pytest.raises(PictureError, match="HEIC is not read here; save it as JPEG or PNG first"):
+        images.read(file.getvalue())
+    monkeypatch.setitem(sys.modules, "pillow_heif", pillow_heif)
+    assert images.read(file.getvalue())[1].size == (64, 48)

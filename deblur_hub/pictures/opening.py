@@ -197,14 +197,32 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
         except Exception as error:  # readers fail in their own ways on what is not theirs or is damaged
             if accept is not None and not reason:
                 reason = f" (its {format_name} header is damaged or cut short: {reason_of(error)})"
+    if is_heic(prefix) and registers_heif():
+        return identify(file, name)
     require_readable(prefix, name)
     reason = reason or " (none of the formats that Pillow knows)"
     raise PictureError(f"{name}: not a picture that can be read{reason}")
 
 
+def is_heic(prefix: bytes) -> bool:
+    return prefix[4:8] == b"ftyp" and prefix[8:12] in HEIC_BRANDS
+
+
+def registers_heif() -> bool:
+    """Makes Pillow read HEIC, if the package for it is installed; no if it does already, or cannot."""
+    if "HEIF" in Image.OPEN:
+        return False
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return "HEIF" in Image.OPEN
+
+
 def require_readable(prefix: bytes, name: str) -> None:
     """Raises PictureError for a format that no reader here knows, but the user will: HEIC and camera raw."""
-    if prefix[4:8] == b"ftyp" and prefix[8:12] in HEIC_BRANDS:
+    if is_heic(prefix):
         raise PictureError(f"{name}: HEIC is not read here; save it as JPEG or PNG first")
     if any(prefix.startswith(start) for start in RAW_STARTS) or prefix[4:12] == b"ftypcrx ":
         raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
