@@ -1,14 +1,19 @@
 """RESULTS.md: its sections say what the commands in them measure."""
 
 import importlib.util
+import io
+import subprocess
 import sys
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from deblur_hub import DeblurGenerator, GeneratorConfig
+from deblur_hub.cli import main
 from tests.conftest import TINY, awake
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -47,8 +52,19 @@ def two_models(page, tmp_path, monkeypatch):
     made.eval().save_pretrained(tmp_path / "srn")
 
 
+@pytest.fixture
+def here(page, monkeypatch):
+    """Commands run in this process, which need not start Python thirty times; the test of one that fails starts it."""
+
+    def run(words, *, cwd, **options):
+        with chdir(cwd), redirect_stdout(io.StringIO()) as told:
+            return subprocess.CompletedProcess(words, main(words[3:]), told.getvalue())
+
+    monkeypatch.setattr(page, "subprocess", SimpleNamespace(run=run, PIPE=subprocess.PIPE))
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("two_models")
+@pytest.mark.usefixtures("two_models", "here")
 def test_its_sections_hold_what_was_measured_and_the_commands_that_did(page, data, tmp_path):
     runs = page.Runs(data, tmp_path / "srn", tmp_path)
     text = page.pairs_section(runs)
