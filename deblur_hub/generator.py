@@ -210,7 +210,7 @@ class DeblurGenerator(nn.Module):
 
         Args:
             size: height and width, in pixels.
-            pictures: how many of that size; one with an alpha channel counts as two.
+            pictures: how many of that size; one in four inks (CMYK) counts as two.
 
         Returns:
             Its name and the seconds; None for a model of a single quality.

@@ -21,7 +21,6 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: with it t
 os.environ["GRADIO_RUN_HISTORY"] = "False"  # visitors' photos are not listed in their browser
 
 import gradio as gr
-import torch
 import torch.nn.functional as F
 from gradio.utils import get_upload_folder
 from PIL import Image
@@ -194,11 +193,12 @@ def preview(picture: Tensor, original: images.Original, target: Path) -> Path:
     colours = light[0]
     if original.channels == "CMYK":
         colours = colours * light[1]
-    elif original.pictures == 2:
-        colours = torch.cat((colours, light[1, :1]))
     profile = original.metadata.icc_profile if original.channels.startswith("RGB") else None
     pixels = (colours * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(pixels).save(target, compress_level=3, icc_profile=profile)
+    image = Image.fromarray(pixels)
+    if isinstance(original.kept, Image.Image) and original.channels.endswith("A"):
+        image.putalpha(original.kept.convert("RGBA").getchannel("A").resize(image.size, Image.Resampling.BOX))
+    image.save(target, compress_level=3, icc_profile=profile)
     return target
 
 

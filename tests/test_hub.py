@@ -35,7 +35,7 @@ def test_a_model_goes_to_the_hub_in_one_commit_and_comes_back_by_branch_and_by_c
         step(lambda: first)
         step(lambda: generator.network.stem.bias.tolist())
         """)
-    first_commit, by_main, second_commit, by_main_again, _, by_branch, first, second = (result for result, _ in steps)
+    first_commit, on_main, second_commit, on_main_again, _, by_branch, first, second = (result for result, _ in steps)
     repository = hub.repositories["tester/tiny"]
     assert len(repository.commits) == 4  # the empty one and three
     assert set(repository.commits[repository.branches["main"]]) == {
@@ -45,7 +45,7 @@ def test_a_model_goes_to_the_hub_in_one_commit_and_comes_back_by_branch_and_by_c
         "model.safetensors",
     }
     assert first_commit.startswith(f"{hub.address}/tester/tiny/commit/") and second_commit != first_commit
-    assert by_main == first and by_main_again == second
+    assert on_main == first and on_main_again == second
     assert by_branch == pytest.approx(second, rel=1e-3, abs=1e-6) and by_branch != second
 
     oid = first_commit.rsplit("/", 1)[1]

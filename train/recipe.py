@@ -149,13 +149,14 @@ class Adversarial:
 class Loss:
     """Of generators with outputs at several scales, pixel and frequency losses take all, the others the finest.
 
-    `grid_weight` is that of `losses.pixels.grid_loss`.
+    `grid_weight` is that of `losses.pixels.grid_loss`, `harm_weight` that of `harm_loss` there.
     """
 
     pixel: Literal["l1", "mse", "charbonnier", "psnr", "none"] = "l1"
     pixel_weight: float = 1.0
     frequency_weight: float = 0.0
     grid_weight: float = 0.0
+    harm_weight: float = 0.0
     perceptual: Perceptual = field(default_factory=Perceptual)
     adversarial: Adversarial = field(default_factory=Adversarial)
 

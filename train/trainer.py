@@ -17,7 +17,7 @@ from .data.synthesis import Batch, apply_blur
 from .losses.adversarial import adversarial_loss
 from .losses.discriminators import Discriminator, build_discriminator
 from .losses.perceptual import PerceptualLoss
-from .losses.pixels import at_every_scale, frequency_loss, grid_loss, pixel_loss
+from .losses.pixels import at_every_scale, frequency_loss, grid_loss, harm_loss, pixel_loss
 from .optim.dropout import use_sample_dropout
 from .optim.schedule import WeightAverage, lr_multiplier
 from .optim.step import OptimizerStep
@@ -163,7 +163,7 @@ class Trainer:
             discriminator = self.accelerator.unwrap_model(self.discriminator).requires_grad_(False)
         for blurred, sharp, *kept in self.parts(self.generator_step, seed, *batch):
             outputs = outputs_of(self.generator, blurred, *kept)
-            terms, slope = self.terms(outputs, sharp, discriminator)
+            terms, slope = self.terms(outputs, sharp, discriminator, (blurred, *kept))
             loss = sum(terms.values())
             self.generator_step.backward(loss / self.recipe.optimizer.accumulate)
             log = {"loss/generator": loss} | {f"loss/{key}": value for key, value in terms.items()}
@@ -177,7 +177,9 @@ class Trainer:
         norm, bad = self.generator_step.apply(self.recipe.optimizer.lr * factor)
         return mean_log(logs) | {"gradient/generator": norm}, bad
 
-    def terms(self, outputs: list[Tensor], sharp: Tensor, discriminator: nn.Module | None) -> tuple[Log, Log]:
+    def terms(
+        self, outputs: list[Tensor], sharp: Tensor, discriminator: nn.Module | None, given: Sequence[Tensor]
+    ) -> tuple[Log, Log]:
         """The terms of the generator's loss, and scalars for the log that the backward pass fills in."""
         options = self.recipe.loss
         restored, terms, slope = outputs[-1], {}, {}
@@ -188,6 +190,8 @@ class Trainer:
             terms["frequency"] = options.frequency_weight * at_every_scale(frequency_loss, outputs, sharp)
         if options.grid_weight:
             terms["grid"] = options.grid_weight * grid_loss(restored, sharp)
+        if options.harm_weight:
+            terms["harm"] = options.harm_weight * harm_loss(restored, sharp, given)
         if self.perceptual:
             with self.accelerator.autocast():
                 terms["perceptual"] = options.perceptual.weight * self.perceptual(restored, sharp)

@@ -7,6 +7,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from ..datasets import missed_note
 from ..errors import DatasetError
 from ..evaluation import published
 from ..evaluation.comparison import compare, comparison_text
@@ -78,6 +79,8 @@ def pictures_of(options: argparse.Namespace) -> EvaluationSet:
     sources = [source for source in (options.dataset, options.sharp, options.synthetic) if source is not None]
     if len(sources) > 1:
         raise DatasetError(f"{sources[0]} and {sources[1]}: only one set at a time can be scored; omit one of them")
+    for note in missed_note(sources[0]) if sources else ():
+        print(f"deblur-hub: {note}", file=sys.stderr)
     if options.synthetic is None and (options.upload or options.seed is not None):
         raise DatasetError("--seed and --upload belong to --synthetic; omit them, or give sharp photographs to it")
     if options.dataset is not None:

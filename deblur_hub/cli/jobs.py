@@ -1,18 +1,17 @@
 """Which files a command is to restore, into which, and what of a folder is passed over."""
 
 import errno
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..datasets import named, passed_over
 from ..errors import DeblurHubError, PictureError, reason_of
 from ..pictures.formats import MISSED, PICTURE_SUFFIXES, VIDEOS, format_of
 from .outcomes import UsageError
 
 RESULT = "-deblurred"  # suffix of a result that lies beside its photo
 THUMBNAILS = "@eaDir"  # folders in which a NAS keeps small copies of the photos beside them
-NAMED = 3  # files of one kind that a sentence names
 
 
 @dataclass
@@ -37,9 +36,9 @@ class Plan:
         for kind, suffixes in kinds.items():
             files = [path for path in self.passed_over if path.suffix.lower() in suffixes]
             if files:
-                yield f"{counted(files)} passed over, {kind}: {named(files)}"
+                yield f"{passed_over(files)}, {kind}: {named(files)}"
         if self.earlier:
-            yield f"{counted(self.earlier)} passed over, results of earlier runs: {named(self.earlier)}"
+            yield f"{passed_over(self.earlier)}, results of earlier runs: {named(self.earlier)}"
 
 
 def plan(inputs: list[Path], output: Path | None, suffix: str | None, overwrite: bool) -> Plan:
@@ -168,15 +167,3 @@ def resolved(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):  # a loop of links
         return path.absolute()
-
-
-def counted(files: list[Path]) -> str:
-    return f"{len(files)} file{'' if len(files) == 1 else 's'}"
-
-
-def named(files: Iterable[Path]) -> str:
-    """The first names, and how many more of which suffix."""
-    files = list(files)
-    names = ", ".join(path.name for path in files[:NAMED])
-    more = Counter(path.suffix.lower() for path in files[NAMED:])
-    return names + "".join(f", {count} more {suffix}" for suffix, count in more.items())

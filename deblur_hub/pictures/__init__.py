@@ -19,7 +19,7 @@ from .metadata import Metadata
 from .opening import upright_size
 from .original import Original
 from .pages import Strip, read_pages
-from .samples import read
+from .samples import read, read_8_bits
 from .writing import require_target, to_array, to_image, write, write_pages
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Original",
     "Strip",
     "read",
+    "read_8_bits",
     "read_pages",
     "require_target",
     "to_array",

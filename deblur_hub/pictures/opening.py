@@ -25,9 +25,10 @@ from .jpeg import Compression, complete, compression_of, segments_of
 from .metadata import orientation_of
 from .modes import KNOWN_MODES
 from .png import PngFile, read_png
-from .tiff import MOST_SAMPLE, TiffPage, is_tiff, pages_of
+from .tiff import MOST_SAMPLE, PHOTOMETRIC, TiffPage, is_tiff, pages_of
 from .tiff import ORIENTATION as TURN
 
+WHITE_IS_ZERO = 0  # the photometric interpretation of a negative
 RUNS_PROGRAMS = {"EPS", "WMF"}  # vector formats, drawn by an outside program: not for files from strangers
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 RAW_STARTS = {b"FUJIFILMCCD-RAW": "RAF", b"IIRO": "ORF", b"MMOR": "ORF", b"IIU\0": "RW2", b"FOVb": "X3F"}
@@ -281,6 +282,8 @@ def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | No
         return Opened("file", name, samples, deep.channels, header, deep, png, page, pages, notes=notes)
     assert header is not None  # or there was an error
     made = from_pillow(header, "file", name, max_megapixels, file, is_page=page is not None)
+    if page is not None and page.value(PHOTOMETRIC, 1) == WHITE_IS_ZERO and header.mode.startswith("I;16"):
+        made = replace(made, samples=Image.fromarray(65535 - np.asarray(header)))  # of fewer bits Pillow does it
     lossless = header.format == "WEBP" and is_lossless(file)
     return replace(made, png=png, page=page, pages=pages, lossless=lossless, notes=(*notes, *made.notes))
 

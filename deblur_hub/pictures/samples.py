@@ -1,5 +1,6 @@
 """Samples to tensors and back, in bands of rows: floats of a whole picture exist as the tensor alone."""
 
+import math
 import os
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -39,6 +40,20 @@ def read(
     with opened(source, max_megapixels=max_megapixels, page=page) as picture:
         samples, original = describe(picture)
         return to_tensor(samples, original), original
+
+
+def read_8_bits(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray:
+    """Reads a picture of any size, upright, as (H, W, 3) uint8, for those who learn from it: alpha is left out.
+
+    Raises:
+        PictureError: as `read` does.
+    """
+    with opened(source, max_megapixels=math.inf) as picture:
+        samples, original = describe(picture)
+        if isinstance(samples, Image.Image) and original.dtype == np.uint8:
+            return np.asarray(samples.convert("RGB"))  # without floats of a picture that may be very large
+        unit = to_tensor(samples, original)[0].add_(1).mul_(127.5).add_(0.5).floor_().clamp_(0, 255)
+        return unit.byte().permute(1, 2, 0).numpy()
 
 
 def to_tensor(samples: Image.Image | np.ndarray, original: Original) -> Tensor:

@@ -20,7 +20,8 @@ from .tiff import append_entries
 
 
 def to_image(restored: Tensor, original: Original) -> Image.Image:
-    """The restored tensor as a Pillow picture of the original's size and mode, with ICC profile and EXIF in `info`.
+    """The restored tensor as a Pillow picture of the original's size and mode, with ICC profile, EXIF and `notes` in
+    `info`.
 
     Args:
         restored: (P, 3, H, W) as `read` gave it, any floating type; clipped to [-1, 1].
@@ -44,6 +45,8 @@ def to_image(restored: Tensor, original: Original) -> Image.Image:
     if source is not None and plain is not None:
         picture = back_in_mode(picture, source, plain)
     picture.info.update(original.metadata.info())
+    if original.notes:
+        picture.info["notes"] = original.notes
     return picture
 
 

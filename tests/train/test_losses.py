@@ -10,7 +10,14 @@ from torch import nn
 
 from deblur_hub.metrics import psnr
 from train.losses.adversarial import PenalisedWasserstein
-from train.losses.pixels import at_every_scale, frequency_loss, grid_loss, pixel_loss, relativistic_least_squares
+from train.losses.pixels import (
+    at_every_scale,
+    frequency_loss,
+    grid_loss,
+    harm_loss,
+    pixel_loss,
+    relativistic_least_squares,
+)
 from train.optim.schedule import WeightAverage, lr_multiplier
 from train.recipe import Schedule
 
@@ -50,6 +57,21 @@ def test_the_frequency_loss_of_a_constant_difference_is_its_one_coefficient():
     sharp = pictures(shape=(2, 3, 16, 24))
     # Only the mean's coefficient, 16 * 24 * 0.5, of 16 * 13 complex numbers of two parts each.
     assert frequency_loss(sharp + 0.5, sharp).item() == pytest.approx(16 * 24 * 0.5 / (16 * 13 * 2), rel=1e-4)
+
+
+def test_the_harm_loss_is_what_a_picture_is_worse_than_the_best_that_was_given():
+    sharp = pictures()
+
+    def off(*distances: float) -> torch.Tensor:
+        return sharp + torch.tensor(distances).view(2, 1, 1, 1)
+
+    blurred, kept = off(0.2, 0.2), off(0.6325, 0.0632)  # 20 and 20 dB, 10 and 30 dB
+    assert harm_loss(off(0.2, 0.0632), sharp, (blurred, kept)).item() == pytest.approx(0, abs=1e-2)
+    assert harm_loss(off(0.6325, 0.2), sharp, (blurred, kept)).item() == pytest.approx((10 + 10) / 2, abs=1e-2)
+    assert harm_loss(off(0.02, 0.02), sharp, (sharp, kept)).item() == pytest.approx(0, abs=1e-2)  # 40 dB are enough
+    restored = off(0.02, 0.6325).requires_grad_()
+    harm_loss(restored, sharp, (blurred, kept)).backward()
+    assert restored.grad[0].abs().max() == 0 and restored.grad[1].abs().min() > 0
 
 
 def test_the_grid_loss_of_a_mesh_is_its_mean_square_wherever_it_lies():

@@ -1,18 +1,16 @@
 """A cache on disk of decoded pictures, so that each is decoded once for all workers, runs and processes."""
 
 import hashlib
-import math
 import shutil
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from deblur_hub.atomic import replacing
 from deblur_hub.errors import DatasetError, PictureError
-from deblur_hub.pictures import read, to_image
+from deblur_hub.pictures import read_8_bits
 
 DISK_RESERVE = 2 * 2**30  # bytes that the cache leaves free for checkpoints and others
 
@@ -55,16 +53,7 @@ class PictureCache:
 def decode(path: Path, resize: tuple[int, ...]) -> np.ndarray:
     """As the package reads every picture: upright, its whole range, rounded to 8 bits; alpha is left out."""
     try:
-        tensor, original = read(path, max_megapixels=math.inf)
-        if original.channels == "CMYK":
-            picture = to_image(tensor, original).convert("RGB")
-        else:
-            picture = Image.fromarray(to_8_bits(tensor[0]))
+        picture = read_8_bits(path)
     except PictureError as error:
         raise DatasetError(error.of(path)) from error
-    return np.asarray(picture.resize(resize, Image.Resampling.BICUBIC) if resize else picture)
-
-
-def to_8_bits(tensor: Tensor) -> np.ndarray:
-    """(3, H, W) in [-1, 1] to (H, W, 3) uint8."""
-    return (tensor.add(1).mul(127.5).add(0.5)).floor().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    return np.asarray(Image.fromarray(picture).resize(resize, Image.Resampling.BICUBIC)) if resize else picture

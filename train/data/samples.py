@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from deblur_hub.datasets import Pair, count_notes, find_pairs, folders_below, pictures_in
+from deblur_hub.datasets import Pair, count_notes, find_pairs, folders_below, missed_note, pictures_in
 from deblur_hub.errors import DatasetError
 
 from ..recipe import Data, RecipeError, Validation
@@ -55,7 +55,7 @@ def find_training_data(root: Path, data: Data, validation: Validation) -> Traini
         trained = [pair for pair in trained if pair not in set(held_out)]
     partners = {path for pair in pairs for path in (pair.blurred, pair.sharp)}
     frames, sharp = find_singles(root, partners, data, omit=scenes | splits)
-    notes = count_notes(pairs)
+    notes = [*count_notes(pairs), *missed_note(root)]
     if apart:
         names = " and ".join(repr(split) for split in sorted({pair.split for pair in apart}))
         notes.append(f"{len(apart)} pairs of {names} are not trained on")

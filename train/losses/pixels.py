@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CELL, WINDOW = 4, 8  # of `grid_loss`: pixels, and cells
+ENOUGH = 40.0  # of `harm_loss`, in decibels: nearer to the sharp picture than that need not be
 
 
 def pixel_loss(kind: str, restored: Tensor, sharp: Tensor) -> Tensor:
@@ -22,8 +23,25 @@ def pixel_loss(kind: str, restored: Tensor, sharp: Tensor) -> Tensor:
     if kind == "charbonnier":
         return ((restored - sharp).square() + 1e-6).sqrt().mean()
     if kind == "psnr":
-        return 10 * (((restored - sharp) / 2).square().mean(dim=(1, 2, 3)) + 1e-8).log10().mean()
+        return -decibels(restored, sharp).mean()
     raise ValueError(f"pixel loss '{kind}' is not known")
+
+
+def decibels(restored: Tensor, sharp: Tensor) -> Tensor:
+    """(N,): the PSNR of each picture, of values in [0, 1], where 1e-8 is added to the mean square."""
+    return -10 * (((restored - sharp) / 2).square().mean(dim=(1, 2, 3)) + 1e-8).log10()
+
+
+def harm_loss(restored: Tensor, sharp: Tensor, given: Sequence[Tensor]) -> Tensor:
+    """By how many decibels a restored picture is worse than the best of what the network was given, on average.
+
+    For a refiner, which is given the blurry picture and the result of a frozen network and is to make neither worse:
+    a mean of decibels alone lets it pay for much gained on one picture with a little lost on each of many. What was
+    given counts as `ENOUGH` at most. Ours.
+    """
+    with torch.no_grad():
+        best = torch.stack([decibels(picture, sharp) for picture in given]).amax(dim=0).clamp(max=ENOUGH)
+    return F.relu(best - decibels(restored, sharp)).mean()
 
 
 def frequency_loss(restored: Tensor, sharp: Tensor) -> Tensor:

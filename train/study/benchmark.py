@@ -223,7 +223,8 @@ def bare_rate(trainer: Trainer, batch: Sequence[Tensor]) -> float:
                 loss, _ = trainer.adversarial.discriminator_loss(discriminator, restored, sharp, share=share)
                 accelerator.backward(loss)
             outputs = outputs_of(trainer.generator, blurred, *kept)
-            terms, _ = trainer.terms(outputs, sharp, accelerator.unwrap_model(discriminator) if discriminator else None)
+            unwrapped = accelerator.unwrap_model(discriminator) if discriminator else None
+            terms, _ = trainer.terms(outputs, sharp, unwrapped, (blurred, *kept))
             accelerator.backward(sum(terms.values()))
         synchronise(accelerator)
         seconds = time.perf_counter() - started

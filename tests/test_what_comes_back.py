@@ -1,0 +1,288 @@
+"""Samples mean what their file says, and come back meaning the same: pages, depth, alpha, places, sizes."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deblur_hub import DeblurGenerator, GeneratorConfig
+from deblur_hub.cli import main
+from deblur_hub.cli.jobs import plan
+from deblur_hub.cli.outcomes import UsageError
+from deblur_hub.errors import PictureError
+from deblur_hub.pictures import read, read_pages, require_target, upright_size, write, write_pages
+from tests.conftest import TINY
+from tests.pictures import file_of, noise, picture
+from tests.test_exif import PREFIX, block
+
+imagecodecs, tifffile = pytest.importorskip("imagecodecs"), pytest.importorskip("tifffile")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    DeblurGenerator(GeneratorConfig("compact", TINY, name="small")).save_pretrained(folder)
+    return folder
+
+
+def through(source: Path, target: Path) -> list[str]:
+    """From file to file with nothing restored; the notes."""
+    notes: list[str] = []
+
+    def pages():
+        for _, _, tensor, original in read_pages(source, target):
+            notes.extend(original.notes)
+            yield tensor, original
+
+    write_pages(pages(), target)
+    return notes
+
+
+# --- pages -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_all_pages_of_a_tiff_come_back_each_with_its_own_metadata(depth, tmp_path):
+    before = [noise(20 + n, 30, 3, dtype=depth, seed=n) for n in range(3)]
+    with tifffile.TiffWriter(tmp_path / "scan.tif") as writer:
+        for number, samples in enumerate(before):
+            writer.write(
+                samples, photometric="rgb", metadata=None, description=f"page {number}", resolution=(200, 100 + number)
+            )
+    assert through(tmp_path / "scan.tif", tmp_path / "out.tif") == []
+    with tifffile.TiffFile(tmp_path / "out.tif") as after:
+        assert len(after.pages) == 3
+        for number, page in enumerate(after.pages):
+            assert np.array_equal(page.asarray(), before[number])
+            assert page.tags[270].value == f"page {number}" and page.tags[283].value == (100 + number, 1)
+    assert through(tmp_path / "scan.tif", tmp_path / "out.png") == [
+        "3 pages; only the first is restored (write .tif for all)"
+    ]
+    assert read(tmp_path / "scan.tif")[1].notes == ("3 pages; only the first is restored",)
+
+
+def test_the_photograph_of_a_tiff_is_taken_and_not_its_thumbnail(tmp_path):
+    samples = noise(40, 60, 3)
+    with tifffile.TiffWriter(tmp_path / "photo.tif") as writer:
+        writer.write(samples[::8, ::8].copy(), photometric="rgb", subfiletype=1)
+        writer.write(samples, photometric="rgb")
+    through(tmp_path / "photo.tif", tmp_path / "out.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), samples)
+    assert upright_size(tmp_path / "photo.tif") == (60, 40)
+
+
+# --- samples -----------------------------------------------------------------------------------------------------
+
+
+def test_associated_alpha_of_16_bits_is_divided_out(tmp_path):
+    colours, alpha = noise(23, 37, 3, dtype=np.uint16), noise(23, 37, 1, dtype=np.uint16) | 0x8000
+    multiplied = np.rint(colours * (alpha / 65535)).astype(np.uint16)
+    path = tmp_path / "p.tif"
+    tifffile.imwrite(path, np.dstack([multiplied, alpha]), photometric="rgb", extrasamples=["assocalpha"])
+    through(path, tmp_path / "out.tif")
+    with tifffile.TiffFile(tmp_path / "out.tif") as after:
+        samples = after.asarray().astype(int)
+        assert after.pages[0].extrasamples == (2,)  # unassociated
+    assert np.array_equal(samples[..., 3:], alpha) and np.abs(samples[..., :3] - colours).max() <= 1
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(10, "L"), (12, "L"), (14, "L"), (12, "RGB"), (8, "L")])
+def test_fewer_bits_in_16_are_restored_in_their_own_range(bits, kind, tmp_path):
+    top = (1 << bits) - 1
+    samples = noise(23, 37, *((3,) if kind == "RGB" else ()), dtype=np.uint16) >> (16 - bits)
+    samples[0, 0] = top
+    path = tmp_path / "x.png"
+    path.write_bytes(imagecodecs.png_encode(samples))
+    tensor, original = read(path)
+    assert original.notes == (f"samples up to {top} of 65535; restored as {bits}-bit ones",)
+    assert tensor.max() == 1 and torch.allclose(tensor[0, 0], torch.from_numpy(samples / top * 2 - 1).float()[..., 0] if
+        kind == "RGB" else torch.from_numpy(samples / top * 2 - 1).float(), atol=1e-6)  # fmt: skip
+    through(path, tmp_path / "out.png")
+    assert np.array_equal(imagecodecs.png_decode((tmp_path / "out.png").read_bytes()), samples)
+
+
+def test_a_picture_of_16_bits_has_no_note(tmp_path):
+    assert read(file_of(picture("I;16"), "PNG"))[1].notes == ()
+
+
+def test_what_a_tiff_says_of_its_brightest_sample_is_believed(tmp_path):
+    samples = noise(23, 37, dtype=np.uint16) >> 8
+    tifffile.imwrite(tmp_path / "x.tif", samples, metadata=None, extratags=[(281, 3, 1, 1023, True)])
+    assert read(tmp_path / "x.tif")[1].span == (0, 1023)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_grey_tiff_whose_zero_is_white_is_read_as_it_looks(depth, tmp_path):
+    samples = noise(23, 37, dtype=depth)
+    tifffile.imwrite(tmp_path / "x.tif", samples, photometric="miniswhite", metadata=None)
+    tensor, _ = read(tmp_path / "x.tif")
+    shown = 1 - samples / np.iinfo(depth).max
+    assert torch.allclose((tensor[0, 0] + 1) / 2, torch.from_numpy(shown).float(), atol=1e-5)
+
+
+def test_whole_numbers_of_32_bits_are_read_right_or_refused(tmp_path):
+    samples = noise(23, 37, dtype=np.uint32)
+    tifffile.imwrite(tmp_path / "large.tif", samples | 0x80000000, metadata=None)
+    with pytest.raises(PictureError, match="whole numbers above 2147483647"):
+        read(tmp_path / "large.tif")
+    tifffile.imwrite(tmp_path / "small.tif", samples >> 8, metadata=None)
+    through(tmp_path / "small.tif", tmp_path / "out.tif")
+    assert np.abs(tifffile.imread(tmp_path / "out.tif").astype(np.int64) - (samples >> 8)).max() <= 1
+
+
+def test_a_transparent_colour_of_16_bits_becomes_alpha(tmp_path):
+    samples = noise(23, 37, 3, dtype=np.uint16)
+    data = imagecodecs.png_encode(samples)
+    contents = struct.pack(">3H", *samples[5, 7])
+    key = struct.pack(">I", 6) + b"tRNS" + contents + struct.pack(">I", zlib.crc32(b"tRNS" + contents))
+    (tmp_path / "x.png").write_bytes(data[:33] + key + data[33:])
+    through(tmp_path / "x.png", tmp_path / "out.png")
+    after = imagecodecs.png_decode((tmp_path / "out.png").read_bytes())
+    assert after.shape == (23, 37, 4) and after[5, 7, 3] == 0 and (after[..., 3] == 0).sum() == 1
+    assert np.array_equal(after[..., :3], samples)
+
+
+def test_a_lossless_webp_stays_one(tmp_path):
+    for lossless in (True, False):
+        (tmp_path / "x.webp").write_bytes(file_of(picture("RGB"), "WEBP", lossless=lossless, exif=PREFIX + block()))
+        through(tmp_path / "x.webp", tmp_path / "out.webp")
+        assert (b"VP8L" in (tmp_path / "out.webp").read_bytes()) is lossless
+    through(tmp_path / "x.webp", tmp_path / "out.webp")
+
+
+def test_a_tiff_without_a_resolution_gets_none(tmp_path):
+    for mode in ("RGB", "I;16"):
+        (tmp_path / "x.tif").write_bytes(file_of(picture(mode), "TIFF"))
+        through(tmp_path / "x.tif", tmp_path / "out.tif")
+        with tifffile.TiffFile(tmp_path / "out.tif") as after:
+            assert not {282, 283, 296} & {tag.code for tag in after.pages[0].tags}
+    tifffile.imwrite(tmp_path / "deep.tif", noise(23, 37, 3, dtype=np.uint16), photometric="rgb", metadata=None)
+    tensor, original = read(tmp_path / "deep.tif")
+    bare = replace(original, metadata=replace(original.metadata, entries=()))
+    write(tensor, bare, tmp_path / "out.tif")
+    with tifffile.TiffFile(tmp_path / "out.tif") as after:
+        assert not {282, 283, 296} & {tag.code for tag in after.pages[0].tags}
+
+
+# --- files and folders -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "words"),
+    [
+        ("RGBA", "jpg", "would lose its transparency"),
+        ("RGBA", "bmp", "would lose its transparency"),
+        ("CMYK", "png", "would lose its four inks"),
+        ("F", "png", "would lose its floating-point values"),
+        ("I;16", "webp", "would lose its 16 bits"),
+        ("RGB", "heic", "are not written as '.heic'"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_picture_is_restored(mode, suffix, words, model, tmp_path):
+    source = tmp_path / ("x.tif" if mode in ("CMYK", "F") else "x.png")
+    picture(mode).save(source)
+    generator = DeblurGenerator.from_pretrained(model, device="cpu")
+    generator.network.forward = None  # whoever restores fails
+    with pytest.raises(PictureError, match=words):
+        generator.deblur_file(source, tmp_path / f"out.{suffix}")
+    assert not (tmp_path / f"out.{suffix}").exists()
+
+
+def test_a_format_that_holds_no_picture_so_large_is_refused():
+    original = replace(read(picture("RGB"))[1], size=(20_000, 3))
+    require_target(original, Path("x.png"))
+    with pytest.raises(PictureError, match=r"20000x3, but \.webp holds 16383 pixels a side"):
+        require_target(original, Path("x.webp"))
+
+
+def test_places_and_all_metadata_can_be_left_out(model, tmp_path):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description exif:GPSLatitude="48,8N" dc:title="Pier"/></x:xmpmeta>'
+    data = file_of(picture("RGB"), "JPEG", exif=PREFIX + block(), xmp=xmp, comment=b"Grandma", icc_profile=b"colours")
+    (tmp_path / "x.jpg").write_bytes(data)
+    typed = ["deblur", "-q", str(tmp_path / "x.jpg"), "--model", str(model), "--overwrite"]
+    for switch, kept, gone in (
+        ("--strip-gps", [b"Pier", b"CAMERA", b"Grandma", b"colours"], [b"GPS"]),
+        ("--strip-metadata", [b"colours"], [b"Pier", b"CAMERA", b"Grandma", b"Exif"]),
+    ):
+        assert main([*typed, switch]) == 0
+        after = (tmp_path / "x-deblurred.jpg").read_bytes()
+        assert all(part in after for part in kept) and not any(part in after for part in gone)
+        with Image.open(io.BytesIO(after)) as image:
+            assert image.getexif().get_ifd(0x8825) == {}
+
+
+def test_a_plan_names_what_cannot_be_done_and_does_the_rest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "sub/a.jpg", "b.jpg", "noext", "x" * 246 + ".jpg"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"x")
+    os.mkfifo("pipe.jpg")
+    Path("folder.jpg").mkdir()
+    made = plan(
+        [Path("noext"), Path("b.jpg"), Path("b.jpg"), Path("x" * 246 + ".jpg"), Path("y" * 300)], None, None, False
+    )
+    assert [source.name for source, _ in made.jobs] == ["b.jpg"]
+    told = [str(mistake) for mistake in made.mistakes]
+    assert any("has no suffix" in text for text in told) and any("name is too long" in text for text in told)
+    assert len(told) == 3
+    made = plan([Path("a.jpg"), Path("sub/a.jpg"), Path()], Path("out"), None, False)
+    assert {str(target) for _, target in made.jobs} >= {"out/b.jpg", "out/sub/a.jpg"} or made.mistakes
+    assert not any("pipe" in str(source) or "folder" in str(source) for source, _ in made.jobs)
+
+
+@pytest.mark.parametrize("name", ["sharp.avif", "sharp.jp2", "sharp.gif", "sharp.ppm", "sharp.tga", "sharp.jfif"])
+def test_the_suffix_of_a_format_that_is_written_names_a_file(name, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    made = plan([tmp_path / "a.jpg"], tmp_path / name, None, False)
+    assert made.jobs == [(tmp_path / "a.jpg", tmp_path / name)]
+
+
+def test_the_suffix_of_a_format_that_is_not_written_is_a_sentence_and_any_other_a_folder(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    for name in ("sharp.heic", "sharp.jxl", "sharp.psd", "sharp.dng"):
+        with pytest.raises(UsageError, match="pictures are not written as"):
+            plan([tmp_path / "a.jpg"], tmp_path / name, None, False)
+    made = plan([tmp_path / "a.jpg"], tmp_path / "holiday.2024", None, False)
+    assert made.jobs == [(tmp_path / "a.jpg", tmp_path / "holiday.2024" / "a.jpg")]
+
+
+def test_an_error_that_nobody_thought_of_costs_its_photo_alone(model, tmp_path, monkeypatch, capsys):
+    for name in ("a.png", "b.png"):
+        picture("RGB").save(tmp_path / name)
+    whole = DeblurGenerator.deblur_file
+
+    def failing(self, source, *args, **options):
+        if source.name == "a.png":
+            raise ZeroDivisionError("of ours")
+        return whole(self, source, *args, **options)
+
+    monkeypatch.setattr(DeblurGenerator, "deblur_file", failing)
+    typed = ["deblur", "-q", str(tmp_path), "-o", str(tmp_path / "out"), "--model", str(model)]
+    assert main(typed) == 1
+    told = capsys.readouterr().err
+    assert "a.png: cannot be restored (ZeroDivisionError: of ours); --debug shows" in told and "Traceback" not in told
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.png"]
+    assert main([*typed, "--debug", "--overwrite"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_console_without_the_letters_of_a_name_is_no_error(model, tmp_path):
+    picture("RGB").save(tmp_path / "夏.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "deblur_hub.cli", "deblur", "-q", "夏.png", "--model", str(model)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"") and b"\\u590f-deblurred.png" in done.stdout
