@@ -373,7 +373,7 @@ BAD = {
     "unpaired": (lambda root: (root / "sharp/002.png").unlink(), r"002\.png: has no partner"),
     "two sizes": (lambda root: save(photograph(0, (40, 40)), root / "sharp/002.png"), r"002\.png: 48x40 .* 40x40"),
     "no picture": (lambda root: (root / "blur/002.png").write_text("hello"), r"002\.png: not a picture"),
-    "cut off": (lambda root: cut_off(root / "blur/002.png"), r"blur/002\.png: damaged or cut off"),
+    "cut off": (lambda root: cut_off(root / "blur/002.png"), r"blur/002\.png: truncated"),
     "a cut JPEG": (lambda root: cut_off(as_jpeg(root / "blur/002.png")), r"blur/002\.jpg: damaged or cut off"),
     "no pairs": (lambda root: (root / "blur").rename(root / "blurry"), r"holds no folder with both 'blur' and 'sharp'"),
     "too small": (
@@ -396,7 +396,7 @@ def test_bad_data_are_named_before_any_scoring_starts(pairs, tmp_path, what, mon
 def test_bad_data_are_one_sentence_in_the_shell(pairs, capsys):
     cut_off(pairs / "sharp" / "001.png")
     assert main(["evaluate", "compact", str(pairs), "-q"]) == 2
-    assert sentence(capsys).startswith(f"{pairs / 'sharp' / '001.png'}: damaged or cut off")
+    assert sentence(capsys).startswith(f"{pairs / 'sharp' / '001.png'}: truncated")
 
 
 def test_a_folder_that_cannot_be_written_is_named(pairs, tmp_path):

@@ -382,7 +382,7 @@ def test_a_picture_that_only_the_second_process_meets_is_still_named(tmp_path):
     )
     code, words = end(run)
     assert code != 0
-    assert f"train: {path}: cannot be decoded (" in words
+    assert f"train: {path}: truncated; replace it or take it out" in words
 
 
 def as_srun(rank, *options, pictures, output, cache, steps, changes=(), port, world=2):
