@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..datasets import named, passed_over
 from ..errors import DeblurHubError, PictureError, reason_of
-from ..pictures.formats import MISSED, PICTURE_SUFFIXES, VIDEOS, format_of
+from ..pictures.formats import format_of
+from ..pictures.suffixes import MISSED, PICTURE_SUFFIXES, VIDEOS
 from .outcomes import UsageError
 
 RESULT = "-deblurred"  # suffix of a result that lies beside its photo
@@ -110,8 +111,7 @@ def found(inputs: list[Path], output: Path | None, made: Plan) -> Iterator[tuple
         if is_folder(given):
             inside = list(pictures_below(given, output, made))
             if not inside:
-                kinds = ", ".join(sorted(PICTURE_SUFFIXES))
-                made.mistakes.append(UsageError(f"{given}: holds no pictures ({kinds}); name another folder"))
+                made.mistakes.append(UsageError(f"{given}: holds no pictures that are read here; name another folder"))
             yield from ((path, path.relative_to(given)) for path in inside)
         elif is_there(given, made):
             yield given, Path(given.name)

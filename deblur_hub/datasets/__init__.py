@@ -3,7 +3,7 @@
 `find_pairs` knows the layouts of GoPro, HIDE, RealBlur-J and -R and REDS as they unpack, and two plain folders.
 """
 
-from ..pictures.formats import PICTURE_SUFFIXES
+from ..pictures.suffixes import PICTURE_SUFFIXES
 from .files import (
     by_stem,
     folders_below,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import DatasetError, PictureError
 from ..pictures import upright_size
-from ..pictures.formats import MISSED, PICTURE_SUFFIXES
+from ..pictures.suffixes import MISSED, PICTURE_SUFFIXES
 
 NAMED = 3  # files that a sentence names
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..blur import add_sensor_noise, convolve, jpeg, shake_trajectory, to_display, to_linear, trajectory_kernel
 from ..datasets import SHARP, Pair, by_stem, find_pairs, picture_size, require_one_size
 from ..errors import DatasetError
 from ..pictures import read
+from ..pictures.opening import identify
 from .measures import METRICS, from_pixels, to_8_bits, to_pixels
 from .protocols import Protocol, check_protocol, resized
 
@@ -166,7 +166,8 @@ def readable(protocol: Protocol, folder: Path, samples: Sequence[Sample], seed: 
 def require_readable(path: Path) -> None:
     """Raises DatasetError if a picture is truncated or damaged."""
     try:
-        with Image.open(path) as picture:
+        with path.open("rb") as file:
+            picture = identify(file, path.name)  # which has no limit to its size, as Pillow's own opening has
             if picture.format == "PNG":
                 picture.verify()  # by its checksums alone
             else:

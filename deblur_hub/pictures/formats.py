@@ -28,16 +28,6 @@ HOLDS = {
     "PPM": ("1", "L", "RGB", "I;16"),
     "TGA": ("L", "LA", "RGB", "RGBA"),
 }
-# What folders are searched for, and what of them is named because somebody would miss it.
-PICTURE_SUFFIXES = (
-    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".avif"}
-    | {".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".icb", ".vda"}
-    | {".vst"}
-)
-RAW_SUFFIXES = {".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2", ".pef"}
-RAW_SUFFIXES |= {".srw", ".dcr", ".kdc", ".3fr", ".iiq", ".erf", ".mrw", ".x3f", ".raw"}
-MISSED = RAW_SUFFIXES | {".heic", ".heif", ".hif", ".jxl", ".psd", ".psb", ".xcf", ".exr", ".hdr", ".svg"}
-VIDEOS = {".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".3gp"}
 MOST_PIXELS = {"WEBP": 16383, "JPEG": 65500, "GIF": 65535, "TGA": 65535, "AVIF": 65536}  # a side
 # Where a format lacks a mode, the next one holds the same picture.
 WIDER = PLAIN | {"L": "RGB", "LA": "RGBA", "P": "RGB"} | dict.fromkeys(("I;16B", "I;16L", "I;16N"), "I;16")

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -52,14 +53,24 @@ def segments_of(picture: Image.Image) -> bytes:
 
 def photoshop_blocks(segments: bytes) -> bytes:
     """Photoshop's blocks of segments, without what marks them in a JPEG; a long one is spread over several segments."""
-    blocks, place = b"", 0
+    return b"".join(
+        contents.removeprefix(SIGNATURE)
+        for marker, contents in parts_of(segments)
+        if marker == PHOTOSHOP and contents.startswith(SIGNATURE)
+    )
+
+
+def has_comment(segments: bytes) -> bool:
+    return any(marker == COMMENT for marker, _ in parts_of(segments))
+
+
+def parts_of(segments: bytes) -> Iterator[tuple[int, bytes]]:
+    """(marker, contents) of segments that stand one behind another."""
+    place = 0
     while place + 4 <= len(segments):
         length = int.from_bytes(segments[place + 2 : place + 4], "big")
-        contents = segments[place + 4 : place + 2 + length]
-        if segments[place + 1] == PHOTOSHOP and contents.startswith(SIGNATURE):
-            blocks += contents.removeprefix(SIGNATURE)
+        yield segments[place + 1], segments[place + 4 : place + 2 + length]
         place += 2 + length
-    return blocks
 
 
 def photoshop_segment(blocks: bytes) -> bytes:

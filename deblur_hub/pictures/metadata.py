@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from . import exif as exif_blocks
 from . import tiff, xmp
 from .exif import PREFIX, ExifBlock, ExifError
-from .jpeg import IPTC_KEY, photoshop_blocks, photoshop_segment
+from .jpeg import IPTC_KEY, has_comment, photoshop_blocks, photoshop_segment
 from .png import COLOURS, PngFile, packed
 from .tiff import TiffEntry, TiffPage
 
@@ -122,11 +122,10 @@ class Metadata:
         if format_name != "PNG":
             gone += ["its PNG texts"] if texts else []
             gone += [f"what its {' and '.join(colours)} said of its colours"] if colours else []
-        if format_name == "TIFF":
-            gone += ["its comment"] if b"\xff\xfe" in comment_marks(self.segments) else []
-        elif format_name != "JPEG":
+        if format_name not in ("JPEG", "TIFF"):
             gone += ["its captions (IPTC)"] if IPTC_KEY in self.segments else []
-            gone += ["its comment"] if b"\xff\xfe" in comment_marks(self.segments) else []
+        if format_name != "JPEG":
+            gone += ["its comment"] if has_comment(self.segments) else []
         if format_name != "TIFF":
             known = EXIF_TAGS | ({tiff.PHOTOSHOP} if format_name == "JPEG" else set())
             others = sorted(entry.tag for entry in self.entries if entry.tag not in known)
@@ -146,15 +145,6 @@ class Metadata:
             block = ExifBlock(self.exif_block() or b"")
             return block.find(block.first, tag) is not None
         return False
-
-
-def comment_marks(segments: bytes) -> set[bytes]:
-    """The markers of segments."""
-    marks, place = set(), 0
-    while place + 4 <= len(segments):
-        marks.add(segments[place : place + 2])
-        place += 2 + int.from_bytes(segments[place + 2 : place + 4], "big")
-    return marks
 
 
 def orientation_of(picture: Image.Image) -> int:

@@ -25,6 +25,7 @@ from .jpeg import Compression, complete, compression_of, segments_of
 from .metadata import orientation_of
 from .modes import KNOWN_MODES
 from .png import PngFile, read_png
+from .suffixes import RAW_SUFFIXES
 from .tiff import MOST_SAMPLE, PHOTOMETRIC, TiffPage, is_tiff, pages_of
 from .tiff import ORIENTATION as TURN
 
@@ -32,7 +33,6 @@ WHITE_IS_ZERO = 0  # the photometric interpretation of a negative
 RUNS_PROGRAMS = {"EPS", "WMF"}  # vector formats, drawn by an outside program: not for files from strangers
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 RAW_STARTS = {b"FUJIFILMCCD-RAW": "RAF", b"IIRO": "ORF", b"MMOR": "ORF", b"IIU\0": "RW2", b"FOVb": "X3F"}
-RAW_TIFFS = {".cr2", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".pef", ".srw", ".dcr", ".kdc", ".3fr", ".iiq", ".erf"}
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def read_header(
         png = read_png(file, name)
         file, deep = png.picture, deep_png(png)
     elif is_tiff(start):
-        if Path(name).suffix.lower() in RAW_TIFFS:
+        if Path(name).suffix.lower() in RAW_SUFFIXES:
             raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
         page = pages_of(file, name)[number or 0]
         deep = deep_tiff(file, page, name)
