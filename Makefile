@@ -10,7 +10,7 @@ demo: .venv/demo
 	$(BIN)/deblur-hub demo
 
 # For work in progress test-fast leaves out all that takes more than a second; test-full is what CI runs.
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations 40 --durations-min 2
 
 test: .venv/dev
 	$(PYTEST) -m "not full"
