@@ -26,7 +26,7 @@ from .networks.state import cast_floats, evaluating, place_weights, require_weig
 from .networks.windows import WindowedGenerator
 from .pictures import Original, Strip, read, read_pages, to_array, to_image, write_pages
 from .restoration.crispness import blended, require_partners, require_share
-from .restoration.quality import Choice, choose, require_quality, require_strength, step_of, with_strength
+from .restoration.quality import Choice, choose, require_quality, require_strength, seconds_for, step_of, with_strength
 from .restoration.restore import Precision, device_and_dtype, dtype_for, restore
 from .restoration.tiles import Progress, part_of
 
@@ -220,6 +220,20 @@ class DeblurGenerator(nn.Module):
         """
         device, dtype = device_and_dtype(self.network, precision)
         return choose(self.network, size, pictures, device=device, dtype=dtype)
+
+    def expected_seconds(self, size: Sequence[int], *, precision: Precision = "auto") -> dict[str, float]:
+        """Estimated seconds that this machine takes for a picture of (height, width), for each of `qualities`.
+
+            print(generator.expected_seconds((4000, 6000))["best"])
+
+        The key is "" for a model of a single quality. Measured and kept as `choose_quality` does it.
+
+        Raises:
+            RestorationError: if the precision is not available.
+        """
+        device, dtype = device_and_dtype(self.network, precision)
+        with evaluating(self):
+            return seconds_for(self.network, size, device, dtype)
 
     @property
     def qualities(self) -> tuple[str, ...]:

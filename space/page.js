@@ -1,19 +1,18 @@
-// What Gradio leaves out: a photo dropped or pasted anywhere on the page, and a comparison slider for keyboards.
-() => {
-  const STEP = 0.02;
+// What Gradio leaves out: a photo dropped or pasted anywhere on the page, and the strength without a way to the server.
 
-  function takeIn(files) {
-    const input = document.querySelector("#photo input[type=file]");
-    if (!input || !files || files.length === 0) return false;
-    const one = new DataTransfer();
-    one.items.add(files[0]);
-    input.files = one.files;
-    input.dispatchEvent(new Event("change", { bubbles: true }));
-    return true;
-  }
+function takeIn(files) {
+  const zone = [...document.querySelectorAll(".drop-zone")].find((one) => one.offsetParent !== null);
+  const input = zone?.querySelector("input[type=file]");
+  if (!input || !files || files.length === 0) return false;
+  const taken = new DataTransfer();
+  for (const file of input.multiple ? files : [files[0]]) taken.items.add(file);
+  input.files = taken.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+  return true;
+}
 
+function takeDrops() {
   const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  const intoZone = (event) => event.target.closest?.("#photo");
   let depth = 0; // dragenter and dragleave come once for every element on the way
   const mark = (change) => {
     depth = Math.max(0, depth + change);
@@ -26,68 +25,48 @@
     "drop",
     (event) => {
       mark(-depth);
-      if (!carriesFiles(event) || intoZone(event)) return;
+      if (!carriesFiles(event) || event.target.closest?.(".drop-zone")) return;
       event.preventDefault();
       takeIn(event.dataTransfer.files);
     },
     true,
   );
   document.addEventListener("paste", (event) => takeIn(event.clipboardData?.files) && event.preventDefault());
+}
 
-  // The handle takes mouse drags only: the arrow keys make the drag that a mouse would have made.
-  const sides = () => [...document.querySelectorAll("#slider .content img")];
-  const place = () => {
-    const clip = /inset\(\S+ \S+ \S+ ([\d.]+)%/.exec(sides()[1]?.style.clipPath ?? "");
-    return clip ? Number(clip[1]) / 100 : 0.5;
-  };
+function followStrength() {
+  document.addEventListener("input", (event) => {
+    if (!event.target.closest?.("#strength")) return;
+    const viewer = Viewer.all.get("view");
+    viewer.strength = Math.min(1, Math.max(0, Number(event.target.value) / 100));
+    viewer.render();
+  });
+}
 
-  function moveTo(handle, share) {
-    const frame = sides()[1].getBoundingClientRect();
-    const at = (clientX) => ({ clientX, clientY: frame.top + frame.height / 2, bubbles: true, view: window, button: 0 });
-    const knob = handle.querySelector(".inner") ?? handle;
-    const from = frame.left + place() * frame.width;
-    knob.dispatchEvent(new MouseEvent("mousedown", at(from)));
-    window.dispatchEvent(new MouseEvent("mousemove", at(frame.left + Math.min(1, Math.max(0, share)) * frame.width)));
-    window.dispatchEvent(new MouseEvent("mouseup", at(from)));
-  }
+// A picture of the list of many is shown in its viewer.
+function followList() {
+  document.addEventListener("click", (event) => {
+    const item = event.target.closest?.("#list [data-item]");
+    if (!item) return;
+    Viewer.all.get("many-view")?.show(JSON.parse(item.dataset.item));
+    document.querySelector(".viewer[data-from=many-view]").hidden = false;
+  });
+}
 
-  function onKey(event) {
-    const moves = {
-      ArrowLeft: place() - STEP,
-      ArrowRight: place() + STEP,
-      PageDown: place() - 5 * STEP,
-      PageUp: place() + 5 * STEP,
-      Home: 0,
-      End: 1,
-    };
-    if (!(event.key in moves)) return;
-    event.preventDefault();
-    moveTo(event.currentTarget, moves[event.key]);
-  }
-
-  function describe() {
-    const [blurred, restored] = sides();
-    if (blurred && !blurred.alt) blurred.alt = "The blurred photo";
-    if (restored && !restored.alt) restored.alt = "The restored photo";
-    const handle = document.querySelector("#slider [data-testid=slider]");
-    if (!handle) return;
-    if (handle.getAttribute("role") !== "slider") {
-      handle.setAttribute("role", "slider");
-      handle.setAttribute("tabindex", "0");
-      handle.setAttribute("aria-label", "Blurred on the left, restored on the right");
-      handle.setAttribute("aria-valuemin", "0");
-      handle.setAttribute("aria-valuemax", "100");
-      handle.addEventListener("keydown", onKey);
-    }
-    const now = String(Math.round(100 * place()));
-    if (handle.getAttribute("aria-valuenow") !== now) handle.setAttribute("aria-valuenow", now);
-  }
-
-  const slider = document.querySelector("#slider");
-  if (slider) new MutationObserver(describe).observe(slider, { subtree: true, childList: true, attributes: true });
-  document.querySelector("#facts")?.setAttribute("aria-live", "polite");
+function nameExamples() {
   document.querySelectorAll("#gallery button").forEach((button) => {
     button.setAttribute("aria-label", `Example: ${button.querySelector(".caption-label")?.textContent.trim()}`);
   });
-  describe();
+}
+
+function startPage() {
+  takeDrops();
+  followStrength();
+  followList();
+  const look = () => {
+    followData();
+    nameExamples();
+  };
+  new MutationObserver(look).observe(document.querySelector("gradio-app") ?? document.body, { subtree: true, childList: true });
+  look();
 }

@@ -16,6 +16,7 @@ from ..errors import RestorationError, did_you_mean, shown
 from ..machine import cache_folder, processor
 from ..networks.base import Generator, Quality
 from ..networks.windows import WindowedGenerator
+from .tiles import compute_frame
 from .windowed import WorkDone, runner
 
 AFFORDED = 60.0  # seconds that a picture may take where no quality is asked for
@@ -78,22 +79,34 @@ def choose(
     """
     if not isinstance(network, WindowedGenerator):
         return None
-    work = {name: network.multiply_adds((size[0], size[1]), step) for name, step in network.qualities.items()}
-    rate = speed(network, device, dtype)
-    seconds = {name: pictures * each / rate for name, each in work.items()}  # the fastest first
+    seconds = {name: pictures * each for name, each in seconds_for(network, size, device, dtype).items()}
     names = list(seconds)
     best = names[-1]
     name = next((name for name in reversed(names) if seconds[name] <= AFFORDED), names[0])
     return Choice(name, seconds[name], best, seconds[best])
 
 
+def seconds_for(
+    network: Generator, size: Sequence[int], device: torch.device, dtype: torch.dtype
+) -> dict[str, float]:
+    """Estimated seconds for a picture of (height, width) at each quality, the fastest first; of a single one, as ""."""
+    rate = speed(network, device, dtype)
+    if not isinstance(network, WindowedGenerator):
+        return {"": size[0] * size[1] / rate}
+    return {name: network.multiply_adds((size[0], size[1]), step) / rate for name, step in network.qualities.items()}
+
+
 SPEEDS: dict[str, float] = {}  # what the file holds, read once by a process
 
 
-def speed(network: WindowedGenerator, device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply-adds a second of a network's windows, measured once on a machine and kept in the cache folder."""
+def speed(network: Generator, device: torch.device, dtype: torch.dtype) -> float:
+    """Multiply-adds a second of a network's windows, or pixels of one that has none, measured once on a machine and
+    kept in the cache folder."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()}"
-    key = f"{type(network).__name__}, {str(dtype)[6:]}, {kind}, torch {torch.__version__}"
+    name = type(network).__name__
+    if not isinstance(network, WindowedGenerator):
+        name += f" of {sum(parameter.numel() for parameter in network.parameters())}"
+    key = f"{name}, {str(dtype)[6:]}, {kind}, torch {torch.__version__}"
     file = cache_folder() / "speeds.json"
     if key not in SPEEDS:
         SPEEDS.update(read_speeds(file))
@@ -103,7 +116,9 @@ def speed(network: WindowedGenerator, device: torch.device, dtype: torch.dtype) 
     return SPEEDS[key]
 
 
-def measure_speed(network: WindowedGenerator, device: torch.device, dtype: torch.dtype) -> float:
+def measure_speed(network: Generator, device: torch.device, dtype: torch.dtype) -> float:
+    if not isinstance(network, WindowedGenerator):
+        return measure_pixels(network, device, dtype)
     count = torch.get_num_threads() if device.type == "cpu" else 8
     windows = torch.rand(count, 3, PROBE_SIDE, PROBE_SIDE) * 2 - 1
     step = network.qualities["balanced"]
@@ -118,6 +133,19 @@ def measure_speed(network: WindowedGenerator, device: torch.device, dtype: torch
     once()
     work = count * PROBE_SIDE**2 * network.multiply_adds_per_pixel(step)
     return work / min(once(), once())
+
+
+def measure_pixels(network: Generator, device: torch.device, dtype: torch.dtype) -> float:
+    frame = torch.rand(1, 3, 2 * PROBE_SIDE, 2 * PROBE_SIDE) * 2 - 1
+
+    def once() -> float:
+        started = time.perf_counter()
+        with torch.inference_mode():
+            compute_frame(network, frame, torch.empty_like(frame), tile=0, device=device, dtype=dtype)
+        return time.perf_counter() - started
+
+    once()
+    return frame[0, 0].numel() / min(once(), once())
 
 
 def read_speeds(file: Path) -> dict[str, float]:

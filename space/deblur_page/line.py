@@ -1,0 +1,119 @@
+"""The line before the model: one picture at a time, first come, first served, each with its place and a way out."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from deblur_hub import DeblurHubError
+
+LONGEST = 40  # jobs of single pictures that may wait
+TRUSTED = 0.1  # share of the work after which its own pace tells more than the speed of the machine
+
+
+class BusyError(DeblurHubError):
+    """The line is full."""
+
+
+class Cancelled(Exception):
+    """Ends the work on a picture that nobody waits for any more."""
+
+
+class Job:
+    """A picture in the line.
+
+    Attributes:
+        owner: the visitor, whose earlier job a new one replaces; None for a program, which may have several.
+        expected: seconds that the work is estimated to take.
+        share: of the work that is done, from 0 to 1.
+        preview: what can be shown already.
+        replaced: whether the same visitor has begun something else.
+    """
+
+    def __init__(self, work: Callable[["Job"], Any], expected: float, owner: str | None = None) -> None:
+        self.work, self.expected, self.owner = work, expected, owner
+        self.share = 0.0
+        self.preview: Any = None
+        self.cancelled = self.replaced = False
+        self.started: float | None = None
+        self.future: Future[Any] = Future()
+
+    def report(self, done: int, total: int) -> None:
+        """Takes the progress; raises Cancelled if the work is to end."""
+        if self.cancelled:
+            raise Cancelled
+        self.share = done / total
+
+    def run(self) -> Any:
+        self.report(0, 1)
+        self.started = time.monotonic()
+        return self.work(self)
+
+    def seconds_passed(self) -> float:
+        return 0.0 if self.started is None else time.monotonic() - self.started
+
+    def seconds_left(self) -> float:
+        """By its own pace once a tenth is done, and by the estimate before."""
+        passed = self.seconds_passed()
+        if self.share < TRUSTED:
+            return max(self.expected - passed, 0.0)
+        return passed * (1 - self.share) / self.share
+
+
+class Line:
+    """Who waits for the model. One thread works, so that one picture's memory is the most that is needed."""
+
+    def __init__(self, longest: int = LONGEST) -> None:
+        self.longest = longest
+        self._jobs: list[Job] = []  # the first is at work
+        self._lock = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, "model")
+
+    def join(self, job: Job) -> Job:
+        """Puts the job at the end, in place of an earlier one of its owner.
+
+        Raises:
+            BusyError: if the line is full.
+        """
+        if job.owner is not None:
+            self.leave_all(job.owner, replaced=True)
+        with self._lock:
+            if len(self._jobs) > self.longest:
+                minutes = math.ceil(sum(other.seconds_left() for other in self._jobs) / 60)
+                raise BusyError(f"{len(self._jobs)} pictures wait already; come back in about {minutes} min")
+            self._jobs.append(job)
+            job.future = self._worker.submit(job.run)
+        job.future.add_done_callback(lambda _: self._remove(job))
+        return job
+
+    def before(self, job: Job) -> tuple[int, float]:
+        """How many are before it, and the seconds that they need."""
+        with self._lock:
+            ahead = self._jobs[: self._jobs.index(job)] if job in self._jobs else []
+        return len(ahead), sum(other.seconds_left() for other in ahead)
+
+    def leave(self, job: Job, *, replaced: bool = False) -> None:
+        """Takes it out, or ends its work at the next report of its progress."""
+        job.replaced = job.replaced or replaced
+        job.cancelled = True
+        job.future.cancel()
+
+    def leave_all(self, owner: str, *, replaced: bool = False) -> None:
+        with self._lock:
+            owned = [job for job in self._jobs if job.owner == owner]
+        for job in owned:
+            self.leave(job, replaced=replaced)
+
+    def close(self) -> None:
+        """Ends all work; the picture at hand within a tile."""
+        with self._lock:
+            jobs = list(self._jobs)
+        for job in jobs:
+            self.leave(job)
+        self._worker.shutdown(wait=True)
+
+    def _remove(self, job: Job) -> None:
+        with self._lock:
+            self._jobs.remove(job)
