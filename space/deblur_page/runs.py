@@ -16,7 +16,7 @@ from deblur_hub.pictures.formats import format_of
 from deblur_hub.restoration.quality import require_strength, with_strength
 
 from .choices import Choice, chosen, spoken
-from .folders import new_folder
+from .folders import make_folder, new_folder
 from .line import Job
 from .views import View, fit, make_view
 
@@ -107,7 +107,7 @@ def restored(plan: Plan, job: Job, *, closer: bool = True) -> Run:
         blurred, original = pictures.read(request.source, max_megapixels=MAX_MEGAPIXELS)
         job.report(0, 1)
         if closer and plan.seconds > LONG:
-            job.preview = previewed(blurred, original, plan, folder)
+            job.preview = previewed(blurred, original, plan)
             job.report(0, 1)
         generator = choice.generator.with_crispness(request.crispness)
         result = generator.restore(blurred, quality=choice.quality, progress=job.report)
@@ -120,17 +120,15 @@ def restored(plan: Plan, job: Job, *, closer: bool = True) -> Run:
     return Run(request, choice, folder, file, request.source.name, original.size, seconds, notes, view)
 
 
-def previewed(blurred: Tensor, original: Original, plan: Plan, folder: Path) -> View:
-    """A view of a copy so small that it is restored within a second."""
+def previewed(blurred: Tensor, original: Original, plan: Plan) -> View:
+    """A view of a copy so small that it is restored within a second; it stays if the run is cancelled."""
     generator = plan.choice.generator
     times = generator.expected_seconds(plan.size)
     fastest = next((name for name in times if name == "fast"), next(iter(times)))
     share = min(1.0, PREVIEW_SECONDS / times[fastest]) ** 0.5
     small = fit(blurred, max(SMALLEST_PREVIEW, int(share * max(plan.size))))
     result = generator.restore(small, quality=fastest or None)
-    inside = folder / "preview"
-    inside.mkdir()
-    return make_view([small, result], original, inside, size=original.size, closer=False)
+    return make_view([small, result], original, make_folder(), size=original.size, closer=False)
 
 
 def slower_choices(plan: Plan) -> tuple[str, ...]:

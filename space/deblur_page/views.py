@@ -16,7 +16,7 @@ from deblur_hub.pictures import Original
 FITTING = 2000  # pixels of the longer side; more than a window shows, little enough for a slow line
 LOSSLESS = 1_500_000  # pixels up to which a view is a PNG
 LARGEST = 40_000_000  # pixels of a full-size view; telephones show no more
-SPOT = (360, 240)  # width and height of the magnifiers, in pixels
+SPOT = (420, 240)  # width and height of the magnifiers, in pixels
 GRAIN = 8  # pixels: changes are averaged over so many before the most changed region is looked for
 
 
