@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: with it the page touches no network at all
 os.environ["GRADIO_RUN_HISTORY"] = "False"  # visitors' photos are not listed in their browser
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # `deblur-hub demo` does not run this file as a script
 
 import gradio as gr
 import torch.nn.functional as F
 from gradio.utils import get_upload_folder
 from PIL import Image
 from torch import Tensor
+from zero_gpu import on_zero_gpu
 
 from deblur_hub import DeblurGenerator, DeblurHubError, list_models
 from deblur_hub import pictures as images
@@ -94,6 +97,17 @@ class Restored:
 LAST: dict[tuple[Path, str, float, str | None], Computed] = {}  # at most one, so that its strength can be set at once
 
 
+def offered_models() -> list[str]:
+    """The bundled models, behind that of `space.toml`, which `publish-space --model` puts beside this file."""
+    try:
+        first = [str(tomllib.loads((HERE / "space.toml").read_text(encoding="utf-8"))["model"])]
+    except FileNotFoundError:
+        first = []
+    except (OSError, ValueError, KeyError) as reason:
+        raise DeblurHubError(f'space.toml: names no model ({reason}); write: model = "owner/name"') from None
+    return list(dict.fromkeys([*first, *list_models()]))
+
+
 @cache
 def generator_named(model: str) -> DeblurGenerator:
     """The model, loaded once for as long as the page runs."""
@@ -158,9 +172,21 @@ def computed(
         quality = choice.name
         if choice.name != choice.best:
             notes = (f"Quality '{choice.best}' would take about {choice.best_seconds:.0f} s here.",)
-    restored = generator.restore(blurred, quality=quality, progress=progress)
+    restored = run_model(model, crispness, quality, blurred, progress=progress)
     seconds = time.perf_counter() - started
     return Computed(blurred, restored, original, quality if generator.qualities else "", seconds, notes)
+
+
+@on_zero_gpu
+def run_model(
+    model: str,
+    crispness: float,
+    quality: str | None,
+    blurred: Tensor,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    generator = generator_named(model).with_crispness(crispness)
+    return generator.restore(blurred, quality=quality, progress=progress)
 
 
 @contextmanager
@@ -260,10 +286,10 @@ def build_app() -> gr.Blocks:
     Raises:
         DeblurHubError: if no model can be loaded.
     """
-    models = list_models()
+    models = offered_models()
     if not models:
         raise DeblurHubError("no model is bundled with this deblur-hub; install it again")
-    opening = restore(OPENING, models[0], quality=OPENING_QUALITY)
+    opening = restore(OPENING, models[0], quality=asked(models[0], OPENING_QUALITY))
 
     with gr.Blocks(title="deblur-hub", delete_cache=(HOUR, 6 * HOUR), analytics_enabled=False) as app:
         shown = gr.State(str(OPENING))
