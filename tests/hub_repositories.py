@@ -7,7 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
-class Commits(Mapping[str, dict[str, bytes]]):
+class Files(Mapping[str, bytes]):
+    """The files in a folder by their paths in it, each read when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, path: str) -> bytes:
+        if path not in self:
+            raise KeyError(path)
+        return (self.folder / path).read_bytes()
+
+    def __contains__(self, path: object) -> bool:
+        return (self.folder / str(path)).is_file()
+
+    def __iter__(self) -> Iterator[str]:
+        found = (path for path in sorted(self.folder.rglob("*")) if path.is_file())
+        return (str(path.relative_to(self.folder)) for path in found)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __or__(self, others: Mapping[str, bytes]) -> dict[str, bytes]:
+        return {**self, **others}
+
+
+class Commits(Mapping[str, Files]):
     """The files of each commit by its hash, oldest first; the first one is empty."""
 
     def __init__(self, folder: Path) -> None:
@@ -24,11 +49,10 @@ class Commits(Mapping[str, dict[str, bytes]]):
         self.order.append(made)
         return made
 
-    def __getitem__(self, commit: str) -> dict[str, bytes]:
+    def __getitem__(self, commit: str) -> Files:
         if commit not in self.order:
             raise KeyError(commit)
-        top = self.folder / commit
-        return {str(path.relative_to(top)): path.read_bytes() for path in sorted(top.rglob("*")) if path.is_file()}
+        return Files(self.folder / commit)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.order)
@@ -63,7 +87,7 @@ class Repository:
         return self.branches.get(revision) or self.tags.get(revision) or revision
 
     @property
-    def head(self) -> dict[str, bytes]:
+    def head(self) -> Files:
         """The files of the main branch."""
         return self.commits[self.branches["main"]]
 

@@ -1,13 +1,13 @@
-"""A hub on the loopback interface: enough of the protocol for the real client to publish and to load models.
+"""A hub on the loopback interface: enough of the protocol for the real client to publish and to load models and Spaces.
 
     with HubServer() as hub:
         hub.address     # for HF_ENDPOINT, which the client reads once, when it is imported
         hub.fail("model.safetensors", cut(), status(500))     # what becomes of the next two requests for it
 
-Its files lie in a folder of its own, see `hub_repositories.py`. Files whose name ends in .safetensors go through the
-LFS protocol, others into the commit itself. Who has no token of the hub does not see private repositories, and no files
-of gated ones; who has READ_TOKEN cannot write. `log` holds every request, as "METHOD /path"; `watch` is called with
-each, once it is answered.
+Its files lie in a folder of its own, see `hub_repositories.py`; a Space's name there begins with "spaces/". Files whose
+name ends in .safetensors go through the LFS protocol, others into the commit itself. Who has no token of the hub does
+not see private repositories, and no files of gated ones; who has READ_TOKEN cannot write. `log` holds every request, as
+"METHOD /path"; `watch` is called with each, once it is answered.
 """
 
 import base64
@@ -34,6 +34,19 @@ from tests.hub_repositories import Repository, git_name, is_large, sha256
 USER, TOKEN, READ_TOKEN = "tester", "hf_of_the_tests", "hf_for_reading"
 ROLES = {f"Bearer {TOKEN}": "write", f"Bearer {READ_TOKEN}": "read"}
 START_SECONDS = 20
+NEW_SPACE = """---
+title: {name}
+emoji: 🐢
+colorFrom: red
+colorTo: pink
+sdk: {sdk}
+sdk_version: 1.0.0
+app_file: app.py
+pinned: false
+---
+
+Check out the configuration reference at https://huggingface.co/docs/hub/spaces-config-reference
+"""
 DAY = "2026-01-01T00:00:00.000Z"
 
 
@@ -52,6 +65,7 @@ class HubServer:
         self.log: list[str] = []
         self.watch: Callable[[str], None] | None = None
         self.address = ""
+        self.unpaid = ("t4-small",)  # hardware that this account may not have
         self.awaited: dict[tuple[str, str], list[Failure]] = {}
 
     def fail(self, ending: str, *failures: Failure, method: str = "GET") -> None:
@@ -89,8 +103,8 @@ class HubServer:
         shutil.rmtree(self.folder)
 
     def application(self) -> Starlette:
-        model, rest = "/api/models/{owner}/{name}", "{path:path}"
-        files = "/{owner}/{name}/resolve/"
+        model, rest = "/api/{kind}/{owner}/{name}", "{path:path}"
+        files, space_files = "/{owner}/{name}/resolve/", "/{kind}/{owner}/{name}/resolve/"
         app = Starlette(
             routes=[
                 self.route("/api/whoami-v2", self.whoami),
@@ -109,10 +123,12 @@ class HubServer:
                 self.route(model + "/preupload/{revision:path}", self.preupload, "POST"),
                 self.route(model + "/commit/{revision:path}", self.commit, "POST"),
                 self.route("/{owner}/{name}.git/info/lfs/objects/batch", self.batch, "POST"),
+                self.route("/spaces/{owner}/{name}.git/info/lfs/objects/batch", self.batch, "POST"),
                 self.route("/lfs/{oid}", self.store, "PUT"),
                 self.route("/lfs/{oid}/verify", self.verify, "POST"),
                 self.route(files + "refs/pr/{number}/" + rest, self.file, "GET", "HEAD"),
                 self.route(files + "{revision}/" + rest, self.file, "GET", "HEAD"),
+                self.route(space_files + "{revision}/" + rest, self.file, "GET", "HEAD"),
             ]
         )
         app.add_middleware(Failing, awaited=self.awaited)
@@ -145,9 +161,14 @@ class HubServer:
         if self.role(request) != "write":
             raise Refusal(403, message="You don't have the rights to write with this token.")
 
+    def named(self, request: Request) -> str:
+        """The repository that a path names, as `repositories` has it."""
+        kind = "spaces/" if request.path_params.get("kind") == "spaces" else ""
+        return "{}{owner}/{name}".format(kind, **request.path_params)
+
     def found(self, request: Request) -> Repository:
         """The repository that a path names, if who asks may see it."""
-        repository = self.repositories.get("{owner}/{name}".format(**request.path_params))
+        repository = self.repositories.get(self.named(request))
         if repository is None or (repository.private and not self.role(request)):
             raise Refusal(404 if self.role(request) else 401, "RepoNotFound")
         return repository
@@ -168,12 +189,17 @@ class HubServer:
     async def create(self, request: Request) -> Response:
         self.require_writer(request)
         asked = await request.json()
-        repo = f"{asked.get('organization') or USER}/{asked['name']}"
+        space = asked.get("type") == "space"
+        repo = f"{'spaces/' * space}{asked.get('organization') or USER}/{asked['name']}"
         answer = {"url": f"{self.address}/{repo}"}
         if repo in self.repositories:
             return JSONResponse(answer, 409)
+        if space and asked.get("hardware") in self.unpaid:
+            raise Refusal(402, message="Subscribe to PRO to host Spaces on this hardware.")
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
-        self.repositories[repo] = Repository(Path(tempfile.mkdtemp(dir=self.folder)), private=private)
+        self.repositories[repo] = made = Repository(Path(tempfile.mkdtemp(dir=self.folder)), private=private)
+        if space:
+            made.commit("main", {"README.md": NEW_SPACE.format(**asked).encode()}, "initial commit")
         return JSONResponse(answer)
 
     async def delete(self, request: Request) -> Response:
@@ -196,7 +222,7 @@ class HubServer:
         repository, commit = self.revision(request)
         return JSONResponse(
             {
-                "id": "{owner}/{name}".format(**request.path_params),
+                "id": self.named(request).removeprefix("spaces/"),
                 "sha": commit,
                 "private": repository.private,
                 "gated": "auto" if repository.gated else False,
@@ -321,7 +347,7 @@ class HubServer:
         branch = request.path_params["revision"]
         if branch not in repository.branches:
             raise Refusal(404, "RevisionNotFound")
-        files, title = repository.commits[parent], ""
+        files, title = dict(repository.commits[parent]), ""
         for line in (await request.body()).splitlines():
             key, value = (entry := json.loads(line))["key"], entry["value"]
             if key == "header":
@@ -336,7 +362,7 @@ class HubServer:
                 del files[value["path"]]
             elif key == "deletedFolder":
                 files = {path: content for path, content in files.items() if not path.startswith(value["path"])}
-        page = "{}/{owner}/{name}".format(self.address, **request.path_params)
+        page = f"{self.address}/{self.named(request)}"
         asked = request.query_params.get("create_pr") == "1"
         number = 1 + sum(name.startswith("refs/pr/") for name in repository.branches)
         made = repository.commit(f"refs/pr/{number}" if asked else branch, files, title)

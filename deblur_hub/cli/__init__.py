@@ -5,7 +5,7 @@
 `evaluating`     evaluate, compare, score
 `benchmarking`   benchmark
 `models`         networks, convert, release, card, verify, publish
-`page`           demo
+`page`           demo, publish-space
 `doctor`         doctor
 """
 

@@ -13,7 +13,7 @@ from .benchmarking import run_benchmark
 from .doctor import run_doctor
 from .evaluating import run_compare, run_evaluate, run_score
 from .models import run_card, run_convert, run_networks, run_publish, run_release, run_verify
-from .page import run_demo
+from .page import run_demo, run_publish_space
 from .restoring import run_deblur
 
 SEVERAL = "of a model that has several, from fast to slow"
@@ -132,6 +132,7 @@ def parser() -> ArgumentParser:
         ("release", run_release, release, "Scores a trained model and adds it to the released ones."),
         ("card", run_card, card, "Writes the card of a model folder again, from an evaluation of it."),
         ("publish", run_publish, publish, "Uploads a model folder to a hub repository; can be repeated."),
+        ("publish-space", run_publish_space, publish_space, "Makes or updates a Hugging Face Space with the page."),
         ("verify", run_verify, verify, "Checks that a model gives the output that it gave when it was saved."),
         ("demo", run_demo, demo, "Opens the page in the browser."),
         ("doctor", run_doctor, None, "Prints versions, device and models, to be pasted into a bug report."),
@@ -315,6 +316,13 @@ def publish(made: ArgumentParser) -> None:
     made.add_argument("--revision", help="the branch, which is created if need be (default: the main one)")
     made.add_argument("--create-pr", action="store_true", help="propose the commit in a pull request")
     made.add_argument("--message", default="", help="of the commit")
+
+
+def publish_space(made: ArgumentParser) -> None:
+    made.add_argument("repo", metavar="owner/name", help="the Space, which is created if need be")
+    made.add_argument("--model", help="which it offers first: a bundled model, or a hub repository owner/model")
+    made.add_argument("--private", action="store_true", help="make the Space private, if it is created")
+    made.add_argument("--hardware", help="of a Space that is created: cpu-basic, zero-a10g, t4-small ...")
 
 
 def verify(made: ArgumentParser) -> None:

@@ -1,23 +1,37 @@
-"""`deblur-hub demo`."""
+"""`deblur-hub demo` and `publish-space`."""
 
 import argparse
 import importlib.util
 import sys
 from pathlib import Path
 
+from ..hub.publishing import require_access
+from ..hub.spaces import publish_space
 from .outcomes import OK, UsageError
 
 
-def run_demo(options: argparse.Namespace) -> int:
+def page_folder() -> Path:
+    """Where app.py is: an installed wheel carries the page inside the package, in a checkout it stands beside it."""
     if importlib.util.find_spec("gradio") is None:
         raise UsageError("the page needs gradio; install it with: pip install 'deblur-hub[space]'")
     package = Path(__file__).resolve().parents[1]
-    # An installed wheel carries the page inside the package; in a checkout it stands beside it.
-    programs = [folder / "space/app.py" for folder in (package, package.parent)]
-    program = next(filter(Path.is_file, programs), None)
-    spec = program and importlib.util.spec_from_file_location("deblur_hub_page", program)
-    if not spec or not spec.loader:
-        raise UsageError(f"the page is missing from {package}; install deblur-hub again")
+    for folder in (package / "space", package.parent / "space"):
+        if (folder / "app.py").is_file():
+            return folder
+    raise UsageError(f"the page is missing from {package}; install deblur-hub again")
+
+
+def run_publish_space(options: argparse.Namespace) -> int:
+    if doubt := require_access(options.repo):
+        raise UsageError(f"{doubt.partition(';')[0]}; try again later")
+    settings = {"model": options.model, "private": options.private or None, "hardware": options.hardware}
+    print(publish_space(page_folder(), options.repo, **settings))
+    return OK
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    spec = importlib.util.spec_from_file_location("deblur_hub_page", page_folder() / "app.py")
+    assert spec and spec.loader
     page = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = page
     spec.loader.exec_module(page)

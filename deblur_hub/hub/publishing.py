@@ -1,7 +1,8 @@
 """A model folder into a hub repository, in one commit, as often as one likes; and a look whether that could work."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,16 +87,16 @@ def push(
     half-uploaded; or the tag is taken.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
 
     api = HfApi(token=token)
-    try:
+    own = {path.name: path for path in sorted(files)}
+    with explained(repo):
         repo = with_retries(lambda: api.create_repo(repo, private=private, exist_ok=True)).repo_id
         if revision and not revision.startswith("refs/"):
             with_retries(lambda: api.create_branch(repo, branch=revision, exist_ok=True))
-        own = {path.name: path for path in sorted(files)}
+        card = own.pop(CARD).read_bytes().decode("utf-8").replace(HERE, repo) if CARD in own else ""
         options = {"create_pr": create_pr, "commit_message": commit_message}
-        made = committed(api, own, repo, revision=revision, keep_card=keep_card, **options)
+        made = committed(api, own, card, repo, revision=revision, keep_card=keep_card, options=options)
         if tag:
             with_retries(lambda: api.create_tag(repo, tag=tag, revision=made.oid, exist_ok=True))
             tags = with_retries(lambda: api.list_repo_refs(repo)).tags
@@ -106,35 +107,61 @@ def push(
                     f"{held[:10]}; name another tag, or remove that one on the repository's page"
                 )
         return made.pr_url or str(made)
+
+
+@contextmanager
+def explained(repo: str, what: str = "cannot be published") -> Iterator[None]:
+    """Makes one sentence, a ModelError, of what huggingface_hub raises about a repository."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
+
+    try:
+        yield
     except (HFValidationError, LocalTokenNotFoundError) as reason:
         raise ModelError(f"{repo}: {first_line(reason)}; give an 'owner/name' and a token") from None
     except (HTTPError, OSError, ValueError) as reason:
-        what, hint = "cannot be published", ""
-        if isinstance(reason, HfHubHTTPError) and reason.response.status_code == 403:
+        hint = ""
+        status = reason.response.status_code if isinstance(reason, HfHubHTTPError) else 0
+        if status == 402:  # a Space that computes, for an account without a subscription
+            raise ModelError(
+                f"{repo}: the hub runs no such Space for this account ({first_line(reason)}); subscribe there, or name "
+                "--hardware that it pays for"
+            ) from None
+        if status == 403:
             what, hint = "the token may not write there", " and a token that may,"
         login = f"log in with 'hf auth login'{hint} and try again"
         raise ModelError(f"{repo}: {what} ({first_line(reason)}); {login}") from None
 
 
 def committed(
-    api: "HfApi", files: dict[str, Path], repo: str, *, revision: str | None, keep_card: bool, **options: Any
+    api: "HfApi",
+    files: Mapping[str, Path | bytes],
+    card: str,
+    repo: str,
+    *,
+    keep_card: bool = True,
+    folder: str = "",
+    repo_type: str = "model",
+    revision: str | None = None,
+    options: Mapping[str, Any],
 ) -> "CommitInfo":
-    """Makes the commit on top of what was looked at, and looks again where somebody else was faster."""
+    """Makes the commit on top of what was looked at, and looks again where somebody else was faster.
+
+    What the repository holds in `folder` (such as "deblur_hub/") and is not among the files is removed.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
-    card = files.pop(CARD).read_bytes().decode("utf-8").replace(HERE, repo) if CARD in files else ""
-
     def commit() -> "CommitInfo":
-        found = api.model_info(repo, revision=revision)
+        found = (api.space_info if repo_type == "space" else api.model_info)(repo, revision=revision)
         held = {sibling.rfilename for sibling in found.siblings or ()}
         stale = {name for variant in variants_among(files) for name in weights_among(held, variant)} - files.keys()
-        text = renewed_card(api, repo, found.sha, card) if card and keep_card and CARD in held else card
+        stale |= {name for name in held if folder and name.startswith(folder)} - files.keys()
+        text = renewed_card(api, repo, found.sha, card, repo_type) if card and keep_card and CARD in held else card
         added = [CommitOperationAdd(name, path) for name, path in files.items()]
         added += [CommitOperationAdd(CARD, text.encode())] if text else []
         removed = [CommitOperationDelete(name) for name in sorted(stale)]
-        options.update(revision=revision, parent_commit=found.sha)
-        made: CommitInfo = api.create_commit(repo, [*added, *removed], **options)
+        place = {"revision": revision, "parent_commit": found.sha, "repo_type": repo_type}
+        made: CommitInfo = api.create_commit(repo, [*added, *removed], **{**options, **place})
         return made
 
     for _ in range(ATTEMPTS - 1):
@@ -146,10 +173,10 @@ def committed(
     return with_retries(commit)
 
 
-def renewed_card(api: "HfApi", repo: str, commit: str | None, fresh: str) -> str:
+def renewed_card(api: "HfApi", repo: str, commit: str | None, fresh: str, repo_type: str) -> str:
     """The README of a commit with what is generated from a fresh one; '' to leave one alone that cannot be read."""
     with tempfile.TemporaryDirectory() as cache:
-        path = Path(api.hf_hub_download(repo, CARD, revision=commit, cache_dir=cache))
+        path = Path(api.hf_hub_download(repo, CARD, revision=commit, repo_type=repo_type, cache_dir=cache))
         try:
             return merge(path.read_bytes().decode("utf-8"), fresh, source=f"{repo}: {CARD}")
         except UnicodeDecodeError:

@@ -9,9 +9,14 @@ from typing import Any
 MARK = "<!-- deblur-hub:"
 CARD_BEGIN = f"{MARK} generated from here on; edits in here are replaced -->"
 CARD_END = f"{MARK} end of what is generated; what you write below stays -->"
-OURS = ("library_name", "pipeline_tag", "metrics", "model-index")  # of these weights: nothing of others may stay
+OURS = (  # of these weights or this page: nothing of others may stay
+    *("library_name", "pipeline_tag", "metrics", "model-index"),
+    *("sdk", "sdk_version", "app_file"),
+)
 AUTHORS = "authors-weights"  # a tag of these weights, too: that a paper's authors trained them
-LISTS = ("tags", "datasets")  # to which people add
+LISTS = ("tags", "datasets", "models")  # to which people add
+# All that the hub writes into the README of a new Space, below a front matter with a title and colours of its choice.
+NEW_SPACE = "Check out the configuration reference at https://huggingface.co/docs/hub/spaces-config-reference"
 
 log = logging.getLogger("deblur_hub")
 
@@ -36,9 +41,9 @@ def merge(existing: str, fresh: str, *, source: str = "README.md") -> str:
     A card without the two marks is a person's own: its text stays as it is, and its front matter gains what the hub
     needs. Warnings of the log begin with `source`.
     """
-    if existing == fresh:
-        return fresh
     (old_front, old_text), (new_front, new_text) = split(existing), split(fresh)
+    if existing == fresh or old_text.strip() == NEW_SPACE:
+        return fresh
     if not (new_part := generated(new_text)):
         log.warning("%s is kept as it is: the new card has no generated part", source)
         return existing

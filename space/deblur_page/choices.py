@@ -50,9 +50,12 @@ def generator_named(model: str) -> DeblurGenerator:
 
 def named_model() -> str | None:
     """The model that this Space was published with."""
-    if not SETTINGS.is_file():
+    try:
+        return str(tomllib.loads(SETTINGS.read_text(encoding="utf-8"))["model"])
+    except FileNotFoundError:
         return None
-    return str(tomllib.loads(SETTINGS.read_text(encoding="utf-8"))["model"])
+    except (OSError, ValueError, KeyError) as reason:
+        raise DeblurHubError(f'space.toml: names no model ({reason}); write: model = "owner/name"') from None
 
 
 @cache
@@ -63,7 +66,8 @@ def choices() -> dict[str, Choice]:
         DeblurHubError: if no model can be loaded.
     """
     named = named_model()
-    models = [*([named] if named else []), *sorted(list_models(), key=lambda name: name != DEFAULT_MODEL)]
+    bundled = sorted(list_models(), key=lambda name: name != DEFAULT_MODEL)
+    models = list(dict.fromkeys([*([named] if named else []), *bundled]))
     if not models:
         raise DeblurHubError("no model is bundled with this deblur-hub; install it again")
     made: list[Choice] = []

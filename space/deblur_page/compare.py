@@ -16,7 +16,7 @@ from .choices import choices, labels
 from .folders import new_folder
 from .line import Cancelled, Job, Line
 from .one import finished, result_of
-from .runs import MAX_MEGAPIXELS, Plan, Request, plan
+from .runs import MAX_MEGAPIXELS, Plan, Request, compute, plan
 from .views import View, make_view
 
 NO_SECOND = "none"
@@ -53,7 +53,7 @@ def compared(plans: Sequence[Plan], sharp: Path | None, job: Job) -> Compared:
             job.report(number * total + done, len(plans) * total)
 
         started = job.seconds_passed()
-        result = made.choice.generator.restore(blurred, quality=made.choice.quality, progress=report)
+        result = compute(made.choice, 0.0, blurred, progress=report)
         rows.append((made.choice.label, job.seconds_passed() - started, *scores(result, target)))
         sides.append((made.choice.label, result))
     if len(sides) == 1:

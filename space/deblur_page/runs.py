@@ -14,11 +14,13 @@ from deblur_hub.errors import PictureError
 from deblur_hub.pictures import Original, Strip
 from deblur_hub.pictures.formats import format_of
 from deblur_hub.restoration.quality import require_strength, with_strength
+from deblur_hub.restoration.tiles import Progress
 
 from .choices import Choice, chosen, spoken
 from .folders import make_folder, new_folder
 from .line import Job
 from .views import View, fit, make_view
+from .zero_gpu import on_zero_gpu
 
 MAX_MEGAPIXELS = 100
 LONG = 10.0  # seconds from which on a small preview comes first
@@ -109,8 +111,7 @@ def restored(plan: Plan, job: Job, *, closer: bool = True) -> Run:
         if closer and plan.seconds > LONG:
             job.preview = previewed(blurred, original, plan)
             job.report(0, 1)
-        generator = choice.generator.with_crispness(request.crispness)
-        result = generator.restore(blurred, quality=choice.quality, progress=job.report)
+        result = compute(choice, request.crispness, blurred, progress=job.report)
         view = make_view([blurred, result], original, folder, closer=closer)
         file, notes = written(blurred, result, original, folder, request)
         if closer and result[0, 0].numel() <= LARGEST_KEPT:
@@ -120,14 +121,19 @@ def restored(plan: Plan, job: Job, *, closer: bool = True) -> Run:
     return Run(request, choice, folder, file, request.source.name, original.size, seconds, notes, view)
 
 
+@on_zero_gpu
+def compute(choice: Choice, crispness: float, blurred: Tensor, progress: Progress | None = None) -> Tensor:
+    """The restored tensor, (P, 3, H, W) in [-1, 1]."""
+    return choice.generator.with_crispness(crispness).restore(blurred, quality=choice.quality, progress=progress)
+
+
 def previewed(blurred: Tensor, original: Original, plan: Plan) -> View:
     """A view of a copy so small that it is restored within a second; it stays if the run is cancelled."""
-    generator = plan.choice.generator
-    times = generator.expected_seconds(plan.size)
-    fastest = next((name for name in times if name == "fast"), next(iter(times)))
+    times = plan.choice.generator.expected_seconds(plan.size)
+    fastest = "fast" if "fast" in times else next(iter(times))
     share = min(1.0, PREVIEW_SECONDS / times[fastest]) ** 0.5
     small = fit(blurred, max(SMALLEST_PREVIEW, int(share * max(plan.size))))
-    result = generator.restore(small, quality=fastest or None)
+    result = compute(replace(plan.choice, quality=fastest or None), 0.0, small)
     return make_view([small, result], original, make_folder(), size=original.size, closer=False)
 
 
