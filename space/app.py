@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -55,6 +56,8 @@ def main(*, host: str | None = None, port: int | None = None, open_browser: bool
     Raises:
         DeblurHubError: if no model can be loaded or the port is taken.
     """
+    if port:
+        require_free(host or "127.0.0.1", port)  # before anybody waits for the first picture
     line = Line()
     app = build_app(line)
     scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -80,15 +83,26 @@ def main(*, host: str | None = None, port: int | None = None, open_browser: bool
         )
     except OSError:
         line.close()
-        at = f"port {port} is" if port else "the ports from 7860 on are"
-        raise DeblurHubError(
-            f"the page cannot be opened: {at} taken or not allowed; choose another, such as deblur-hub demo --port 8000"
-        ) from None
+        raise taken(port) from None
     folders.keep_sweeping()
     print(f"deblur-hub is open at {address} (Ctrl-C ends it)", flush=True)
     wait_for_the_end()
     line.close()
     app.close(verbose=False)
+
+
+def require_free(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError:
+        raise taken(port) from None
+
+
+def taken(port: int | None) -> DeblurHubError:
+    at = f"port {port} is" if port else "the ports from 7860 on are"
+    return DeblurHubError(
+        f"the page cannot be opened: {at} taken or not allowed; choose another, such as deblur-hub demo --port 8000"
+    )
 
 
 def wait_for_the_end() -> None:

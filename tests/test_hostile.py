@@ -328,8 +328,9 @@ MARKUP = "<img src=x onerror=alert(1)>"
 @pytest.mark.slow
 def test_markup_in_a_models_readme_and_name_does_not_reach_the_page(models, tmp_path, monkeypatch):
     gradio = pytest.importorskip("gradio")
+    import app
     from deblur_hub import hub
-    from space import app
+    from deblur_page import choices, one
 
     folder = tmp_path / "weights" / "a<b>bold"
     shutil.copytree(models / "compact", folder)
@@ -337,10 +338,13 @@ def test_markup_in_a_models_readme_and_name_does_not_reach_the_page(models, tmp_
     edit(folder, name=MARKUP)
     monkeypatch.setattr(hub.bundled, "BUNDLED", tmp_path / "weights")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    app.generator_named.cache_clear()
-    page = app.build_app()
+    for cached in (choices.generator_named, choices.choices):
+        cached.cache_clear()
+    monkeypatch.setattr(one, "OPENING", Path(app.HERE / "examples/lost.jpg"))
+    page = app.build_app(app.Line())
     raw = [str(block.value) for block in page.blocks.values() if isinstance(block, gradio.HTML | gradio.Markdown)]
-    app.generator_named.cache_clear()
+    for cached in (choices.generator_named, choices.choices):
+        cached.cache_clear()
     assert any("a&lt;b&gt;bold" in text for text in raw)
     assert not any("<b>bold" in text or "onerror" in text or "<script" in text for text in raw)
     assert "onerror" not in json.dumps(page.get_config_file(), default=str)

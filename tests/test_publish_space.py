@@ -131,7 +131,7 @@ def test_work_for_zero_gpu_asks_for_its_seconds_and_keeps_its_progress_to_itself
         return lambda function: (lambda *given, **named: (duration, function(*given, **named))) if zero else function
 
     monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lend))
-    module = runpy.run_path(str(ROOT / "space/zero_gpu.py"))
+    module = runpy.run_path(str(ROOT / "space/deblur_page/zero_gpu.py"))
     work = module["on_zero_gpu"](lambda photo, progress=None: (photo, progress), duration=9)
     assert work("photo", progress="bar") == ((9, ("photo", None)) if zero else ("photo", "bar"))
 

@@ -90,11 +90,11 @@ def archived(archive: Path) -> Iterator[Entry]:
     with zipfile.ZipFile(archive) as packed:
         for member in packed.infolist():
             parts = PurePosixPath(member.filename.replace("\\", "/")).parts
-            if member.is_dir() or any(part.startswith(HIDDEN) for part in parts):
+            parts = tuple(part for part in parts if part not in ("/", "..") and ":" not in part)
+            if member.is_dir() or not parts or any(part.startswith(HIDDEN) for part in parts):
                 continue
             if PurePosixPath(parts[-1]).suffix.lower() in PICTURE_SUFFIXES:
-                safe = "/".join(part for part in parts if part not in ("/", "..") and ":" not in part)
-                yield Entry(safe, lambda folder, name=member.filename: unpacked(archive, name, folder))
+                yield Entry("/".join(parts), lambda folder, name=member.filename: unpacked(archive, name, folder))
 
 
 def unpacked(archive: Path, name: str, folder: Path) -> Path:

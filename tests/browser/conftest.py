@@ -107,7 +107,7 @@ def open_page(browser, address):
     """A function that opens the page at a size; `page.requested` lists every address that the page asked for."""
     contexts = []
 
-    def opened(width: int = 1280, height: int = 900):
+    def opened(width: int = 1280, height: int = 900, query: str = ""):
         context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
@@ -115,9 +115,8 @@ def open_page(browser, address):
         page.requested = []
         page.on("request", lambda request: page.requested.append(request.url))
         page.on("websocket", lambda channel: page.requested.append(channel.url))
-        page.goto(address, wait_until="domcontentloaded")
-        page.wait_for_selector("#slider [role=slider]")  # page.js has run
-        page.wait_for_function("[...document.querySelectorAll('#slider img')].every(i => i.complete && i.naturalWidth)")
+        page.goto(f"{address}/{query}", wait_until="domcontentloaded")
+        page.wait_for_selector(".viewer[data-from=view][data-shown]")  # the scripts have run
         return page
 
     yield opened
