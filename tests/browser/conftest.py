@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -44,9 +46,22 @@ def chromium() -> str:
     return found
 
 
+@dataclass(frozen=True)
+class Served:
+    """A page that runs: where, and the process."""
+
+    address: str
+    process: subprocess.Popen
+
+    def resident(self) -> int:
+        """Bytes of memory that it holds."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
+
+
 @pytest.fixture(scope="session")
-def address(tmp_path_factory) -> Iterator[str]:
-    """Where the page is served, by a process of its own that ends with the tests."""
+def served(tmp_path_factory) -> Iterator[Served]:
+    """The page, served by a process of its own that ends with the tests."""
     if importlib.util.find_spec("gradio") is None:
         missing("gradio is not installed (the extra 'space')")
     with socket.socket() as probe:
@@ -67,13 +82,16 @@ def address(tmp_path_factory) -> Iterator[str]:
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(url, process, log)
-        yield url
+        yield Served(url, process)
+        assert "Traceback" not in log.read_text(errors="replace")
     finally:
         process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        assert process.wait(60) == 0  # SIGTERM ends it in order
+
+
+@pytest.fixture(scope="session")
+def address(served) -> str:
+    return served.address
 
 
 def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
