@@ -154,3 +154,17 @@ def test_the_shell_takes_both_and_tells_what_it_takes(photo, tmp_path, capsys):
     assert "photo.png: quality '" in capsys.readouterr().err
     assert main(["deblur", str(path), "-o", str(tmp_path / "c.png"), "--strength", "2"]) == 2
     assert "strength 2 is not between 0" in capsys.readouterr().err
+
+
+def test_the_seconds_are_estimated_for_each_quality_and_for_networks_without(monkeypatch, maxim, generator):
+    as_fast_as(monkeypatch, maxim, 40, "best")
+    seconds = maxim.expected_seconds((1000, 1000))
+    assert list(seconds) == list(maxim.qualities) and seconds["best"] == pytest.approx(40)
+    assert list(seconds.values()) == sorted(seconds.values())
+    monkeypatch.setattr(qualities, "speed", lambda network, device, dtype: 5e5)  # pixels a second
+    assert generator.expected_seconds((1000, 2000)) == {"": 4.0}
+
+
+def test_the_speed_of_a_network_without_windows_is_measured(generator):
+    assert generator.expected_seconds((10, 10))[""] > 0
+    assert len(qualities.SPEEDS) == 1
