@@ -67,6 +67,8 @@ function startPage() {
     followData();
     nameExamples();
   };
-  new MutationObserver(look).observe(document.querySelector("gradio-app") ?? document.body, { subtree: true, childList: true });
+  // Gradio changes what is there rather than putting something new in its place.
+  const changes = { subtree: true, childList: true, attributes: true, attributeFilter: ["data-view"] };
+  new MutationObserver(look).observe(document.querySelector("gradio-app") ?? document.body, changes);
   look();
 }

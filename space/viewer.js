@@ -147,7 +147,7 @@ class Viewer {
   zoomTo(zoom, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
     const before = this.scale;
     const most = Math.max(1, Viewer.NEAREST / this.fitted / (window.devicePixelRatio || 1));
-    this.zoom = Math.min(most, Math.max(1, zoom));
+    this.zoom = Math.min(most, Math.max(Math.min(1, this.actual), zoom)); // small photos fit when enlarged
     const ratio = this.scale / before;
     this.offset = { x: x - (x - this.offset.x) * ratio, y: y - (y - this.offset.y) * ratio };
     this.render();
@@ -164,7 +164,7 @@ class Viewer {
 
   lookAtSpot() {
     const { x, y, width, height } = this.view.spot;
-    this.zoomTo(Math.max(1, this.actual));
+    this.zoomTo(this.actual);
     const { clientWidth, clientHeight } = this.stage;
     this.offset = { x: clientWidth / 2 - (x + width / 2) * this.scale, y: clientHeight / 2 - (y + height / 2) * this.scale };
     this.render();

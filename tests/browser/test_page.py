@@ -405,3 +405,19 @@ def test_axe_finds_nothing_serious_at_any_size_and_light(open_page, width, theme
             if rule["impact"] not in HARMLESS
         }
         assert not serious, tab
+
+
+def test_a_page_that_is_closed_ends_its_work(open_page, photo, tmp_path, address):
+    gradio_client = pytest.importorskip("gradio_client")
+    photo.resize((1800, 1400)).save(tmp_path / "large.jpg")
+    photo.save(tmp_path / "small.png")
+    page = open_page()
+    choose(page, "Best")
+    upload(page, tmp_path / "large.jpg")
+    page.wait_for_selector(".tag.preview:not([hidden])")  # it works, for minutes
+    page.context.close()
+
+    job = gradio_client.Client(address, verbose=False).submit(
+        gradio_client.handle_file(tmp_path / "small.png"), model="instant", api_name="/deblur"
+    )
+    assert job.result(timeout=60)
