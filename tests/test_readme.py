@@ -55,7 +55,7 @@ PARSED_PAGES = {
     "RESULTS.md": "takes hours; `make results` runs them",
     "train/README.md": "takes hours; `make ablation` runs them",
 }
-NEEDS_A_PAGE = "gradio_client"  # Python that is compiled and not run: tests/test_space.py calls a page
+NEEDS_A_PAGE = "gradio_client"  # Python that is compiled and not run: tests/browser/test_endpoints.py calls a page
 EXTRA = re.compile(r"\[([\w,]+)\]")
 
 

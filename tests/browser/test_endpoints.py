@@ -52,7 +52,7 @@ def test_the_python_calls_of_the_documentation_run_as_printed(served, at_work, c
 def test_the_curl_calls_of_the_documentation_run_as_printed(served, at_work):
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    (script,) = blocks("sh")
+    (script,) = blocks("bash")
     script = script.replace("http://127.0.0.1:7860", served.address)
     subprocess.run(["bash", "-euo", "pipefail", "-c", script], check=True, timeout=300)
     with Image.open("photo-deblurred.jpg") as restored, Image.open("photo.jpg") as photo:
