@@ -19,13 +19,14 @@ from .metadata import Metadata
 from .opening import upright_size
 from .original import Original
 from .pages import Strip, read_pages
-from .samples import read, read_8_bits
+from .samples import check, read, read_8_bits
 from .writing import require_target, to_array, to_image, write, write_pages
 
 __all__ = [
     "Metadata",
     "Original",
     "Strip",
+    "check",
     "read",
     "read_8_bits",
     "read_pages",

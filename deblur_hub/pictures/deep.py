@@ -1,4 +1,4 @@
-"""16 bits in each of several channels, and floats: PNG and TIFF, through imagecodecs and tifffile."""
+"""16 bits in each of several channels, and floats: PNG, TIFF and JPEG 2000, through imagecodecs and tifffile."""
 
 import io
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from ..errors import PictureError, reason_of
 from .metadata import RESOLUTION, Metadata
@@ -37,6 +38,7 @@ class DeepHeader:
     channels: str  # "LA", "RGB", "RGBA" or "CMYK"
     number: int = 0  # of a TIFF's directory
     premultiplied: bool = False
+    most: int = 65535  # the greatest sample of a JPEG 2000
 
 
 def deep_png(png: PngFile) -> DeepHeader | None:
@@ -72,6 +74,13 @@ def deep_tiff(file: BinaryIO, page: TiffPage, name: str) -> DeepHeader | None:
     )
 
 
+def deep_jpeg2000(header: Image.Image, bits: int) -> DeepHeader | None:
+    """What a JPEG 2000's header says if it holds more than 8 bits of colour, whose whites Pillow turns black."""
+    if header.format != "JPEG2000" or bits <= 8 or header.mode not in ("LA", "RGB", "RGBA"):
+        return None
+    return DeepHeader("JPEG2000", header.size, header.mode, most=(1 << bits) - 1)
+
+
 def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
     """(H, W, C) uint16, as stored (not yet upright), colours not multiplied by alpha; PictureError if it is damaged."""
     imagecodecs, tifffile = codecs(name)
@@ -79,6 +88,9 @@ def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
     try:
         if header.format == "PNG":
             samples = imagecodecs.png_decode(file.read())
+        elif header.format == "JPEG2000":
+            samples = imagecodecs.jpeg2k_decode(file.read()).astype(np.uint32) * 65535 // header.most
+            samples = samples.astype(np.uint16)
         else:
             with tifffile.TiffFile(file) as tiff:
                 page = tiff.pages[header.number]

@@ -19,17 +19,18 @@ from PIL import Image
 
 from ..errors import PictureError, reason_of
 from . import png as png_files
-from .deep import DeepHeader, decode_deep, deep_png, deep_tiff
+from .deep import DeepHeader, decode_deep, deep_jpeg2000, deep_png, deep_tiff
 from .exif import ORIENTATION, ExifBlock, ExifError
 from .jpeg import Compression, complete, compression_of, segments_of
 from .metadata import orientation_of
 from .modes import KNOWN_MODES
 from .png import PngFile, read_png
-from .suffixes import RAW_SUFFIXES
-from .tiff import MOST_SAMPLE, PHOTOMETRIC, TiffPage, is_tiff, pages_of
+from .suffixes import MISSED, RAW_SUFFIXES
+from .tiff import CHANNELS, MOST_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT, TiffPage, is_tiff, pages_of
 from .tiff import ORIENTATION as TURN
 
 WHITE_IS_ZERO = 0  # the photometric interpretation of a negative
+SIGNED = 2  # the sample format of whole numbers that may be negative
 RUNS_PROGRAMS = {"EPS", "WMF"}  # vector formats, drawn by an outside program: not for files from strangers
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 RAW_STARTS = {b"FUJIFILMCCD-RAW": "RAF", b"IIRO": "ORF", b"MMOR": "ORF", b"IIU\0": "RW2", b"FOVb": "X3F"}
@@ -84,6 +85,8 @@ class Opened:
     @property
     def most_sample(self) -> int | None:
         """The greatest sample that the file speaks of, where it says so."""
+        if self.deep is not None and self.deep.format == "JPEG2000":
+            return 65535  # whatever it stores
         if self.png is not None and self.png.significant_bits:
             return (1 << self.png.significant_bits) - 1
         return self.page.value(MOST_SAMPLE, 0) or None if self.page is not None else None
@@ -119,10 +122,11 @@ def upright_size(source: str | os.PathLike[str] | bytes | BinaryIO) -> tuple[int
     """
     with binary_file(source) as (file, name):
         png, page, deep, header = read_header(file, name)
+        if page is not None:
+            return page.size
         found = Opened("file", name, np.empty(0), "", header, deep, png, page)
         width, height = deep.size if deep is not None else header.size if header is not None else (0, 0)
-        turned = found.orientation if page is None else page.value(TURN, 1)
-        return (height, width) if turned in (5, 6, 7, 8) else (width, height)
+        return (height, width) if found.orientation in (5, 6, 7, 8) else (width, height)
 
 
 @contextmanager
@@ -197,7 +201,7 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
             return factory(file, "")
         except Exception as error:  # readers fail in their own ways on what is not theirs or is damaged
             if accept is not None and not reason:
-                reason = f" (its {format_name} header is damaged or cut short: {reason_of(error)})"
+                reason = f" (its {format_name} header is damaged or not read here: {reason_of(error)})"
     if is_heic(prefix) and registers_heif():
         return identify(file, name)
     require_readable(prefix, name)
@@ -219,6 +223,13 @@ def registers_heif() -> bool:
         return False
     pillow_heif.register_heif_opener()
     return "HEIF" in Image.OPEN
+
+
+def readable_suffixes() -> set[str]:
+    """Of `MISSED`, those that something installed reads."""
+    Image.init()
+    registers_heif()
+    return MISSED & Image.registered_extensions().keys()
 
 
 def require_readable(prefix: bytes, name: str) -> None:
@@ -260,10 +271,19 @@ def read_header(
         page = pages_of(file, name)[number or 0]
         deep = deep_tiff(file, page, name)
     header: Image.Image | None = None
-    with suppress(PictureError) if deep else nullcontext():  # 16-bit grey with alpha, which Pillow does not know
+    try:
         header = identify(file, name)
         if page is not None and page.number:
             seek(header, page.number, name)
+    except PictureError:
+        if deep is None and page is not None and header is None and all(page.size):
+            raise PictureError(
+                f"{name}: a TIFF of {page.kind}, not read here; save it as uncompressed RGB of 8 or 16 bits first"
+            ) from None
+        if deep is None:  # Pillow does not know 16-bit grey with alpha
+            raise
+    if deep is None and header is not None:
+        deep = deep_jpeg2000(header, bits_of(file, header.format))
     return png, page, deep, header
 
 
@@ -274,6 +294,8 @@ def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | No
     pages = page.pages if page else 1
     if number is None and pages > 1:
         notes += (f"{pages} pages; only the first is restored",)
+    if page is not None and page.damaged:
+        notes += (f"its TIFF tags {', '.join(map(str, page.damaged))} are damaged and were left out",)
     file = png.picture if png else file
     if deep is not None:
         check_size(deep.size, name, max_megapixels=max_megapixels)
@@ -282,8 +304,13 @@ def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | No
         return Opened("file", name, samples, deep.channels, header, deep, png, page, pages, notes=notes)
     assert header is not None  # or there was an error
     made = from_pillow(header, "file", name, max_megapixels, file, is_page=page is not None)
-    if page is not None and page.value(PHOTOMETRIC, 1) == WHITE_IS_ZERO and header.mode.startswith("I;16"):
-        made = replace(made, samples=Image.fromarray(65535 - np.asarray(header)))  # of fewer bits Pillow does it
+    if page is not None:
+        if page.value(PHOTOMETRIC, 1) == WHITE_IS_ZERO and header.mode.startswith("I;16"):
+            made = replace(made, samples=Image.fromarray(65535 - np.asarray(header)))  # of fewer bits Pillow does it
+        if page.value(SAMPLE_FORMAT, 1) == SIGNED and header.mode == "L":  # which Pillow reads as unsigned
+            made = replace(made, samples=Image.fromarray(np.asarray(header).view(np.int8).astype(np.int32)))
+        further = page.value(CHANNELS, 1) - len(header.getbands())
+        notes += (f"{further} further channel{'s' * (further > 1)}; not restored",) if further > 0 else ()
     lossless = header.format == "WEBP" and is_lossless(file)
     return replace(made, png=png, page=page, pages=pages, lossless=lossless, notes=(*notes, *made.notes))
 
