@@ -49,8 +49,9 @@ For people who want to know what comes back of a file, and what doesn't. The tab
 ## What is read
 
 PNG, JPEG (also MPO and `.jfif`), TIFF and BigTIFF, WebP, AVIF, BMP, JPEG 2000, GIF, PPM, TGA, and whatever else Pillow
-reads. 16-bit colour in PNG, TIFF and JPEG 2000 needs `pip install 'deblur-hub[deep]'`; it is never cut to 8 bits.
-Of deeper AVIF and PPM 8 bits are read, which is said.
+reads. 16-bit colour in PNG, TIFF and JPEG 2000 needs `pip install 'deblur-hub[deep]'`, and so do rare kinds of TIFF
+(floats in colour, compression by JPEG XL); it is never cut to 8 bits. Of deeper AVIF and PPM 8 bits are read, which is
+said.
 
 - All pages of a TIFF are restored into a TIFF, and the first into other formats, which is said. Of animations the first
   frame is restored, which is said. Reduced versions and masks in a TIFF are passed over for the photograph.

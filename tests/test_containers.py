@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from deblur_hub.errors import PictureError
 from deblur_hub.pictures import read, upright_size
-from deblur_hub.pictures.jpeg import complete, compression_of, segments_of
+from deblur_hub.pictures.jpeg import compression_of, ended, rows_of, segments_of
 from deblur_hub.pictures.png import SplicedFile, chunks_of, insert_chunks, packed, read_png
 from deblur_hub.pictures.tiff import EXIF, GPS, append_entries, entries_of_exif, pages_of
 from deblur_hub.pictures.xmp import true_xmp, without_position
@@ -163,16 +163,15 @@ def test_a_text_that_would_fill_memory_is_never_inflated():
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_without_its_end_has_all_its_rows(progressive):
     whole = saved(photo(), "JPEG", progressive=progressive)
-    file, rows = complete(io.BytesIO(whole[:-2]))
-    with Image.open(file) as picture, Image.open(io.BytesIO(whole)) as expected:
-        assert rows == 64 and picture.tobytes() == expected.tobytes()
+    cut = io.BytesIO(whole[:-2])
+    with Image.open(ended(cut)) as picture, Image.open(io.BytesIO(whole)) as expected:
+        assert rows_of(cut) == 64 and picture.tobytes() == expected.tobytes()
 
 
 def test_a_jpeg_that_was_cut_off_has_the_rows_that_are_there():
     whole = saved(photo(96, 640), "JPEG", quality=95)
     for share in (0.3, 0.6, 0.9):
-        _, rows = complete(io.BytesIO(whole[: int(share * len(whole))]))
-        assert abs(rows / 640 - share) < 0.1
+        assert abs(rows_of(io.BytesIO(whole[: int(share * len(whole))])) / 640 - share) < 0.1
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
@@ -358,6 +357,18 @@ def test_properties_are_left_out_whole_and_no_more_than_those():
     ):
         for kept in (b"<a>", b"<a><exif:GPSb>", b"<a/>"):
             assert without_position(kept + gone + gone + b"<b/>") == kept + b"<b/>"
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG"])
+def test_an_orientation_that_xmp_alone_speaks_of_is_applied_and_that_of_exif_counts_more(format_name):
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    exif = Image.Exif()
+    exif[274] = 3
+    for made, size in ((b"", (64, 96)), (exif.tobytes(), (96, 64))):
+        text = packed(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)
+        data = png(text, exif=made) if format_name == "PNG" else saved(photo(), "JPEG", xmp=packet, exif=made)
+        original = read(data)[1]
+        assert original.size == upright_size(data) == size and b'Orientation="1"' in original.metadata.xmp
 
 
 def test_xmp_that_is_true_already_stays_as_it_is():

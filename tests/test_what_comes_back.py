@@ -190,13 +190,57 @@ def test_bytes_that_may_be_negative_are_read_as_such(tmp_path):
 
 @pytest.mark.parametrize(
     ("dtype", "channels", "kind"),
-    [(np.float32, 3, "3 x 32 floating-point bits"), (np.int16, 3, "3 x 16 signed bits"), (np.float64, 1, "1 x 64 fl")],
+    [(np.int16, 3, "3 x 16 signed bits"), (np.uint64, 1, "1 x 64 bits"), (np.float32, 6, "6 x 32 floating-point bits")],
 )
 def test_a_tiff_of_samples_that_are_not_read_is_named_as_what_it_is(dtype, channels, kind, tmp_path):
-    samples = np.zeros((8, 9, 3)[: 2 + (channels > 1)], dtype)
-    tifffile.imwrite(tmp_path / "x.tif", samples, photometric="rgb" if channels > 1 else "minisblack")
-    with pytest.raises(PictureError, match=f"a TIFF of {kind}.*not read here; save it as uncompressed RGB"):
+    samples = np.zeros((8, 9, channels)[: 2 + (channels > 1)], dtype)
+    photometric = "rgb" if channels == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "x.tif", samples, photometric=photometric, planarconfig="contig")
+    with pytest.raises(PictureError, match=f"a TIFF of {kind}.*not read here; save it as RGB of 8 or 16 bits"):
         read(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layout"),
+    [
+        (np.uint8, {"byteorder": ">", "bigtiff": True}),
+        (np.uint8, {"compression": "jpeg2000"}),
+        (np.float16, {}),
+        (np.float32, {"compression": "zlib", "predictor": True}),
+        (np.float64, {"planarconfig": "separate"}),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiffs_that_pillow_does_not_read_come_back(dtype, layout, channels, tmp_path):
+    samples = noise(23, 37, *((3,) if channels == 3 else ()), dtype=dtype)
+    samples = samples * dtype(3.5) if samples.dtype.kind == "f" else samples  # brighter than white, as HDR pictures are
+    stored = np.moveaxis(samples, -1, 0) if channels == 3 and "planarconfig" in layout else samples
+    layout = layout if channels == 3 else {name: value for name, value in layout.items() if name != "planarconfig"}
+    photometric = "rgb" if channels == 3 else "minisblack"
+    tifffile.imwrite(tmp_path / "x.tif", stored, photometric=photometric, metadata=None, **layout)
+    assert through(tmp_path / "x.tif", tmp_path / "out.tif") == []
+    after = tifffile.imread(tmp_path / "out.tif")
+    if dtype == np.uint8:
+        assert np.array_equal(after, samples)
+        return
+    assert after.dtype.kind == "f" and np.abs(after - samples).max() < 1e-3 * samples.max()
+    samples[3, 5] = np.inf
+    tifffile.imwrite(tmp_path / "x.tif", samples, photometric=photometric)
+    with pytest.raises(PictureError, match="NaN or infinite"):
+        read(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_of_luma_and_chroma_is_read_in_its_colours(compression, tmp_path):
+    photo = picture("RGB").resize((64, 48), Image.Resampling.BICUBIC)
+    photo.convert("YCbCr").save(tmp_path / "x.tif", compression=compression)
+    exif = Image.Exif()
+    exif[274] = 6
+    photo.convert("YCbCr").save(tmp_path / "turned.tif", compression=compression, exif=exif)
+    for name, expected in (("x.tif", photo), ("turned.tif", photo.rotate(-90, expand=True))):
+        assert through(tmp_path / name, tmp_path / "out.png") == []
+        after = np.asarray(Image.open(tmp_path / "out.png")).astype(int)
+        assert np.abs(after - np.asarray(expected)).max() <= 3
 
 
 def test_channels_that_are_not_restored_are_counted(tmp_path):
@@ -249,6 +293,30 @@ def test_a_tiff_without_a_resolution_gets_none(tmp_path):
     write(tensor, bare, tmp_path / "out.tif")
     with tifffile.TiffFile(tmp_path / "out.tif") as after:
         assert not {282, 283, 296} & {tag.code for tag in after.pages[0].tags}
+
+
+@pytest.mark.parametrize(("suffix", "lacking"), [("jp2", 2), ("png", 16), ("png", 14)])
+def test_a_file_that_lacks_nothing_but_its_end_is_restored_and_that_is_said(suffix, lacking, tmp_path):
+    picture("RGB").save(tmp_path / f"x.{suffix}")
+    whole = (tmp_path / f"x.{suffix}").read_bytes()
+    (tmp_path / f"cut.{suffix}").write_bytes(whole[:-lacking])
+    note = "the end of the file is missing; all of the picture was there"
+    assert through(tmp_path / f"cut.{suffix}", tmp_path / "out.tif") == [note]
+    assert np.array_equal(
+        np.asarray(Image.open(tmp_path / "out.tif")), np.asarray(Image.open(tmp_path / f"x.{suffix}"))
+    )
+    (tmp_path / f"cut.{suffix}").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(PictureError, match="nothing was written"):
+        read(tmp_path / f"cut.{suffix}")
+
+
+def test_a_bitmap_of_16_bits_a_pixel_is_not_called_deep_and_dib_is_written(tmp_path):
+    masks, rows = struct.pack("<3I", 0xF800, 0x7E0, 0x1F), noise(8, 16, dtype=np.uint16).tobytes()
+    header = struct.pack("<IiiHHIIiiII", 40, 16, 8, 1, 16, 3, len(rows), 0, 0, 0, 0)
+    (tmp_path / "x.dib").write_bytes(header + masks + rows)
+    assert through(tmp_path / "x.dib", tmp_path / "out.dib") == []
+    before, after = (np.asarray(Image.open(tmp_path / name)) for name in ("x.dib", "out.dib"))
+    assert np.array_equal(before, after)
 
 
 def test_what_is_too_long_for_a_jpeg_is_left_out_and_said(tmp_path):

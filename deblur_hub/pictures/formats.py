@@ -24,6 +24,7 @@ HOLDS = {
     "AVIF": ("RGB", "RGBA"),
     "JPEG2000": ("L", "LA", "RGB", "RGBA"),
     "BMP": ("1", "L", "P", "RGB"),
+    "DIB": ("1", "L", "P", "RGB"),
     "GIF": ("1", "L", "P"),
     "PPM": ("1", "L", "RGB", "I;16"),
     "TGA": ("L", "LA", "RGB", "RGBA"),

@@ -129,20 +129,24 @@ def is_known(marker: int, contents: bytes) -> bool:
     return marker == COMMENT or contents.startswith(SIGNATURE)
 
 
-def complete(file: BinaryIO) -> tuple[BinaryIO, int]:
-    """A file that lacks its end, with one, and how many rows of its picture are really there.
+def ended(file: BinaryIO, end: bytes = END) -> BinaryIO:
+    """A file that lacks its end marker, with one; JPEG 2000 has the same."""
+    file.seek(0)
+    return io.BytesIO(file.read() + end)
+
+
+def rows_of(file: BinaryIO) -> int:
+    """How many rows of its picture are really there in a file that lacks its end.
 
     Where samples are missing, a decoder makes them up of whatever follows. So two ends are tried, and the rows above
     the first difference are the file's own.
     """
-    file.seek(0)
-    data = file.read()
-    plain, filled = (np.asarray(decoded(data + end)) for end in (END, FILLER + END))
+    plain, filled = (np.asarray(decoded(ended(file, end))) for end in (END, FILLER + END))
     same = (plain == filled).reshape(len(plain), -1).all(axis=1)
-    return io.BytesIO(data + END), len(same) if same.all() else int(same.argmin())
+    return len(same) if same.all() else int(same.argmin())
 
 
-def decoded(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+def decoded(file: BinaryIO) -> Image.Image:
+    with Image.open(file, formats=("JPEG",)) as picture:
         picture.load()
         return picture

@@ -151,7 +151,7 @@ class Metadata:
             gone += ["its XMP"] if self.xmp else []
             gone += ["its colour profile"] if self.icc_profile else []
         in_exif = format_name in ("WEBP", "AVIF") and has_resolution(self.exif_block())
-        if self.dpi and not in_exif and format_name not in ("PNG", "JPEG", "TIFF", "BMP"):
+        if self.dpi and not in_exif and format_name not in ("PNG", "JPEG", "TIFF", "BMP", "DIB"):
             gone.append("its resolution")
         return tuple(gone)
 

@@ -15,21 +15,34 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from ..errors import PictureError, reason_of
 from . import png as png_files
+from . import xmp
 from .deep import DeepHeader, decode_deep, deep_jpeg2000, deep_png, deep_tiff
 from .exif import ORIENTATION, ExifBlock, ExifError
-from .jpeg import Compression, complete, compression_of, segments_of
+from .jpeg import Compression, compression_of, ended, rows_of, segments_of
 from .metadata import orientation_of
 from .modes import KNOWN_MODES
-from .png import PngFile, read_png
+from .png import NO_END, PngFile, read_png
 from .suffixes import MISSED, RAW_SUFFIXES
-from .tiff import CHANNELS, MOST_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT, TiffPage, is_tiff, pages_of
+from .tiff import (
+    CHANNELS,
+    COMPRESSION,
+    HEIGHT,
+    MOST_SAMPLE,
+    PHOTOMETRIC,
+    SAMPLE_FORMAT,
+    WIDTH,
+    TiffPage,
+    is_tiff,
+    pages_of,
+)
 from .tiff import ORIENTATION as TURN
 
 WHITE_IS_ZERO = 0  # the photometric interpretation of a negative
+YCBCR, UNCOMPRESSED = 6, 1  # a photometric interpretation, and a compression
 SIGNED = 2  # the sample format of whole numbers that may be negative
 RUNS_PROGRAMS = {"EPS", "WMF"}  # vector formats, drawn by an outside program: not for files from strangers
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
@@ -72,10 +85,12 @@ class Opened:
     def orientation(self) -> int:
         """The EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
         found: int | None = 1
-        if self.png is not None and self.png.exif:
+        if self.png is not None:
+            found = None
             with suppress(ExifError):
-                exif = ExifBlock(self.png.exif)
+                exif = ExifBlock(self.png.exif or b"")
                 found = exif.number(exif.first, ORIENTATION)
+            found = xmp.orientation_of(self.png.xmp or b"") if found is None else found  # as Pillow does
         elif self.page is not None and self.deep is not None:  # Pillow turns a TIFF itself
             found = self.page.value(TURN, 1)
         elif self.header is not None:
@@ -275,12 +290,17 @@ def read_header(
         header = identify(file, name)
         if page is not None and page.number:
             seek(header, page.number, name)
+        if page is not None and (page.value(PHOTOMETRIC, 1), page.value(COMPRESSION, 1)) == (YCBCR, UNCOMPRESSED):
+            read_by_libtiff(header)
     except PictureError:
-        if deep is None and page is not None and header is None and all(page.size):
+        if deep is None and page is not None:
+            header, deep = None, deep_tiff(file, page, name, forced=True)
+        if deep is None and page is not None and all(page.size):
+            where = f" on page {page.number + 1}" if page.number else ""
             raise PictureError(
-                f"{name}: a TIFF of {page.kind}, not read here; save it as uncompressed RGB of 8 or 16 bits first"
+                f"{name}: a TIFF of {page.kind}{where}, not read here; save it as RGB of 8 or 16 bits first"
             ) from None
-        if deep is None:  # Pillow does not know 16-bit grey with alpha
+        if deep is None:
             raise
     if deep is None and header is not None:
         deep = deep_jpeg2000(header, bits_of(file, header.format))
@@ -341,6 +361,14 @@ def from_pillow(
     )
 
 
+def read_by_libtiff(picture: Image.Image) -> None:
+    """Has an opened TIFF decoded as compressed ones are: of YCbCr, Pillow's own decoder takes 4 bytes a pixel for 3."""
+    assert isinstance(picture, TiffImagePlugin.TiffImageFile)
+    size = picture.tag_v2[WIDTH], picture.tag_v2[HEIGHT]
+    picture.tile = [ImageFile._Tile("libtiff", (0, 0, *size), 0, ("RGBX", "raw", False, picture.tag_v2.offset))]
+    picture.use_load_libtiff = True
+
+
 def seek(picture: Image.Image, number: int, name: str) -> None:
     try:
         picture.seek(number)
@@ -378,20 +406,24 @@ def load(picture: Image.Image, name: str, file: BinaryIO | None) -> tuple[Image.
         picture.load()
         return picture, ()
     except Exception as error:
-        if not (isinstance(error, EOFError) or "truncated" in str(error).lower()):
+        is_cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        half_filled = getattr(picture, "_im", None)  # in which rows not reached are still zero
+        rows = ((half_filled.getbbox() if half_filled else None) or (0, 0, 0, picture.height))[3]
+        with suppress(Exception):
+            whole: BinaryIO | None = None
+            if file is not None and picture.format == "JPEG2000":  # whose decoder lets nothing else pass
+                whole = ended(file)
+            elif file is not None and picture.format == "JPEG" and is_cut:
+                rows = rows_of(file)
+                whole = ended(file) if rows == picture.height else None
+            if whole is not None:
+                again = identify(whole, name)
+                again.load()
+                return again, (NO_END,)
+        if not is_cut:
             raise PictureError(f"{name}: cannot be decoded ({reason_of(error)}); nothing was written") from error
-        # Rows not reached are still zero in the half-filled picture.
-        half_filled = getattr(picture, "_im", None)
-        filled = half_filled.getbbox() if half_filled is not None else None
-        rows = filled[3] if filled else picture.height
-        if picture.format == "JPEG" and file is not None:
-            with suppress(Exception):
-                whole, rows = complete(file)
-                if rows == picture.height:
-                    again = identify(whole, name)
-                    again.load()
-                    return again, ("the end of the file is missing; all of the picture was there",)
-        reached = f" after {100 * rows // picture.height}% of its rows" if rows < picture.height else ""
+        is_known = rows < picture.height and picture.format != "GIF"  # whose rows may be interlaced
+        reached = f" after {100 * rows // picture.height}% of its rows" if is_known else ""
         raise PictureError(f"{name}: truncated{reached}; nothing was written") from error
 
 
@@ -421,7 +453,9 @@ def depth_notes(picture: Image.Image, file: BinaryIO | None) -> tuple[str, ...]:
     if bits > 8:
         return (f"{bits} bits a channel, of which Pillow reads 8; PNG and TIFF keep 16",)
     tiles = [str(tile[3]) for tile in getattr(picture, "tile", ())]
-    is_deep = any(";16" in args or (picture.format == "PPM" and "65535" in args) for args in tiles)
+    is_deep = any(
+        (";16" in args and "BGR;16" not in args) or (picture.format == "PPM" and "65535" in args) for args in tiles
+    )
     if not is_deep or picture.mode not in ("RGB", "RGBA", "CMYK"):
         return ()
     return ("16 bits a channel, of which Pillow reads 8; PNG and TIFF files given by path keep all 16",)

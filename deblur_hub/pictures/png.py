@@ -20,6 +20,7 @@ TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 COMMON = (b"sBIT", b"bKGD", b"tIME")  # kept without a word where another format has no place for them
 PICTURE = (b"tRNS", b"pHYs", b"acTL", b"fcTL", b"fdAT")  # what Pillow is shown beside the chunks that it needs
 CREDENTIALS = b"caBX"  # C2PA's, which are signed
+NO_END = "the end of the file is missing; all of the picture was there"
 NO_CREDENTIALS = "its content credentials are signed for the picture as it was, and were left out"
 # Bytes of what describes samples, by colour type; in a palette's file, bKGD would have to follow the palette.
 FITTING = {b"sBIT": {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}, b"bKGD": {0: 2, 2: 6, 4: 2, 6: 6}}
@@ -81,12 +82,13 @@ def read_png(file: BinaryIO, name: str) -> PngFile:
     chunks, whole = chunks_of(file, name)
     parts: list[bytes | Chunk] = [SIGNATURE]
     kept: list[tuple[bytes, bytes]] = []
-    notes = [] if whole else ["the end of the file is missing; all of the picture was there"]
+    notes = [] if whole else [NO_END]
     icc = xmp = exif = raw_exif = bits = None
     has_key = False
     for chunk in chunks:
         if chunk.is_needed:
-            parts.append(chunk)
+            whole_chunk = whole or chunk is not chunks[-1]
+            parts.append(chunk if whole_chunk else packed(chunk.name, contents_of(file, chunk, checked=False) or b""))
             continue
         contents = contents_of(file, chunk)
         if contents is None:
@@ -163,9 +165,11 @@ def chunks_of(file: BinaryIO, name: str) -> tuple[list[Chunk], bool]:
         if not kind.isalpha():
             raise PictureError(f"{name}: damaged (a chunk without a name after {place} bytes); nothing was written")
         if chunk.start + length + 4 > end:
-            if chunk.is_needed and length:
+            if not chunk.is_needed or not length:
+                return found, False
+            if chunk.start + length > end:
                 raise PictureError(f"{name}: truncated; nothing was written")
-            return found, False
+            return [*found, chunk], False  # which lacks its checksum alone
         found.append(chunk)
         if kind == b"IEND":
             return found, True
@@ -173,11 +177,11 @@ def chunks_of(file: BinaryIO, name: str) -> tuple[list[Chunk], bool]:
     return found, False
 
 
-def contents_of(file: BinaryIO, chunk: Chunk) -> bytes | None:
+def contents_of(file: BinaryIO, chunk: Chunk, *, checked: bool = True) -> bytes | None:
     """The contents of a chunk; None if its checksum is wrong."""
     file.seek(chunk.start)
     contents, checksum = file.read(chunk.length), file.read(4)
-    return contents if struct.pack(">I", zlib.crc32(chunk.name + contents)) == checksum else None
+    return contents if not checked or struct.pack(">I", zlib.crc32(chunk.name + contents)) == checksum else None
 
 
 def inflated_profile(contents: bytes) -> bytes | None:

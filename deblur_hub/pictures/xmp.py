@@ -35,6 +35,12 @@ def true_xmp(xmp: bytes, size: tuple[int, int]) -> tuple[bytes, tuple[str, ...]]
     return xmp, tuple(dropped)
 
 
+def orientation_of(xmp: bytes) -> int:
+    """The orientation that the packet speaks of, 2 to 8; 1 if it speaks of no such."""
+    found = UPRIGHT.search(xmp)
+    return int(found[0][-1:]) if found else 1
+
+
 def without_position(xmp: bytes) -> bytes:
     """The packet without where the picture was taken."""
     return without(xmp, POSITION)
