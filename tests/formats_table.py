@@ -49,15 +49,21 @@ For people who want to know what comes back of a file, and what doesn't. The tab
 ## What is read
 
 PNG, JPEG (also MPO and `.jfif`), TIFF and BigTIFF, WebP, AVIF, BMP, JPEG 2000, GIF, PPM, TGA, and whatever else Pillow
-reads. 16-bit colour in PNG and TIFF needs `pip install 'deblur-hub[deep]'`; it is never cut to 8 bits.
+reads. 16-bit colour in PNG, TIFF and JPEG 2000 needs `pip install 'deblur-hub[deep]'`, and so do rare kinds of TIFF
+(floats in colour, compression by JPEG XL); it is never cut to 8 bits. Of deeper AVIF and PPM 8 bits are read, which is
+said.
 
 - All pages of a TIFF are restored into a TIFF, and the first into other formats, which is said. Of animations the first
   frame is restored, which is said. Reduced versions and masks in a TIFF are passed over for the photograph.
 - 10, 12 and 14 bits in 16-bit samples are restored in their own range, by what the file says of it or by its brightest
   sample; which is said.
-- Alpha comes back as it was. Associated (premultiplied) alpha is read right, and written unassociated.
-- A file that lacks nothing but its end, or has a damaged chunk that no viewer needs, is restored, which is said.
-- Camera raw (DNG, CR2, CR3, NEF, ARW, ...) and HEIC are refused by name. In folders they are counted and named.
+- Alpha comes back as it was. Associated (premultiplied) alpha is read right, and written unassociated. Channels beyond
+  it are not restored, which is said.
+- A file that lacks nothing but its end, or has a damaged chunk or entry that no viewer needs, is restored, which is
+  said. One that was cut off earlier is refused; of a JPEG the sentence says after which share of its rows. Evaluation
+  accepts what is restored and refuses what is not.
+- Camera raw (DNG, CR2, CR3, NEF, ARW, ...) is refused by name, and HEIC as well unless `pillow-heif` is installed. In
+  folders such files are counted and named; with `--format`, those are restored that are read and just not written.
 
 ## What is written
 
@@ -66,13 +72,16 @@ reads. 16-bit colour in PNG and TIFF needs `pip install 'deblur-hub[deep]'`; it 
 
 """
 BETWEEN = """
-A JPEG is written with the tables and the subsampling that it had, or at `--jpeg-quality`; a WebP is lossless if it was.
+A JPEG is written with the tables and the subsampling that it had, or at `--jpeg-quality 85` (or `--quality 85`); a
+WebP is lossless if it was.
 
 ## What goes along
 
 Blocks are copied byte for byte: only orientation, size and thumbnail, which would be wrong of the result, are changed.
-So maker notes and texts in any encoding survive. What has no place in the target's format is named, and the picture is
-written. `--strip-gps` leaves out where it was taken, `--strip-metadata` all but what its colours mean.
+So maker notes and texts in any encoding survive. EXIF and XMP that ImageMagick kept in a PNG's texts become a block
+again. What has no place in the target's format is named, and the picture is written; so are content credentials (C2PA),
+which are signed for the picture as it was. `--strip-gps` leaves out where it was taken, and a JPEG's segments that are
+not known here, `--strip-metadata` all but what its colours mean.
 
 """
 
@@ -110,6 +119,7 @@ def modes_table(folder: Path) -> list[list[str]]:
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description dc:title="Pier"/></x:xmpmeta>'
 CAPTION = b"8BIM\x04\x04\0\0\0\0\0\x09\x1c\x02\x78\0\x04Pier\0"
+DUCKY = struct.pack(">H", 13) + b"Ducky\0\1\0\4\0\0"
 TAG, PLACE = 65000, (48.0, 8.0, 30.0)
 
 
@@ -126,10 +136,11 @@ def sources() -> dict[str, bytes]:
     photo = picture("RGB")
     common = {"exif": exif(), "icc_profile": PROFILE, "dpi": (300, 300)}
     segment = b"Photoshop 3.0\0" + CAPTION
-    extra = b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment
+    extra = b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + b"\xff\xec" + DUCKY
     texts = PngImagePlugin.PngInfo()
     texts.add(b"gAMA", struct.pack(">I", 100000))
     texts.add_text("Title", "Pier")
+    texts.add(b"vpAg", bytes(9))
     texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
     tiff = io.BytesIO()
     extras = [(TAG, 4, 2, (70000, 5), True), (700, 1, len(XMP), XMP, True)]
@@ -158,6 +169,7 @@ def has_entry(metadata: Metadata, directory: int | None, tag: int, value: bytes)
 
 WORDS = {"XMP": "its XMP", "colour profile": "its colour profile", "resolution": "its resolution"}
 WORDS |= {"captions (IPTC)": "captions", "JPEG comment": "its comment", "PNG texts": "its PNG texts"}
+WORDS |= {"unknown JPEG segments": "its segments APP12", "unknown PNG chunks": "its PNG chunks vpAg"}
 WORDS |= {"PNG gAMA, cHRM, sRGB, cICP": "gAMA", "unknown TIFF tags": f"TIFF tags {TAG}"}
 
 # What is looked for, the file that has it, and whether a file's metadata hold it.
@@ -170,8 +182,10 @@ ITEMS: dict[str, tuple[str, Callable[[Metadata], bool]]] = {
     "resolution": ("jpg", lambda m: m.dpi is not None and [round(x) for x in m.dpi] == [300, 300]),
     "captions (IPTC)": ("jpg", lambda m: CAPTION in m.segments or any(CAPTION in e.values for e in m.entries)),
     "JPEG comment": ("jpg", lambda m: b"Grandma 1956" in m.segments),
+    "unknown JPEG segments": ("jpg", lambda m: DUCKY in m.segments),
     "PNG texts": ("png", lambda m: (b"tEXt", b"Title\0Pier") in m.chunks),
     "PNG gAMA, cHRM, sRGB, cICP": ("png", lambda m: (b"gAMA", struct.pack(">I", 100000)) in m.chunks),
+    "unknown PNG chunks": ("png", lambda m: (b"vpAg", bytes(9)) in m.chunks),
     "TIFF description": ("tif", lambda m: has_entry(m, None, 270, b"Pier")),
     "unknown TIFF tags": ("tif", lambda m: any(e.tag == TAG for e in m.entries)),
 }

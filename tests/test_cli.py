@@ -73,6 +73,30 @@ def test_a_format_can_be_asked_for(here, model):
     assert Image.open("sharp/photo.png").format == "PNG"
 
 
+def test_a_number_as_quality_is_that_of_the_jpeg_and_a_word_that_of_the_model(here, model, capsys):
+    typed = ["deblur", "photo.jpg", "-o", "out.jpg", "--overwrite", "-q", "--model", str(model)]
+    tables = {}
+    for number in (30, 85):
+        Image.open("photo.jpg").save("plain.jpg", quality=number)
+        for switches in (
+            ["--quality", number],
+            ["--jpeg-quality", number],
+            ["--quality", "draft", "--quality", number],
+        ):
+            assert main([*typed, *map(str, switches)]) == 0
+            assert Image.open("out.jpg").quantization == Image.open("plain.jpg").quantization
+        tables[number] = Image.open("out.jpg").quantization
+    assert tables[30] != tables[85]
+    capsys.readouterr()
+    assert main([*typed, "--quality", "30", "--jpeg-quality", "85"]) == 2
+    assert sentence(capsys) == "--quality 30 and --jpeg-quality 85 ask for two qualities of the JPEG; give one of them"
+    assert main([*typed, "--quality", "85", "--jpeg-quality", "85"]) == 0
+    for wrong in ("0", "101", "finest"):
+        with pytest.raises(SystemExit, match="2"):
+            main([*typed, "--quality", wrong])
+        assert f"'{wrong}' is neither a quality of the model (draft, fast" in capsys.readouterr().err
+
+
 def test_a_batch_with_one_bad_file_writes_the_others_and_exits_with_1(here, model, capsys):
     (here / "holiday/text.jpg").write_text("not a picture")
     assert main(["deblur", "photo.jpg", "holiday", "nowhere.png", "-o", "sharp", "--model", str(model)]) == 1

@@ -10,8 +10,9 @@ from PIL import Image, JpegImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 from deblur_hub.errors import PictureError
-from deblur_hub.pictures.jpeg import complete, compression_of, segments_of
-from deblur_hub.pictures.png import SplicedFile, chunks_of, packed, read_png
+from deblur_hub.pictures import read, upright_size
+from deblur_hub.pictures.jpeg import compression_of, ended, rows_of, segments_of
+from deblur_hub.pictures.png import SplicedFile, chunks_of, insert_chunks, packed, read_png
 from deblur_hub.pictures.tiff import EXIF, GPS, append_entries, entries_of_exif, pages_of
 from deblur_hub.pictures.xmp import true_xmp, without_position
 from tests.test_exif import TEXT, block
@@ -67,6 +68,56 @@ def test_a_missing_end_and_damaged_chunks_that_no_viewer_needs_are_notes():
     assert seen(damaged).notes == ("its tEXt chunk is damaged and was left out",) and not seen(damaged).kept
 
 
+@pytest.mark.parametrize("name", [b"pHYs", b"tRNS", b"acTL"])
+def test_a_damaged_chunk_that_says_how_to_show_the_picture_is_left_out_as_viewers_do(name):
+    damaged = packed(name, bytes(8))[:-1] + b"?"
+    found = seen(png(damaged))
+    assert found.notes == (f"its {name.decode()} chunk is damaged and was left out",) and not found.has_key
+
+
+def raw_profile(kind: str, contents: bytes) -> bytes:
+    """As ImageMagick writes a block into a text."""
+    digits = contents.hex()
+    lines = [digits[start : start + 72] for start in range(0, len(digits), 72)]
+    return "\n".join(["", kind, f"{len(contents):8}", *lines, ""]).encode()
+
+
+def test_exif_and_xmp_in_texts_of_imagemagick_are_those_of_the_picture():
+    exif, xmp = b"Exif\0\0" + block(), b"<x:xmpmeta/>"
+    texts = [
+        packed(b"tEXt", b"Raw profile type exif\0" + raw_profile("exif", exif)),
+        packed(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(raw_profile("exif", exif))),
+        packed(b"tEXt", b"Raw profile type APP1\0" + raw_profile("generic", exif)),
+    ]
+    for text in texts:
+        assert seen(png(text)).exif == block() and not seen(png(text)).kept
+        assert seen(png(text, exif=b"Exif\0\0" + block(">"))).exif == block(">")  # the chunk that is made for it counts
+        assert read(png(text))[1].size == (64, 96) and upright_size(png(text)) == (64, 96)
+    for start, kind in ((b"", b"xmp"), (b"http://ns.adobe.com/xap/1.0/\0", b"APP1")):
+        found = seen(png(packed(b"tEXt", b"Raw profile type " + kind + b"\0" + raw_profile("xmp", start + xmp))))
+        assert found.xmp == xmp and not found.kept and not found.exif
+    for other in (b"Raw profile type iptc\0" + raw_profile("iptc", b"8BIM"), b"Raw profile type exif\0\n\n\nno digits"):
+        assert seen(png(packed(b"tEXt", other))).kept == ((b"tEXt", other),)
+
+
+def test_unknown_chunks_that_may_be_copied_are_and_content_credentials_are_not(tmp_path):
+    known = {
+        b"vpAg": bytes(9),
+        b"sBIT": bytes([5, 6, 5]),
+        b"tIME": bytes(7),
+        b"bKGD": bytes(6),
+        b"pHYs": b"\0\0\0\1" * 2 + b"\0",
+    }
+    gone = {b"orNT": b"\6", b"caBX": bytes(9)}
+    found = seen(png(*(packed(*chunk) for chunk in (known | gone).items())))
+    assert dict(found.kept) == known
+    assert found.notes == ("its content credentials are signed for the picture as it was, and were left out",)
+    for mode, fitting in (("RGB", known), ("L", known.keys() - {b"sBIT", b"bKGD"})):
+        photo().convert(mode).save(tmp_path / "out.png")
+        insert_chunks(tmp_path / "out.png", list(found.kept))
+        assert {name for name, _ in read_png(io.BytesIO((tmp_path / "out.png").read_bytes()), "").kept} == set(fitting)
+
+
 def with_text(key: str, text: str) -> PngInfo:
     made = PngInfo()
     made.add_text(key, text)
@@ -112,16 +163,15 @@ def test_a_text_that_would_fill_memory_is_never_inflated():
 @pytest.mark.parametrize("progressive", [False, True])
 def test_a_jpeg_without_its_end_has_all_its_rows(progressive):
     whole = saved(photo(), "JPEG", progressive=progressive)
-    file, rows = complete(io.BytesIO(whole[:-2]))
-    with Image.open(file) as picture, Image.open(io.BytesIO(whole)) as expected:
-        assert rows == 64 and picture.tobytes() == expected.tobytes()
+    cut = io.BytesIO(whole[:-2])
+    with Image.open(ended(cut)) as picture, Image.open(io.BytesIO(whole)) as expected:
+        assert rows_of(cut) == 64 and picture.tobytes() == expected.tobytes()
 
 
 def test_a_jpeg_that_was_cut_off_has_the_rows_that_are_there():
     whole = saved(photo(96, 640), "JPEG", quality=95)
     for share in (0.3, 0.6, 0.9):
-        _, rows = complete(io.BytesIO(whole[: int(share * len(whole))]))
-        assert abs(rows / 640 - share) < 0.1
+        assert abs(rows_of(io.BytesIO(whole[: int(share * len(whole))])) / 640 - share) < 0.1
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
@@ -142,6 +192,56 @@ def test_comments_and_photoshops_blocks_are_kept_as_they_stand():
     assert segment in kept and b"\xff\xfe\0\x0eGrandma 1956" in kept
     with Image.open(io.BytesIO(saved(photo(), "JPEG", extra=kept))) as written:
         assert written.info["comment"] == b"Grandma 1956" and segments_of(written) == kept
+
+
+def segment(marker: int, contents: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(contents) + 2) + contents
+
+
+def jpeg(*segments: bytes, **options) -> bytes:
+    data = saved(photo(), "JPEG", **options)
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+def test_segments_that_nobody_here_knows_go_along_and_those_written_anew_do_not():
+    own = [
+        segment(0xE1, b"FLIR\0" + bytes(99)),
+        segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(99)),
+        segment(0xEC, b"Ducky\0\1\0\4\0\0\0\x32\0\0"),
+        segment(0xED, b"Adobe_CM\0\1"),
+        segment(0xFE, b"one"),
+        segment(0xFE, b"two"),
+    ]
+    anew = [
+        segment(0xE2, b"MPF\0" + bytes(9)),
+        segment(0xEB, b"JP\0\1" + bytes(30)),
+        segment(0xEE, b"Adobe" + bytes(7)),
+    ]
+    original = read(jpeg(*own, *anew, exif=b"Exif\0\0" + block(), xmp=b"<x:xmpmeta/>", icc_profile=b"profile"))[1]
+    assert original.metadata.segments == b"".join(own)
+    assert original.metadata.left_out("PNG") == ("its segments APP1, APP12, APP13", "its comment")
+    assert original.notes == ("its content credentials are signed for the picture as it was, and were left out",)
+    assert original.metadata.without_position().segments == b"".join(own[4:])  # the others might say where it was
+
+
+def test_a_colour_profile_in_parts_is_put_together_or_missed():
+    parts = [segment(0xE2, b"ICC_PROFILE\0" + bytes([number, 3]) + bytes([number]) * 60000) for number in (1, 2, 3)]
+    profile = b"".join(bytes([number]) * 60000 for number in (1, 2, 3))
+    assert read(jpeg(*parts[::-1]))[1].metadata.icc_profile == profile
+    original = read(jpeg(*parts[:2]))[1]
+    assert original.notes == ("its colour profile is damaged and was left out",)
+    assert original.metadata.icc_profile is None
+
+
+def test_no_resolution_is_made_up_for_exif_that_has_none():
+    assert saved_dpi(exif=b"Exif\0\0" + block()) is None and saved_dpi() is None
+    with_one = Image.Exif()
+    with_one[282], with_one[283], with_one[296] = 240, 240, 2
+    assert saved_dpi(exif=with_one.tobytes()) == (240, 240) and saved_dpi(dpi=(300, 300)) == (300, 300)
+
+
+def saved_dpi(**options) -> tuple[float, float] | None:
+    return read(saved(photo(), "JPEG", **options))[1].metadata.dpi
 
 
 # --- TIFF --------------------------------------------------------------------------------------------------------
@@ -200,7 +300,11 @@ def test_no_tiff_hangs_or_fills_memory():
     first = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHII", 256, 3, 1, 16)
     pages_of(io.BytesIO(first + struct.pack("<I", 8)), "loop.tif")  # its directory is the next one as well
     huge = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHII", 65000, 1, 0xFFFFFFFF, 8) + bytes(4)
-    for data in (huge, first[:12], b"II*\0\xff\xff\xff\xff"):
+    assert pages_of(io.BytesIO(huge), "huge.tif")[0].damaged == (65000,)  # it has no such values
+    length = 1 << 22
+    entries = [struct.pack("<HHII", 65000 + n, 1, length, 8) for n in range(99)]  # each of which has the whole file
+    many = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(length)
+    for data in (many, first[:12], b"II*\0\xff\xff\xff\xff"):
         with pytest.raises(PictureError, match="damaged"):
             pages_of(io.BytesIO(data), "bad.tif")
 
@@ -233,6 +337,38 @@ def test_xmp_speaks_of_the_picture_as_it_is_now():
         assert kept in after
     placeless = without_position(after)
     assert b"GPS" not in placeless and b"Pier" in placeless
+
+
+@pytest.mark.parametrize(
+    "many", [b" ", b"<exif:GPSa>", b"<exif:GPSa ", b" exif:GPSa=", b"<xmp:Thumbnails>", b"</exif:GPSa>"]
+)
+def test_no_packet_takes_long(many):
+    packet = b"<x:xmpmeta/>" + many * 50_000
+    assert true_xmp(packet, (3, 4)) == (packet, ())
+    assert len(without_position(packet)) <= len(packet)
+
+
+def test_properties_are_left_out_whole_and_no_more_than_those():
+    for gone in (
+        b"<exif:GPSa>1</exif:GPSa>",
+        b"<exif:GPSa b='c'>\n<x>1</x></exif:GPSa >",
+        b"<exif:GPSa/>",
+        b"<exif:GPSa b='c' />",
+    ):
+        for kept in (b"<a>", b"<a><exif:GPSb>", b"<a/>"):
+            assert without_position(kept + gone + gone + b"<b/>") == kept + b"<b/>"
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG"])
+def test_an_orientation_that_xmp_alone_speaks_of_is_applied_and_that_of_exif_counts_more(format_name):
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    exif = Image.Exif()
+    exif[274] = 3
+    for made, size in ((b"", (64, 96)), (exif.tobytes(), (96, 64))):
+        text = packed(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)
+        data = png(text, exif=made) if format_name == "PNG" else saved(photo(), "JPEG", xmp=packet, exif=made)
+        original = read(data)[1]
+        assert original.size == upright_size(data) == size and b'Orientation="1"' in original.metadata.xmp
 
 
 def test_xmp_that_is_true_already_stays_as_it_is():

@@ -74,7 +74,7 @@ KINDS: dict[str, tuple[bytes, bool, str | None]] = {
     "grey.png": (without_palette(), False, "no palette"),
     "page.jpg": (b"<!doctype html><title>404</title>", False, "not a picture"),
     "heic.jpg": (b"\0\0\0\x18ftypheic" + bytes(40), False, "HEIC"),
-    "IMG.HEIC": (b"\0\0\0\x18ftypheic", False, "passed over, not read here"),
+    "IMG.HEIC": (b"\0\0\0\x18ftypheic", False, "passed over, not written here"),
     "DSC.NEF": (b"MM\0*" + bytes(40), False, "passed over, not read here"),
     "clip.mov": (b"\0\0\0\x14ftypqt  ", False, "passed over, videos"),
     "photo-deblurred.jpg": (JPEG, False, "results of earlier runs"),

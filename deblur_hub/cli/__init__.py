@@ -12,6 +12,7 @@
 import io
 import os
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal has no letters for ends no command
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module="PIL")  # what it finds damaged is said in our own words
     typed = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(typed, Namespace(typed=typed))
     try:

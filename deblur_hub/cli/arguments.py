@@ -42,6 +42,18 @@ def percent(text: str) -> int:
     return int(text)
 
 
+def quality(text: str) -> str | int:
+    if text in QUALITIES:
+        return text
+    try:
+        return percent(text)
+    except argparse.ArgumentTypeError:
+        words = ", ".join(QUALITIES)
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither a quality of the model ({words}) nor one of the JPEG (a whole number from 1 to 100)"
+        ) from None
+
+
 def megapixels(text: str) -> float:
     try:
         number = float(text)
@@ -63,6 +75,13 @@ class InsteadOf(argparse.Action):
         setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
         for positional in self.positionals:
             positional.required = False
+
+
+class Quality(argparse.Action):
+    """`--quality`: a word is the model's, a number the JPEG's, and both may be given."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: object, option: object = None) -> None:
+        setattr(namespace, "quality_number" if isinstance(values, int) else self.dest, values)
 
 
 SHARED: dict[str, dict[str, Any]] = {  # what several commands take
@@ -155,8 +174,11 @@ def deblur(made: ArgumentParser) -> None:
     made.add_argument("--model", help="a bundled model, a folder, or a hub repository owner/name (default: maxim)")
     made.add_argument(
         "--quality",
-        choices=QUALITIES,
-        help=f"{SEVERAL} (default: the best that is estimated to take at most a minute here)",
+        type=quality,
+        action=Quality,
+        metavar="WORD|NUMBER",
+        help=f"a word, {', '.join(QUALITIES)}: {SEVERAL} (default: the best that is estimated to take at most a minute "
+        "here); a number: the same as --jpeg-quality",
     )
     made.add_argument(
         "--strength",
@@ -173,6 +195,7 @@ def deblur(made: ArgumentParser) -> None:
         metavar="NUMBER",
         help="of JPEG, WebP and AVIF, from 1 to 100 (default: that of the photo, or 95 if it has none)",
     )
+    made.set_defaults(quality_number=None)
     for name, what in (("gps", "where the photo was taken"), ("metadata", "all metadata but what colours mean")):
         made.add_argument(f"--strip-{name}", dest="strip", action="store_const", const=name, help=f"leave out {what}")
     made.add_argument("--overwrite", action="store_true", help="replace files that exist")

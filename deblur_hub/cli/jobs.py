@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..datasets import named, passed_over
+from ..datasets import folders_below, named, passed_over
 from ..errors import DeblurHubError, PictureError, reason_of
 from ..pictures.formats import format_of
+from ..pictures.opening import readable_suffixes
 from ..pictures.suffixes import MISSED, PICTURE_SUFFIXES, VIDEOS
 from .outcomes import UsageError
 
@@ -24,22 +25,28 @@ class Plan:
         mistakes: of each input that nothing can be written for.
         passed_over: what else lies in the folders and somebody may miss.
         earlier: results of earlier runs, which are not restored again.
+        twins: pictures that may be such results as well, by their names, but are restored.
     """
 
     jobs: list[tuple[Path, Path]] = field(default_factory=list)
     mistakes: list[DeblurHubError] = field(default_factory=list)
     passed_over: list[Path] = field(default_factory=list)
     earlier: list[Path] = field(default_factory=list)
+    twins: list[Path] = field(default_factory=list)
 
     def notes(self) -> Iterator[str]:
         """A sentence on each kind of file that was passed over."""
-        kinds = {"not read here (convert them to JPEG or PNG first)": MISSED, "videos": VIDEOS}
+        readable = readable_suffixes() if self.passed_over else set()
+        kinds = {"not read here (convert them to JPEG or PNG first)": MISSED - readable}
+        kinds |= {"not written here (--format jpg restores them)": readable, "videos": VIDEOS}
         for kind, suffixes in kinds.items():
             files = [path for path in self.passed_over if path.suffix.lower() in suffixes]
             if files:
                 yield f"{passed_over(files)}, {kind}: {named(files)}"
         if self.earlier:
             yield f"{passed_over(self.earlier)}, results of earlier runs: {named(self.earlier)}"
+        if self.twins:
+            yield f"restored though named like others further up, as results of earlier runs are: {named(self.twins)}"
 
 
 def plan(inputs: list[Path], output: Path | None, suffix: str | None, overwrite: bool) -> Plan:
@@ -60,7 +67,7 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None, overwrite:
     made = Plan()
     targets: dict[Path, list[tuple[Path, Path]]] = {}
     seen = set()
-    for source, relative in found(inputs, output, made):
+    for source, relative in found(inputs, output, suffix, made):
         place = resolved(source)
         if place in seen:
             continue  # a folder and a file in it, or two patterns that match one file
@@ -105,11 +112,11 @@ def complaint(source: Path, target: Path, place: Path, others: list[Path], overw
     return None
 
 
-def found(inputs: list[Path], output: Path | None, made: Plan) -> Iterator[tuple[Path, Path]]:
+def found(inputs: list[Path], output: Path | None, to: str | None, made: Plan) -> Iterator[tuple[Path, Path]]:
     """Each picture, and its path below the output folder; mistakes and what is passed over go into `made`."""
     for given in inputs:
         if is_folder(given):
-            inside = list(pictures_below(given, output, made))
+            inside = list(pictures_below(given, output, to, made))
             if not inside:
                 made.mistakes.append(UsageError(f"{given}: holds no pictures that are read here; name another folder"))
             yield from ((path, path.relative_to(given)) for path in inside)
@@ -117,22 +124,32 @@ def found(inputs: list[Path], output: Path | None, made: Plan) -> Iterator[tuple
             yield given, Path(given.name)
 
 
-def pictures_below(folder: Path, output: Path | None, made: Plan) -> Iterator[Path]:
-    """The pictures at any depth: files of their own, not hidden, no thumbnails, no results of earlier runs."""
+def pictures_below(folder: Path, output: Path | None, to: str | None, made: Plan) -> Iterator[Path]:
+    """The pictures at any depth: files of their own, not hidden, no thumbnails, no results of earlier runs.
+
+    Where `to` names another format, also those of formats that are read and not written.
+    """
+    taken = PICTURE_SUFFIXES | (readable_suffixes() if to else set())
     inside = resolved(output) if output is not None and resolved(output) != resolved(folder) else None
-    for path in sorted(folder.rglob("*")):
+    for path in (path for below in folders_below(folder) for path in sorted(below.iterdir())):
         parts = path.relative_to(folder).parts
         suffix = path.suffix.lower()
-        if any(part.startswith(".") for part in parts) or THUMBNAILS in parts or not asked(path.is_file):
+        if any(part.startswith(".") for part in parts) or THUMBNAILS in parts:
+            continue
+        if suffix in taken and path.is_symlink() and not asked(path.exists):
+            made.mistakes.append(UsageError(f"{path}: a link to a file that is not there; mend it or take it out"))
+        if not asked(path.is_file):
             continue
         if inside is not None and resolved(path).is_relative_to(inside):
             continue
-        if suffix in MISSED | VIDEOS:
-            made.passed_over.append(path)
-        elif suffix in PICTURE_SUFFIXES and path.stem.endswith(RESULT):
+        if suffix in taken and path.stem.endswith(RESULT):
             made.earlier.append(path)
-        elif suffix in PICTURE_SUFFIXES:
+        elif suffix in taken:
+            if output is not None and len(parts) > 1 and folder.joinpath(*parts[1:]).is_file():
+                made.twins.append(path)
             yield path
+        elif suffix in MISSED | VIDEOS:
+            made.passed_over.append(path)
 
 
 def is_there(path: Path, made: Plan) -> bool:

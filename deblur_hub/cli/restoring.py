@@ -13,16 +13,17 @@ from ..generator import DeblurGenerator
 from ..restoration.crispness import require_use
 from ..restoration.quality import require_strength
 from .jobs import plan
-from .outcomes import FAILED, OK, SOME_FAILED, UsageError, logging_to, print_error
+from .outcomes import FAILED, OK, SOME_FAILED, UsageError, logging_to
 
 
 def run_deblur(options: argparse.Namespace) -> int:
     require_use(options.crisp_model, options.crispness)
     require_strength(options.strength)
+    options.jpeg_quality = one_jpeg_quality(options)
     made = plan(options.inputs, options.output, options.format, options.overwrite)
     mistakes = len(made.mistakes)
     for mistake in made.mistakes:
-        print_error(mistake)
+        print(f"deblur-hub: {printable(str(mistake))}", file=sys.stderr)
     written: list[Path] = []
     if made.jobs:
         generator = DeblurGenerator.from_pretrained(options.model, device=options.device, crisp=options.crisp_model)
@@ -30,16 +31,27 @@ def run_deblur(options: argparse.Namespace) -> int:
         written = run_jobs(generator, made.jobs, options)
         mistakes += len(made.jobs) - len(written)
     for note in made.notes():
-        print(f"deblur-hub: {note}", file=sys.stderr)
+        print(f"deblur-hub: {printable(note)}", file=sys.stderr)
     if not made.jobs:
         return FAILED
     where = written[0] if len(written) == 1 else options.output or "beside the originals"
     failed = f", {mistakes} failed" if mistakes else ""
     missed = f", {len(made.passed_over)} passed over" if made.passed_over else ""
-    print(f"{len(written)} restored{f' ({where})' if written else ''}{failed}{missed}")
+    print(f"{len(written)} restored{f' ({printable(str(where))})' if written else ''}{failed}{missed}")
     if not written:
         return FAILED
     return SOME_FAILED if mistakes or made.passed_over else OK
+
+
+def one_jpeg_quality(options: argparse.Namespace) -> int | None:
+    """The number that `--quality` and `--jpeg-quality` give, which must be one."""
+    numbers = {options.quality_number, options.jpeg_quality} - {None}
+    if len(numbers) > 1:
+        raise UsageError(
+            f"--quality {options.quality_number} and --jpeg-quality {options.jpeg_quality} ask for two qualities of "
+            "the JPEG; give one of them"
+        )
+    return numbers.pop() if numbers else None
 
 
 def run_jobs(generator: DeblurGenerator, jobs: list[tuple[Path, Path]], options: argparse.Namespace) -> list[Path]:

@@ -1,6 +1,7 @@
 """The pictures that a model is scored on, checked before any scoring starts: pairs, or sharp pictures alone."""
 
 import hashlib
+import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from torch import Tensor
 
 from ..blur import add_sensor_noise, convolve, jpeg, shake_trajectory, to_display, to_linear, trajectory_kernel
 from ..datasets import SHARP, Pair, by_stem, find_pairs, picture_size, require_one_size
-from ..errors import DatasetError
-from ..pictures import read
-from ..pictures.opening import identify
+from ..errors import DatasetError, PictureError
+from ..pictures import check, read
 from .measures import METRICS, from_pixels, to_8_bits, to_pixels
 from .protocols import Protocol, check_protocol, resized
 
+log = logging.getLogger("deblur_hub")
 TEST, TRAIN = "test", "train"
 SCORED = (TEST, "val")  # the split of a published set that is scored; REDS publishes sharp pictures for `val` alone
 SHAKE_LENGTHS = (5.0, 40.0)  # pixels that the hand moves while the shutter is open, uniformly distributed
@@ -157,24 +158,17 @@ def scored_folder(folder: Path) -> Path:
 
 def readable(protocol: Protocol, folder: Path, samples: Sequence[Sample], seed: int | None = None) -> EvaluationSet:
     """The set, once every picture is known to be whole."""
+    notes: dict[str, list[Path]] = {}
     for sample in samples:
         for path in filter(None, (sample.restored, sample.blurred, sample.sharp)):
-            require_readable(path)
+            try:
+                for note in check(path):
+                    notes.setdefault(note, []).append(path)
+            except PictureError as error:
+                raise DatasetError(error.of(path)) from error
+    for note, paths in notes.items():
+        log.warning("%s%s: %s", paths[0], f" and {len(paths) - 1} more" if len(paths) > 1 else "", note)
     return EvaluationSet(protocol, folder, tuple(sorted(samples, key=lambda sample: sample.name)), seed)
-
-
-def require_readable(path: Path) -> None:
-    """Raises DatasetError if a picture is truncated or damaged."""
-    try:
-        with path.open("rb") as file:
-            picture = identify(file, path.name)  # which has no limit to its size, as Pillow's own opening has
-            if picture.format == "PNG":
-                picture.verify()  # by its checksums alone
-            else:
-                picture.draft("RGB", (max(1, picture.width // 8), max(1, picture.height // 8)))  # of JPEG an eighth
-                picture.load()
-    except Exception as reason:
-        raise DatasetError(f"{path}: damaged or cut off ({str(reason) or type(reason).__name__}); replace it") from None
 
 
 def shake(sharp: Tensor, name: str, seed: int, *, upload: bool = False) -> tuple[Tensor, Tensor]:

@@ -3,14 +3,14 @@
     tensor, original = read("photo.jpg")
     write(network(tensor), original, Path("sharp.jpg"))
 
-`opening`    identifies the picture, checks its size and decodes it; `deep` does so for 16-bit colour. `png`, `jpeg` and
-             `tiff` know what else stands in such files
+`opening`    identifies the picture, checks its size and decodes it; `deep` does so for 16-bit colour and what else
+             Pillow does not read. `png`, `jpeg` and `tiff` know what else stands in such files
 `original`   describes it: mode, depth, palette, notes, `metadata` (with `exif` and `xmp`); turns it upright into a
              plain mode
 `samples`    makes it a tensor, and after the restoration rows of samples again
 `modes`      brings those back to the original's mode: palettes, transparent colours
 `pages`      takes the pictures of a file one after another to one that holds them
-`writing`    hands them over, or writes them whole or not at all in one of the `formats`, or as 16-bit colour by `deep`
+`writing`    hands them over, or writes them whole or not at all in one of the `formats`, or by `deep`
 
 Each step knows only those before it on its own way. Handing the tensor back unchanged gives the same samples back.
 """
@@ -19,13 +19,14 @@ from .metadata import Metadata
 from .opening import upright_size
 from .original import Original
 from .pages import Strip, read_pages
-from .samples import read, read_8_bits
+from .samples import check, read, read_8_bits
 from .writing import require_target, to_array, to_image, write, write_pages
 
 __all__ = [
     "Metadata",
     "Original",
     "Strip",
+    "check",
     "read",
     "read_8_bits",
     "read_pages",

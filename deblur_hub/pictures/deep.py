@@ -1,4 +1,6 @@
-"""16 bits in each of several channels, and floats: PNG and TIFF, through imagecodecs and tifffile."""
+"""What Pillow does not read whole, through imagecodecs and tifffile: 16 bits in each of several channels, and whatever
+kind of TIFF it does not know.
+"""
 
 import io
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from ..errors import PictureError, reason_of
 from .metadata import RESOLUTION, Metadata
@@ -25,18 +28,21 @@ from .tiff import (
 
 ASSOCIATED = 1  # of ExtraSamples: colours are multiplied by the alpha
 PNG_CHANNELS = {2: "RGB", 4: "LA", 6: "RGBA"}  # by the colour type of IHDR
-TIFF_CHANNELS = {(1, 2): "LA", (2, 3): "RGB", (2, 4): "RGBA", (5, 4): "CMYK"}  # by photometric and samples per pixel
+# By photometric interpretation and samples per pixel.
+TIFF_CHANNELS = {(1, 1): "L", (1, 2): "LA", (2, 3): "RGB", (2, 4): "RGBA", (5, 4): "CMYK"}
+TIFF_SAMPLES = ((1, 8), (1, 16), (3, 16), (3, 32), (3, 64))  # whole numbers, and floats: formats and bits that are read
 
 
 @dataclass(frozen=True)
 class DeepHeader:
-    """What the header of a file with 16 bits in each of several channels says."""
+    """What the header of a file says that is not Pillow's to decode."""
 
     format: str
     size: tuple[int, int]
-    channels: str  # "LA", "RGB", "RGBA" or "CMYK"
+    channels: str  # "L", "LA", "RGB", "RGBA" or "CMYK"
     number: int = 0  # of a TIFF's directory
     premultiplied: bool = False
+    most: int = 65535  # the greatest sample of a JPEG 2000
 
 
 def deep_png(png: PngFile) -> DeepHeader | None:
@@ -47,16 +53,21 @@ def deep_png(png: PngFile) -> DeepHeader | None:
     return DeepHeader("PNG", png.size, "RGBA" if png.has_key else channels)  # a transparent colour is decoded as alpha
 
 
-def deep_tiff(file: BinaryIO, page: TiffPage, name: str) -> DeepHeader | None:
+def deep_tiff(file: BinaryIO, page: TiffPage, name: str, *, forced: bool = False) -> DeepHeader | None:
     """What a TIFF's directory says if it holds 16-bit colour; None otherwise.
+
+    Args:
+        forced: that Pillow does not read it, so that it may hold other samples as well.
 
     Raises:
         PictureError: if it does, of a kind that is not read, or the file is cut short.
     """
-    count, sizes = page.value(CHANNELS, 1), page.numbers(BITS) or (1,)
-    if sizes[0] != 16 or count == 1 or page.value(SAMPLE_FORMAT, 1) != 1:
+    count, samples = page.value(CHANNELS, 1), (page.value(SAMPLE_FORMAT, 1), page.value(BITS, 1))
+    if samples not in TIFF_SAMPLES or (not forced and (count == 1 or samples != (1, 16))):
         return None
     channels = TIFF_CHANNELS.get((page.value(PHOTOMETRIC, -1), count))
+    if channels is None and forced:
+        return None
     if channels is None:
         raise PictureError(f"{name}: 16-bit TIFF with {count} channels of a kind not read here; save it as RGB first")
     for offsets, lengths in zip(OFFSETS, LENGTHS, strict=True):
@@ -72,13 +83,26 @@ def deep_tiff(file: BinaryIO, page: TiffPage, name: str) -> DeepHeader | None:
     )
 
 
+def deep_jpeg2000(header: Image.Image, bits: int) -> DeepHeader | None:
+    """What a JPEG 2000's header says if it holds more than 8 bits of colour, whose whites Pillow turns black."""
+    if header.format != "JPEG2000" or bits <= 8 or header.mode not in ("LA", "RGB", "RGBA"):
+        return None
+    return DeepHeader("JPEG2000", header.size, header.mode, most=(1 << bits) - 1)
+
+
 def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
-    """(H, W, C) uint16, as stored (not yet upright), colours not multiplied by alpha; PictureError if it is damaged."""
+    """(H, W, C) as stored (not yet upright), colours not multiplied by alpha; PictureError if it is damaged.
+
+    uint16; of a TIFF that Pillow does not know, also uint8 or floats.
+    """
     imagecodecs, tifffile = codecs(name)
     file.seek(0)
     try:
         if header.format == "PNG":
             samples = imagecodecs.png_decode(file.read())
+        elif header.format == "JPEG2000":
+            samples = imagecodecs.jpeg2k_decode(file.read()).astype(np.uint32) * 65535 // header.most
+            samples = samples.astype(np.uint16)
         else:
             with tifffile.TiffFile(file) as tiff:
                 page = tiff.pages[header.number]
@@ -88,24 +112,26 @@ def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
     except Exception as error:
         raise PictureError(f"{name}: cannot be decoded ({reason_of(error)}); nothing was written") from error
     width, height = header.size
-    if samples.shape != (height, width, len(header.channels)) or samples.dtype.itemsize != 2:
+    samples = samples[..., None] if header.channels == "L" else samples
+    if samples.shape != (height, width, len(header.channels)) or samples.dtype.kind not in "uf":
         raise PictureError(f"{name}: its samples are not what its header says; nothing was written")
-    samples = np.asarray(samples, np.uint16)
+    samples = np.asarray(samples, samples.dtype.newbyteorder("="))
     return divided_by_alpha(samples) if header.premultiplied else samples
 
 
 def divided_by_alpha(samples: np.ndarray) -> np.ndarray:
-    """Colours that were multiplied by their alpha (the last channel), as they were before; (H, W, C) uint16."""
+    """Colours that were multiplied by their alpha (the last channel), as they were before; (H, W, C)."""
     divided = samples.copy()
+    most = np.iinfo(samples.dtype).max if samples.dtype.kind == "u" else 1
     for row in divided:  # so that floats of a whole picture never exist
         alpha = row[:, -1:].astype(np.float64)
-        colours = row[:, :-1] * np.divide(65535, alpha, out=np.zeros_like(alpha), where=alpha > 0)
-        row[:, :-1] = np.minimum(np.rint(colours), 65535)
+        colours = row[:, :-1] * np.divide(most, alpha, out=np.zeros_like(alpha), where=alpha > 0)
+        row[:, :-1] = np.minimum(np.rint(colours), most) if most > 1 else colours
     return divided
 
 
 def save_deep(samples: np.ndarray, channels: str, path: Path, format_name: str, metadata: Metadata, name: str) -> None:
-    """Writes (H, W, C) uint16, float16 or float32 as PNG (uint16 without CMYK) or TIFF."""
+    """Writes (H, W, C) uint16 or floats as PNG (uint16 without CMYK) or TIFF."""
     imagecodecs, tifffile = codecs(name)
     if format_name == "PNG":
         path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(samples)))
@@ -134,5 +160,5 @@ def codecs(name: str) -> tuple[ModuleType, ModuleType]:
         import imagecodecs
         import tifffile
     except ImportError:
-        raise PictureError(f"{name}: 16-bit colour needs two more packages: pip install 'deblur-hub[deep]'") from None
+        raise PictureError(f"{name}: such samples need two more packages: pip install 'deblur-hub[deep]'") from None
     return imagecodecs, tifffile

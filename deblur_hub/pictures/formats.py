@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import PictureError
-from .jpeg import Compression
+from .jpeg import MOST, Compression, comment_of
 from .metadata import RESOLUTION, Metadata, profile_fits
 from .modes import PLAIN, converted, extrema
 from .png import insert_chunks
@@ -24,6 +24,7 @@ HOLDS = {
     "AVIF": ("RGB", "RGBA"),
     "JPEG2000": ("L", "LA", "RGB", "RGBA"),
     "BMP": ("1", "L", "P", "RGB"),
+    "DIB": ("1", "L", "P", "RGB"),
     "GIF": ("1", "L", "P"),
     "PPM": ("1", "L", "RGB", "I;16"),
     "TGA": ("L", "LA", "RGB", "RGBA"),
@@ -119,12 +120,15 @@ def save(
             if quality is None and compression is not None:
                 options = {key: value for key, value in options.items() if key not in ("quality", "subsampling")}
                 options |= compression.options(len(picture.getbands()))
+            options = {key: value for key, value in options.items() if key not in MOST or len(value) <= MOST[key]}
             options["extra"] = metadata.jpeg_segments()
             options["comment"] = b""  # it is one of the segments
         case "WEBP":
             options |= {"quality": quality or 95, "exact": True, "lossless": lossless and quality is None}
         case "AVIF":
             options |= {"quality": quality or 95, "subsampling": "4:4:4"}
+        case "GIF":
+            options["comment"] = comment_of(metadata.segments)
         case "PNG":
             options = {"icc_profile": None}  # all goes in by chunks, below
         case "TIFF":

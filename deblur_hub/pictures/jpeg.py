@@ -9,16 +9,28 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from .png import NO_CREDENTIALS
+
 END = b"\xff\xd9"
-COMMENT, PHOTOSHOP = 0xFE, 0xED  # markers; the second is APP13, in which IPTC lies
+COMMENT, APP0, PHOTOSHOP = 0xFE, 0xE0, 0xED  # markers; the last is APP13, in which IPTC lies
 SIGNATURE = b"Photoshop 3.0\0"
+PROFILE = b"ICC_PROFILE\0"
+# Segments that are written anew, or speak of what is not written: JFIF, EXIF, XMP, profile, further pictures, Adobe's
+# kind of colours. `CREDENTIALS` are C2PA's.
+ANEW = ("APP0", "APP14")
+ANEW_STARTS = (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", PROFILE, b"MPF\0")
+CREDENTIALS = "APP11"
+LONGEST = 65533  # bytes that a segment holds
+MOST = {"exif": LONGEST, "xmp": LONGEST - 29}  # of a block that is one segment; XMP's begins with its name
 IPTC_KEY = b"8BIM\x04\x04"  # the name of the block that holds captions and keywords
 FILLER = bytes(range(1, 255)) * 64  # none of its bytes begins a marker
 
 
 @dataclass(frozen=True)
 class Compression:
-    """How a JPEG was compressed: Pillow's `qtables` and, of three components, its `subsampling`."""
+    """How a JPEG was compressed: Pillow's `qtables` and, of three components, its `subsampling`; None if it has none
+    for it.
+    """
 
     tables: dict[int, list[int]]
     subsampling: int | None
@@ -28,8 +40,7 @@ class Compression:
         tables = [self.tables[number] for number in sorted(self.tables)]
         if channels == 1:
             tables = tables[:1]
-        sampled = channels == 3 and self.subsampling is not None
-        return {"qtables": tables} | ({"subsampling": self.subsampling} if sampled else {})
+        return {"qtables": tables} | ({"subsampling": self.subsampling or 0} if channels == 3 else {})
 
 
 def compression_of(picture: Image.Image) -> Compression | None:
@@ -41,14 +52,36 @@ def compression_of(picture: Image.Image) -> Compression | None:
 
 
 def segments_of(picture: Image.Image) -> bytes:
-    """The comments and the Photoshop blocks (with IPTC) of an opened JPEG, as they stand in the file."""
-    kinds = {"COM": COMMENT, "APP13": PHOTOSHOP}
-    listed = getattr(picture, "applist", []) if isinstance(picture, JpegImagePlugin.JpegImageFile) else []
+    """The segments of an opened JPEG that go along as they stand: comments, Photoshop's blocks (with IPTC) and others.
+
+    Of a GIF, its comment as such a segment.
+    """
     return b"".join(
-        struct.pack(">BBH", 0xFF, kinds[kind], len(contents) + 2) + contents
-        for kind, contents in listed
-        if kind in kinds and len(contents) < 65534
+        segment(COMMENT if kind == "COM" else APP0 + int(kind[3:]), contents)
+        for kind, contents in listed(picture)
+        if kind not in (*ANEW, CREDENTIALS) and not contents.startswith(ANEW_STARTS)
     )
+
+
+def segment_notes(picture: Image.Image) -> tuple[str, ...]:
+    """Sentences on segments of an opened JPEG that do not go along."""
+    found = listed(picture)
+    notes = [NO_CREDENTIALS] if any(kind == CREDENTIALS for kind, _ in found) else []
+    if any(contents.startswith(PROFILE) for _, contents in found) and not picture.info.get("icc_profile"):
+        notes.append("its colour profile is damaged and was left out")
+    return tuple(notes)
+
+
+def listed(picture: Image.Image) -> list[tuple[str, bytes]]:
+    """(kind, contents) of the comments and application segments of an opened file, as far as it has such."""
+    comment = picture.info.get("comment")
+    if picture.format == "GIF" and comment and len(comment) <= LONGEST:
+        return [("COM", comment)]
+    return getattr(picture, "applist", []) if isinstance(picture, JpegImagePlugin.JpegImageFile) else []
+
+
+def segment(marker: int, contents: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(contents) + 2) + contents
 
 
 def photoshop_blocks(segments: bytes) -> bytes:
@@ -60,8 +93,9 @@ def photoshop_blocks(segments: bytes) -> bytes:
     )
 
 
-def has_comment(segments: bytes) -> bool:
-    return any(marker == COMMENT for marker, _ in parts_of(segments))
+def comment_of(segments: bytes) -> bytes:
+    """The first comment; nothing if there is none."""
+    return next((contents for marker, contents in parts_of(segments) if marker == COMMENT), b"")
 
 
 def parts_of(segments: bytes) -> Iterator[tuple[int, bytes]]:
@@ -73,28 +107,46 @@ def parts_of(segments: bytes) -> Iterator[tuple[int, bytes]]:
         place += 2 + length
 
 
-def photoshop_segment(blocks: bytes) -> bytes:
-    """The other way round; nothing if the blocks are none, or too long for one segment."""
-    contents = SIGNATURE + blocks
-    if not blocks or len(contents) > 65533:
-        return b""
-    return struct.pack(">BBH", 0xFF, PHOTOSHOP, len(contents) + 2) + contents
+def photoshop_segments(blocks: bytes) -> bytes:
+    """The other way round."""
+    step = LONGEST - len(SIGNATURE)
+    parts = (blocks[start : start + step] for start in range(0, len(blocks), step))
+    return b"".join(segment(PHOTOSHOP, SIGNATURE + part) for part in parts)
 
 
-def complete(file: BinaryIO) -> tuple[BinaryIO, int]:
-    """A file that lacks its end, with one, and how many rows of its picture are really there.
+def known_segments(segments: bytes) -> bytes:
+    """The comments and Photoshop's blocks alone."""
+    return b"".join(segment(*part) for part in parts_of(segments) if is_known(*part))
+
+
+def other_segments(segments: bytes) -> tuple[str, ...]:
+    """The names of the others."""
+    found = {marker for marker, contents in parts_of(segments) if not is_known(marker, contents)}
+    return tuple(f"APP{marker - APP0}" for marker in sorted(found))
+
+
+def is_known(marker: int, contents: bytes) -> bool:
+    return marker == COMMENT or contents.startswith(SIGNATURE)
+
+
+def ended(file: BinaryIO, end: bytes = END) -> BinaryIO:
+    """A file that lacks its end marker, with one; JPEG 2000 has the same."""
+    file.seek(0)
+    return io.BytesIO(file.read() + end)
+
+
+def rows_of(file: BinaryIO) -> int:
+    """How many rows of its picture are really there in a file that lacks its end.
 
     Where samples are missing, a decoder makes them up of whatever follows. So two ends are tried, and the rows above
     the first difference are the file's own.
     """
-    file.seek(0)
-    data = file.read()
-    plain, filled = (np.asarray(decoded(data + end)) for end in (END, FILLER + END))
+    plain, filled = (np.asarray(decoded(ended(file, end))) for end in (END, FILLER + END))
     same = (plain == filled).reshape(len(plain), -1).all(axis=1)
-    return io.BytesIO(data + END), len(same) if same.all() else int(same.argmin())
+    return len(same) if same.all() else int(same.argmin())
 
 
-def decoded(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+def decoded(file: BinaryIO) -> Image.Image:
+    with Image.open(file, formats=("JPEG",)) as picture:
         picture.load()
         return picture

@@ -11,13 +11,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, JpegImagePlugin
 
 from . import exif as exif_blocks
 from . import tiff, xmp
 from .exif import PREFIX, ExifBlock, ExifError
-from .jpeg import IPTC_KEY, has_comment, photoshop_blocks, photoshop_segment
-from .png import COLOURS, PngFile, packed
+from .jpeg import (
+    IPTC_KEY,
+    MOST,
+    comment_of,
+    known_segments,
+    other_segments,
+    photoshop_blocks,
+    photoshop_segments,
+    segment_notes,
+)
+from .png import COLOURS, COMMON, TEXTS, PngFile
 from .tiff import TiffEntry, TiffPage
 
 RESOLUTION = (282, 283, 296)  # tags: pixels per unit across and down, and the unit
@@ -32,8 +41,8 @@ class Metadata:
 
     Attributes:
         exif: a block with `exif.PREFIX`.
-        segments: of a JPEG: comments and Photoshop's blocks, as they stand in a file.
-        chunks: of a PNG: texts and what colours mean, as (name, contents).
+        segments: of a JPEG: comments, Photoshop's blocks and others, as they stand in a file.
+        chunks: of a PNG: texts, what colours mean and others, as (name, contents).
         entries: of a TIFF: its directory's, but for what says how samples are stored.
         inner: of a TIFF: the entries of its EXIF and GPS directories, by the tag of each.
     """
@@ -80,33 +89,33 @@ class Metadata:
         return entries, inner
 
     def jpeg_segments(self) -> bytes:
-        """Comments and Photoshop's blocks as segments of a JPEG."""
+        """Comments, Photoshop's blocks and others as segments of a JPEG."""
         blocks = next((entry.values for entry in self.entries if entry.tag == tiff.PHOTOSHOP), b"")
-        return self.segments or photoshop_segment(blocks)
+        return self.segments or photoshop_segments(blocks)
 
-    def png_chunks(self) -> bytes:
-        """Everything as chunks that stand behind IHDR."""
-        made = [packed(name, contents) for name, contents in self.chunks if name in COLOURS]
+    def png_chunks(self) -> list[tuple[bytes, bytes]]:
+        """Everything as chunks that stand behind IHDR: (name, contents)."""
+        made = [chunk for chunk in self.chunks if chunk[0] in COLOURS]
         if self.icc_profile:
-            made.append(packed(b"iCCP", b"ICC Profile\0\0" + zlib.compress(self.icc_profile)))
+            made.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(self.icc_profile)))
         if self.dpi:
             per_metre = [int(x / 0.0254 + 0.5) for x in self.dpi]
-            made.append(packed(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+            made.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
         exif = self.exif_block()
         if exif:
-            made.append(packed(b"eXIf", exif.removeprefix(PREFIX)))
+            made.append((b"eXIf", exif.removeprefix(PREFIX)))
         if self.xmp:
-            made.append(packed(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + self.xmp))
-        made += [packed(name, contents) for name, contents in self.chunks if name not in COLOURS]
-        return b"".join(made)
+            made.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + self.xmp))
+        return made + [chunk for chunk in self.chunks if chunk[0] not in COLOURS]
 
     def without_position(self) -> "Metadata":
-        """The same without where the picture was taken: neither in EXIF nor in XMP."""
+        """The same without where the picture was taken: neither in EXIF nor in XMP, nor in segments not known here."""
         exif = None
         with suppress(ExifError):
             exif = exif_blocks.without_position(self.exif) if self.exif else None
         inner = {tag: entries for tag, entries in self.inner.items() if tag != tiff.GPS}
-        return replace(self, exif=exif, inner=inner, xmp=self.xmp and xmp.without_position(self.xmp))
+        packet = self.xmp and xmp.without_position(self.xmp)
+        return replace(self, exif=exif, inner=inner, xmp=packet, segments=known_segments(self.segments))
 
     def colours_only(self) -> "Metadata":
         """What samples mean, and nothing else: neither who, where and when, nor any text."""
@@ -117,34 +126,34 @@ class Metadata:
     def left_out(self, format_name: str) -> tuple[str, ...]:
         """What a file of this format has no place for; for a sentence that begins "left out:"."""
         gone = []
-        texts = [name for name, _ in self.chunks if name not in COLOURS]
+        texts = [name for name, _ in self.chunks if name in TEXTS]
+        others = {name.decode("ascii") for name, _ in self.chunks if name not in COLOURS + TEXTS + COMMON}
         colours = [name.decode("ascii") for name, _ in self.chunks if name in COLOURS and name != b"sRGB"]
         if format_name != "PNG":
             gone += ["its PNG texts"] if texts else []
             gone += [f"what its {' and '.join(colours)} said of its colours"] if colours else []
+            gone += [f"its PNG chunks {', '.join(sorted(others))}"] if others else []
         if format_name not in ("JPEG", "TIFF"):
             gone += ["its captions (IPTC)"] if IPTC_KEY in self.segments else []
-        if format_name != "JPEG":
-            gone += ["its comment"] if has_comment(self.segments) else []
+        if format_name == "JPEG":
+            long = [name for name, most in MOST.items() if len(self.info().get(name, b"")) > most]
+            gone += [f"its {name.upper()}, of more than {MOST[name]} bytes" for name in long]
+        elif segments := other_segments(self.segments):
+            gone.append(f"its segments {', '.join(segments)}")
+        if format_name not in ("JPEG", "GIF") and comment_of(self.segments):
+            gone.append("its comment")
         if format_name != "TIFF":
             known = EXIF_TAGS | ({tiff.PHOTOSHOP} if format_name == "JPEG" else set())
-            others = sorted(entry.tag for entry in self.entries if entry.tag not in known)
-            gone += [f"its TIFF tags {', '.join(map(str, others))}"] if others else []
+            tags = sorted(entry.tag for entry in self.entries if entry.tag not in known)
+            gone += [f"its TIFF tags {', '.join(map(str, tags))}"] if tags else []
         if format_name not in ("PNG", "JPEG", "TIFF", "WEBP", "AVIF"):
             gone += ["its EXIF"] if self.exif_block() else []
             gone += ["its XMP"] if self.xmp else []
             gone += ["its colour profile"] if self.icc_profile else []
-        in_exif = format_name in ("WEBP", "AVIF") and self._exif_has(RESOLUTION[0])
-        if self.dpi and not in_exif and format_name not in ("PNG", "JPEG", "TIFF", "BMP"):
+        in_exif = format_name in ("WEBP", "AVIF") and has_resolution(self.exif_block())
+        if self.dpi and not in_exif and format_name not in ("PNG", "JPEG", "TIFF", "BMP", "DIB"):
             gone.append("its resolution")
         return tuple(gone)
-
-    def _exif_has(self, tag: int) -> bool:
-        """Whether the first directory of the EXIF block has an entry."""
-        with suppress(ExifError):
-            block = ExifBlock(self.exif_block() or b"")
-            return block.find(block.first, tag) is not None
-        return False
 
 
 def orientation_of(picture: Image.Image) -> int:
@@ -170,7 +179,7 @@ def read_metadata(
         png, page, segments: of a file of its format, what was found there.
     """
     info = picture.info if picture is not None else {}
-    notes: list[str] = []
+    notes = list(segment_notes(picture)) if picture else []
     packet = png.xmp if png else page.bytes_of(tiff.XMP) if page else info.get("xmp") or info.get("XML:com.adobe.xmp")
     packet = packet.encode() if isinstance(packet, str) else packet
     if isinstance(packet, bytes):
@@ -192,12 +201,26 @@ def read_metadata(
         or None,
         exif=exif,
         xmp=packet if isinstance(packet, bytes) else None,
-        dpi=page_dpi(page) if page else valid_dpi(info.get("dpi")),
+        dpi=page_dpi(page) if page else valid_dpi(info.get("dpi")) if not is_made_up(picture, exif) else None,
         segments=segments,
         chunks=png.kept if png else (),
         entries=page.kept() if page else (),
         inner=upright_entries(page.inner, size) if page else {},
     ), tuple(notes)
+
+
+def is_made_up(picture: Image.Image | None, exif: bytes | None) -> bool:
+    """Whether the resolution of an opened JPEG is Pillow's 72 dpi for EXIF that has none."""
+    if not isinstance(picture, JpegImagePlugin.JpegImageFile):
+        return False
+    return not picture.info.get("jfif_unit") and not has_resolution(exif)
+
+
+def has_resolution(exif: bytes | None) -> bool:
+    with suppress(ExifError):
+        block = ExifBlock(exif or b"")
+        return block.find(block.first, RESOLUTION[0]) is not None
+    return False
 
 
 def pillows_exif(picture: Image.Image) -> bytes | None:

@@ -15,21 +15,35 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from ..errors import PictureError, reason_of
 from . import png as png_files
-from .deep import DeepHeader, decode_deep, deep_png, deep_tiff
+from . import xmp
+from .deep import DeepHeader, decode_deep, deep_jpeg2000, deep_png, deep_tiff
 from .exif import ORIENTATION, ExifBlock, ExifError
-from .jpeg import Compression, complete, compression_of, segments_of
+from .jpeg import Compression, compression_of, ended, rows_of, segments_of
 from .metadata import orientation_of
 from .modes import KNOWN_MODES
-from .png import PngFile, read_png
-from .suffixes import RAW_SUFFIXES
-from .tiff import MOST_SAMPLE, PHOTOMETRIC, TiffPage, is_tiff, pages_of
+from .png import NO_END, PngFile, read_png
+from .suffixes import MISSED, RAW_SUFFIXES
+from .tiff import (
+    CHANNELS,
+    COMPRESSION,
+    HEIGHT,
+    MOST_SAMPLE,
+    PHOTOMETRIC,
+    SAMPLE_FORMAT,
+    WIDTH,
+    TiffPage,
+    is_tiff,
+    pages_of,
+)
 from .tiff import ORIENTATION as TURN
 
 WHITE_IS_ZERO = 0  # the photometric interpretation of a negative
+YCBCR, UNCOMPRESSED = 6, 1  # a photometric interpretation, and a compression
+SIGNED = 2  # the sample format of whole numbers that may be negative
 RUNS_PROGRAMS = {"EPS", "WMF"}  # vector formats, drawn by an outside program: not for files from strangers
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 RAW_STARTS = {b"FUJIFILMCCD-RAW": "RAF", b"IIRO": "ORF", b"MMOR": "ORF", b"IIU\0": "RW2", b"FOVb": "X3F"}
@@ -71,10 +85,12 @@ class Opened:
     def orientation(self) -> int:
         """The EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
         found: int | None = 1
-        if self.png is not None and self.png.exif:
+        if self.png is not None:
+            found = None
             with suppress(ExifError):
-                exif = ExifBlock(self.png.exif)
+                exif = ExifBlock(self.png.exif or b"")
                 found = exif.number(exif.first, ORIENTATION)
+            found = xmp.orientation_of(self.png.xmp or b"") if found is None else found  # as Pillow does
         elif self.page is not None and self.deep is not None:  # Pillow turns a TIFF itself
             found = self.page.value(TURN, 1)
         elif self.header is not None:
@@ -84,6 +100,8 @@ class Opened:
     @property
     def most_sample(self) -> int | None:
         """The greatest sample that the file speaks of, where it says so."""
+        if self.deep is not None and self.deep.format == "JPEG2000":
+            return 65535  # whatever it stores
         if self.png is not None and self.png.significant_bits:
             return (1 << self.png.significant_bits) - 1
         return self.page.value(MOST_SAMPLE, 0) or None if self.page is not None else None
@@ -119,10 +137,11 @@ def upright_size(source: str | os.PathLike[str] | bytes | BinaryIO) -> tuple[int
     """
     with binary_file(source) as (file, name):
         png, page, deep, header = read_header(file, name)
+        if page is not None:
+            return page.size
         found = Opened("file", name, np.empty(0), "", header, deep, png, page)
         width, height = deep.size if deep is not None else header.size if header is not None else (0, 0)
-        turned = found.orientation if page is None else page.value(TURN, 1)
-        return (height, width) if turned in (5, 6, 7, 8) else (width, height)
+        return (height, width) if found.orientation in (5, 6, 7, 8) else (width, height)
 
 
 @contextmanager
@@ -197,7 +216,7 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
             return factory(file, "")
         except Exception as error:  # readers fail in their own ways on what is not theirs or is damaged
             if accept is not None and not reason:
-                reason = f" (its {format_name} header is damaged or cut short: {reason_of(error)})"
+                reason = f" (its {format_name} header is damaged or not read here: {reason_of(error)})"
     if is_heic(prefix) and registers_heif():
         return identify(file, name)
     require_readable(prefix, name)
@@ -219,6 +238,13 @@ def registers_heif() -> bool:
         return False
     pillow_heif.register_heif_opener()
     return "HEIF" in Image.OPEN
+
+
+def readable_suffixes() -> set[str]:
+    """Of `MISSED`, those that something installed reads."""
+    Image.init()
+    registers_heif()
+    return MISSED & Image.registered_extensions().keys()
 
 
 def require_readable(prefix: bytes, name: str) -> None:
@@ -260,10 +286,24 @@ def read_header(
         page = pages_of(file, name)[number or 0]
         deep = deep_tiff(file, page, name)
     header: Image.Image | None = None
-    with suppress(PictureError) if deep else nullcontext():  # 16-bit grey with alpha, which Pillow does not know
+    try:
         header = identify(file, name)
         if page is not None and page.number:
             seek(header, page.number, name)
+        if page is not None and (page.value(PHOTOMETRIC, 1), page.value(COMPRESSION, 1)) == (YCBCR, UNCOMPRESSED):
+            read_by_libtiff(header)
+    except PictureError:
+        if deep is None and page is not None:
+            header, deep = None, deep_tiff(file, page, name, forced=True)
+        if deep is None and page is not None and all(page.size):
+            where = f" on page {page.number + 1}" if page.number else ""
+            raise PictureError(
+                f"{name}: a TIFF of {page.kind}{where}, not read here; save it as RGB of 8 or 16 bits first"
+            ) from None
+        if deep is None:
+            raise
+    if deep is None and header is not None:
+        deep = deep_jpeg2000(header, bits_of(file, header.format))
     return png, page, deep, header
 
 
@@ -274,6 +314,8 @@ def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | No
     pages = page.pages if page else 1
     if number is None and pages > 1:
         notes += (f"{pages} pages; only the first is restored",)
+    if page is not None and page.damaged:
+        notes += (f"its TIFF tags {', '.join(map(str, page.damaged))} are damaged and were left out",)
     file = png.picture if png else file
     if deep is not None:
         check_size(deep.size, name, max_megapixels=max_megapixels)
@@ -282,8 +324,13 @@ def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | No
         return Opened("file", name, samples, deep.channels, header, deep, png, page, pages, notes=notes)
     assert header is not None  # or there was an error
     made = from_pillow(header, "file", name, max_megapixels, file, is_page=page is not None)
-    if page is not None and page.value(PHOTOMETRIC, 1) == WHITE_IS_ZERO and header.mode.startswith("I;16"):
-        made = replace(made, samples=Image.fromarray(65535 - np.asarray(header)))  # of fewer bits Pillow does it
+    if page is not None:
+        if page.value(PHOTOMETRIC, 1) == WHITE_IS_ZERO and header.mode.startswith("I;16"):
+            made = replace(made, samples=Image.fromarray(65535 - np.asarray(header)))  # of fewer bits Pillow does it
+        if page.value(SAMPLE_FORMAT, 1) == SIGNED and header.mode == "L":  # which Pillow reads as unsigned
+            made = replace(made, samples=Image.fromarray(np.asarray(header).view(np.int8).astype(np.int32)))
+        further = page.value(CHANNELS, 1) - len(header.getbands())
+        notes += (f"{further} further channel{'s' * (further > 1)}; not restored",) if further > 0 else ()
     lossless = header.format == "WEBP" and is_lossless(file)
     return replace(made, png=png, page=page, pages=pages, lossless=lossless, notes=(*notes, *made.notes))
 
@@ -312,6 +359,14 @@ def from_pillow(
         segments=segments,
         notes=notes + more,
     )
+
+
+def read_by_libtiff(picture: Image.Image) -> None:
+    """Has an opened TIFF decoded as compressed ones are: of YCbCr, Pillow's own decoder takes 4 bytes a pixel for 3."""
+    assert isinstance(picture, TiffImagePlugin.TiffImageFile)
+    size = picture.tag_v2[WIDTH], picture.tag_v2[HEIGHT]
+    picture.tile = [ImageFile._Tile("libtiff", (0, 0, *size), 0, ("RGBX", "raw", False, picture.tag_v2.offset))]
+    picture.use_load_libtiff = True
 
 
 def seek(picture: Image.Image, number: int, name: str) -> None:
@@ -351,20 +406,24 @@ def load(picture: Image.Image, name: str, file: BinaryIO | None) -> tuple[Image.
         picture.load()
         return picture, ()
     except Exception as error:
-        if not (isinstance(error, EOFError) or "truncated" in str(error).lower()):
+        is_cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        half_filled = getattr(picture, "_im", None)  # in which rows not reached are still zero
+        rows = ((half_filled.getbbox() if half_filled else None) or (0, 0, 0, picture.height))[3]
+        with suppress(Exception):
+            whole: BinaryIO | None = None
+            if file is not None and picture.format == "JPEG2000":  # whose decoder lets nothing else pass
+                whole = ended(file)
+            elif file is not None and picture.format == "JPEG" and is_cut:
+                rows = rows_of(file)
+                whole = ended(file) if rows == picture.height else None
+            if whole is not None:
+                again = identify(whole, name)
+                again.load()
+                return again, (NO_END,)
+        if not is_cut:
             raise PictureError(f"{name}: cannot be decoded ({reason_of(error)}); nothing was written") from error
-        # Rows not reached are still zero in the half-filled picture.
-        half_filled = getattr(picture, "_im", None)
-        filled = half_filled.getbbox() if half_filled is not None else None
-        rows = filled[3] if filled else picture.height
-        if picture.format == "JPEG" and file is not None:
-            with suppress(Exception):
-                whole, rows = complete(file)
-                if rows == picture.height:
-                    again = identify(whole, name)
-                    again.load()
-                    return again, ("the end of the file is missing; all of the picture was there",)
-        reached = f" after {100 * rows // picture.height}% of its rows" if rows < picture.height else ""
+        is_known = rows < picture.height and picture.format != "GIF"  # whose rows may be interlaced
+        reached = f" after {100 * rows // picture.height}% of its rows" if is_known else ""
         raise PictureError(f"{name}: truncated{reached}; nothing was written") from error
 
 
@@ -394,7 +453,9 @@ def depth_notes(picture: Image.Image, file: BinaryIO | None) -> tuple[str, ...]:
     if bits > 8:
         return (f"{bits} bits a channel, of which Pillow reads 8; PNG and TIFF keep 16",)
     tiles = [str(tile[3]) for tile in getattr(picture, "tile", ())]
-    is_deep = any(";16" in args or (picture.format == "PPM" and "65535" in args) for args in tiles)
+    is_deep = any(
+        (";16" in args and "BGR;16" not in args) or (picture.format == "PPM" and "65535" in args) for args in tiles
+    )
     if not is_deep or picture.mode not in ("RGB", "RGBA", "CMYK"):
         return ()
     return ("16 bits a channel, of which Pillow reads 8; PNG and TIFF files given by path keep all 16",)

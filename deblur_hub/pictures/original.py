@@ -93,7 +93,7 @@ def describe_array(picture: Opened, stored: np.ndarray) -> tuple[np.ndarray, Ori
     deep, channels = picture.deep, picture.channels
     samples = upright(stored, picture.orientation)
     size = (samples.shape[1], samples.shape[0])
-    kind, brightest = samples.dtype.kind, 1 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max
+    kind, span = samples.dtype.kind, (0.0, 1.0 if samples.dtype.kind == "f" else np.iinfo(samples.dtype).max)
     mode = channels if samples.dtype == np.uint8 else ""
     if channels == "L" and not mode:
         mode = "F" if kind == "f" else "I;16"
@@ -102,8 +102,11 @@ def describe_array(picture: Opened, stored: np.ndarray) -> tuple[np.ndarray, Ori
     if low != high or low == 0:  # full transparency hides colours, which are to be kept
         kept = Image.fromarray(samples) if mode else samples.copy()
     notes: tuple[str, ...] = ()
-    if deep is not None and channels != "CMYK":
+    if deep is not None and kind == "f":
+        span = span_of_floats(samples, picture.name)
+    elif deep is not None and channels != "CMYK" and samples.dtype == np.uint16:
         brightest, notes = span_of_16_bits(int(samples.max()), picture.most_sample)
+        span = (0, brightest)
     metadata, dropped = metadata_of(picture, size)
     return samples.reshape(*samples.shape[:2], -1), Original(
         kind=picture.kind,
@@ -112,7 +115,7 @@ def describe_array(picture: Opened, stored: np.ndarray) -> tuple[np.ndarray, Ori
         mode=mode,
         channels=channels,
         dtype=samples.dtype,
-        span=(brightest, 0) if channels == "CMYK" else (0, brightest),
+        span=span[::-1] if channels == "CMYK" else span,
         shape=samples.shape,
         alpha=low if low == high and channels.endswith("A") else None,
         format=deep.format if deep else None,
@@ -138,17 +141,27 @@ def span_of(plain: Image.Image, picture: Opened) -> tuple[tuple[float, float], t
         return (255, 0), ()  # ink is the absence of light
     if mode not in ("I", "F") and not mode.startswith("I;16"):
         return (0, 255), ()
-    if mode == "F" and not np.isfinite(np.asarray(plain)).all():
-        raise PictureError(f"{name}: holds NaN or infinite samples; fill those pixels first")
+    if mode == "F":
+        return span_of_floats(np.asarray(plain), name), ()
     low, high = extrema(plain)
     if mode == "I" and low < 0 and picture.page is not None and picture.page.value(SAMPLE_FORMAT, 1) == 1:
         raise PictureError(f"{name}: holds whole numbers above 2147483647, which are not read here; divide them first")
     if mode.startswith("I;16") or (mode == "I" and low >= 0 and high < 65536):
         top, notes = span_of_16_bits(int(high), picture.most_sample)
         return (0, top), notes
-    if mode == "F" and low >= 0 and high <= 1:
-        return (0, 1), ()
     return (low, high if high > low else low + 1), ()
+
+
+def span_of_floats(samples: np.ndarray, name: str) -> tuple[float, float]:
+    """From 0 to 1, or as far as the samples go.
+
+    Raises:
+        PictureError: if they are not finite.
+    """
+    if not np.isfinite(samples).all():
+        raise PictureError(f"{name}: holds NaN or infinite samples; fill those pixels first")
+    low, high = float(samples.min()), float(samples.max())
+    return (0, 1) if 0 <= low <= high <= 1 else (low, high if high > low else low + 1)
 
 
 def span_of_16_bits(high: int, declared: int | None) -> tuple[int, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from .formats import format_of
+from .metadata import profile_fits
 from .original import Original
 from .samples import read
 from .writing import require_target
@@ -28,7 +29,7 @@ def read_pages(
     number, count = 0, 1
     while number < count:
         tensor, original = read(source, max_megapixels=max_megapixels, page=number)
-        require_target(original, target)
+        mode = require_target(original, target)
         notes = list(original.notes)
         if format_name == "TIFF":
             count = original.pages
@@ -37,6 +38,9 @@ def read_pages(
         metadata = original.metadata
         if strip is not None:
             metadata = metadata.without_position() if strip == "gps" else metadata.colours_only()
+        if metadata.icc_profile and not profile_fits(metadata.icc_profile, mode):
+            notes.append("its colour profile does not describe such samples and was left out")
+            metadata = replace(metadata, icc_profile=None)
         left = metadata.left_out(format_name)
         if left:
             notes.append(f"left out, as {target.suffix} has no place for it: {', '.join(left)}")

@@ -17,7 +17,16 @@ from ..errors import PictureError
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOURS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")  # what the samples mean; before PLTE and IDAT
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+COMMON = (b"sBIT", b"bKGD", b"tIME")  # kept without a word where another format has no place for them
+PICTURE = (b"tRNS", b"pHYs", b"acTL", b"fcTL", b"fdAT")  # what Pillow is shown beside the chunks that it needs
+CREDENTIALS = b"caBX"  # C2PA's, which are signed
+NO_END = "the end of the file is missing; all of the picture was there"
+NO_CREDENTIALS = "its content credentials are signed for the picture as it was, and were left out"
+# Bytes of what describes samples, by colour type; in a palette's file, bKGD would have to follow the palette.
+FITTING = {b"sBIT": {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}, b"bKGD": {0: 2, 2: 6, 4: 2, 6: 6}}
 XMP = b"XML:com.adobe.xmp\0"
+MOST_RAW = 1 << 24  # bytes of the text below once it is inflated
+RAW_PROFILE = b"Raw profile type "  # and its kind: the keyword of a text in which ImageMagick keeps a block
 INDEXED = 3  # the colour type of a palette
 MOST_PROFILE = 1 << 26  # bytes of a colour profile once it is inflated
 MOST_CHUNKS = 1 << 20
@@ -45,7 +54,8 @@ class PngFile:
         picture: the file as Pillow is to see it.
         size, depth, colour_type: of its header: (width, height), bits a sample, 0 (grey) to 6 (colour with alpha).
         has_key: whether a colour, or entries of the palette, are transparent.
-        kept: chunks that go along with the picture as they are: texts and what colours mean; (name, contents).
+        kept: chunks that go along with the picture as they are: texts, what colours mean, and others that are not
+            known here but may be copied, as their names say; (name, contents).
         significant_bits: of `sBIT`, if it says the same of every channel; None otherwise.
         notes: sentences for the user.
     """
@@ -72,15 +82,22 @@ def read_png(file: BinaryIO, name: str) -> PngFile:
     chunks, whole = chunks_of(file, name)
     parts: list[bytes | Chunk] = [SIGNATURE]
     kept: list[tuple[bytes, bytes]] = []
-    notes = [] if whole else ["the end of the file is missing; all of the picture was there"]
-    icc = xmp = exif = bits = None
+    notes = [] if whole else [NO_END]
+    icc = xmp = exif = raw_exif = bits = None
+    has_key = False
     for chunk in chunks:
-        if chunk.is_needed or chunk.name in (b"tRNS", b"pHYs", b"acTL", b"fcTL", b"fdAT"):
-            parts.append(chunk)
+        if chunk.is_needed:
+            whole_chunk = whole or chunk is not chunks[-1]
+            parts.append(chunk if whole_chunk else packed(chunk.name, contents_of(file, chunk, checked=False) or b""))
             continue
         contents = contents_of(file, chunk)
         if contents is None:
             notes.append(f"its {chunk.name.decode('ascii')} chunk is damaged and was left out")
+        elif chunk.name in PICTURE and (chunk.name, contents[8:]) != (b"pHYs", b"\0"):  # a shape, and no resolution
+            parts.append(chunk)
+            has_key = has_key or chunk.name == b"tRNS"
+        elif chunk.name == CREDENTIALS:
+            notes.append(NO_CREDENTIALS)
         elif chunk.name == b"iCCP":
             icc = inflated_profile(contents)
             if icc is None:
@@ -89,10 +106,14 @@ def read_png(file: BinaryIO, name: str) -> PngFile:
             exif = contents
         elif chunk.name == b"iTXt" and contents.startswith(XMP):
             xmp = xmp_of(contents)
-        elif chunk.name in COLOURS + TEXTS:
+        elif (block := raw_profile(chunk.name, contents, b"exif")) is not None:
+            raw_exif = raw_exif or block
+        elif (block := raw_profile(chunk.name, contents, b"xmp")) is not None:
+            xmp = xmp or block
+        elif chunk.name in COLOURS + TEXTS + COMMON or chunk.name[3:].islower():  # which means: may be copied
             kept.append((chunk.name, contents))
-        elif chunk.name == b"sBIT" and len(set(contents)) == 1:
-            bits = contents[0]
+            if chunk.name == b"sBIT" and len(set(contents)) == 1:
+                bits = contents[0]
     size, depth, colour_type = read_header(file, chunks, name)
     if not whole:
         parts.append(packed(b"IEND", b""))
@@ -101,13 +122,13 @@ def read_png(file: BinaryIO, name: str) -> PngFile:
         size,
         depth,
         colour_type,
-        any(chunk.name == b"tRNS" for chunk in chunks),
+        has_key,
         icc,
         xmp,
-        exif,
+        exif or raw_exif,
         tuple(kept),
         bits,
-        tuple(notes),
+        tuple(dict.fromkeys(notes)),
     )
 
 
@@ -144,9 +165,11 @@ def chunks_of(file: BinaryIO, name: str) -> tuple[list[Chunk], bool]:
         if not kind.isalpha():
             raise PictureError(f"{name}: damaged (a chunk without a name after {place} bytes); nothing was written")
         if chunk.start + length + 4 > end:
-            if chunk.is_needed and length:
+            if not chunk.is_needed or not length:
+                return found, False
+            if chunk.start + length > end:
                 raise PictureError(f"{name}: truncated; nothing was written")
-            return found, False
+            return [*found, chunk], False  # which lacks its checksum alone
         found.append(chunk)
         if kind == b"IEND":
             return found, True
@@ -154,11 +177,11 @@ def chunks_of(file: BinaryIO, name: str) -> tuple[list[Chunk], bool]:
     return found, False
 
 
-def contents_of(file: BinaryIO, chunk: Chunk) -> bytes | None:
+def contents_of(file: BinaryIO, chunk: Chunk, *, checked: bool = True) -> bytes | None:
     """The contents of a chunk; None if its checksum is wrong."""
     file.seek(chunk.start)
     contents, checksum = file.read(chunk.length), file.read(4)
-    return contents if struct.pack(">I", zlib.crc32(chunk.name + contents)) == checksum else None
+    return contents if not checked or struct.pack(">I", zlib.crc32(chunk.name + contents)) == checksum else None
 
 
 def inflated_profile(contents: bytes) -> bytes | None:
@@ -178,18 +201,45 @@ def xmp_of(contents: bytes) -> bytes | None:
         return None
 
 
+def raw_profile(name: bytes, contents: bytes, kind: bytes) -> bytes | None:
+    """The block of EXIF or XMP in a text of ImageMagick's: a line with its kind, one with its length, then hexadecimal.
+
+    Such a block may be called APP1, after the segment of a JPEG that it is from.
+    """
+    start = {b"exif": b"Exif\0\0", b"xmp": b"http://ns.adobe.com/xap/1.0/\0"}[kind]
+    keyword, _, text = contents.partition(b"\0")
+    named = keyword.removeprefix(RAW_PROFILE) if keyword.startswith(RAW_PROFILE) else b""
+    if name not in (b"tEXt", b"zTXt") or named not in (kind, b"APP1"):
+        return None
+    try:
+        text = zlib.decompressobj().decompress(text[1:], MOST_RAW) if name == b"zTXt" else text
+        block = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+    except (zlib.error, ValueError):
+        return None
+    return block.removeprefix(start) if named == kind or block.startswith(start) else None
+
+
 def packed(name: bytes, contents: bytes) -> bytes:
     """A chunk as it stands in a file."""
     return struct.pack(">I", len(contents)) + name + contents + struct.pack(">I", zlib.crc32(name + contents))
 
 
-def insert_chunks(path: Path, chunks: bytes) -> None:
-    """Puts chunks behind the header of a PNG file that was just written, before its palette and its samples."""
+def insert_chunks(path: Path, chunks: list[tuple[bytes, bytes]]) -> None:
+    """Puts chunks behind the header of a PNG file that was just written, before its palette and its samples.
+
+    Those that would not fit its colour type any more are omitted.
+    """
     if not chunks:
         return
     header = len(SIGNATURE) + 25  # IHDR has 13 bytes, and 12 around them
     data = path.read_bytes()
-    path.write_bytes(data[:header] + chunks + data[header:])
+    colour_type = data[len(SIGNATURE) + 17]
+    fitting = [
+        packed(name, contents)
+        for name, contents in chunks
+        if name not in FITTING or FITTING[name].get(colour_type) == len(contents)
+    ]
+    path.write_bytes(b"".join([data[:header], *fitting, data[header:]]))
 
 
 class SplicedFile(io.RawIOBase):

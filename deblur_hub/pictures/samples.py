@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .opening import opened
+from .opening import binary_file, opened, read_header
 from .original import Original, describe
 
 BAND_SAMPLES = 1 << 21  # of the rows that are computed at once
@@ -54,6 +55,29 @@ def read_8_bits(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray
             return np.asarray(samples.convert("RGB"))  # without floats of a picture that may be very large
         unit = to_tensor(samples, original)[0].add_(1).mul_(127.5).add_(0.5).floor_().clamp_(0, 255)
         return unit.byte().permute(1, 2, 0).numpy()
+
+
+def check(source: str | os.PathLike[str] | bytes | BinaryIO) -> tuple[str, ...]:
+    """Finds out whether a picture can be read, faster than by reading it.
+
+    Returns:
+        Sentences for the user on what of the file is missing or not restored.
+
+    Raises:
+        PictureError: as `read` does.
+    """
+    with binary_file(source) as (file, name):
+        png, _, _, header = read_header(file, name)
+        with suppress(Exception):  # what is wrong here may be no reason to refuse it, which is found out below
+            if png is not None and header is not None:
+                header.verify()  # by its checksums alone
+                return png.notes
+            if header is not None and header.format == "JPEG":
+                header.draft("RGB", (max(1, header.width // 8), max(1, header.height // 8)))  # an eighth of it
+                header.load()
+                return ()
+    with opened(source, max_megapixels=math.inf) as picture:
+        return describe(picture)[1].notes
 
 
 def to_tensor(samples: Image.Image | np.ndarray, original: Original) -> Tensor:

@@ -13,9 +13,10 @@ from typing import BinaryIO
 from PIL import ExifTags
 
 from ..errors import PictureError
-from .exif import DIRECTORY, SIZES, ExifBlock
+from .exif import DIRECTORY, PREFIX, SIZES, ExifError
 
-SUBFILE, BITS, PHOTOMETRIC, ORIENTATION, CHANNELS, PLANES = 254, 258, 262, 274, 277, 284
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+ORIENTATION, CHANNELS, SUBDIRECTORIES = 274, 277, 330
 EXTRA_SAMPLES, SAMPLE_FORMAT, MOST_SAMPLE = 338, 339, 281
 OFFSETS, LENGTHS = (273, 324), (279, 325)  # of strips and of tiles
 XMP, PHOTOSHOP, PROFILE = 700, 34377, 34675
@@ -28,7 +29,7 @@ STRUCTURE = (
     | {297, 301, 317, 318, 319, 320, 322, 323, 324, 325, 326, 327, 328, 330, 332, 338, 339, 340, 341, 347}
     | {*range(512, 522), 529, 530, 531, 532, XMP, EXIF, GPS, PROFILE, 37724}
 )
-WANTED = {BITS, EXTRA_SAMPLES, SAMPLE_FORMAT, MOST_SAMPLE, XMP, PROFILE, *OFFSETS, *LENGTHS}  # of those, asked for
+WANTED = {BITS, SUBDIRECTORIES, EXTRA_SAMPLES, SAMPLE_FORMAT, MOST_SAMPLE, XMP, PROFILE, *OFFSETS, *LENGTHS}
 MOST_ENTRIES, MOST_PAGES, MOST_BYTES = 4096, 10_000, 1 << 28  # of a whole file, so that none takes memory and hours
 LONG8, IFD8 = (16, 17, 18), 18
 
@@ -65,12 +66,30 @@ class TiffPage:
         pages: directories in the chain that hold pictures of their own.
         entries: those of the directory, by tag.
         inner: EXIF and GPS entries, by the tag of their directory.
+        damaged: tags of entries whose values are not there.
     """
 
     number: int
     entries: dict[int, TiffEntry]
     inner: dict[int, tuple[TiffEntry, ...]]
+    damaged: tuple[int, ...] = ()
     pages: int = 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) as it is shown."""
+        sides = self.value(WIDTH, 0), self.value(HEIGHT, 0)
+        return sides[::-1] if self.value(ORIENTATION, 1) in (5, 6, 7, 8) else sides
+
+    @property
+    def kind(self) -> str:
+        """What its samples are, for a sentence."""
+        bits = "/".join(map(str, dict.fromkeys(self.numbers(BITS) or (1,))))
+        samples = {2: "signed ", 3: "floating-point ", 6: "complex "}.get(self.value(SAMPLE_FORMAT, 1), "")
+        return (
+            f"{self.value(CHANNELS, 1)} x {bits} {samples}bits (photometric interpretation "
+            f"{self.value(PHOTOMETRIC, 0)}, compression {self.value(COMPRESSION, 1)})"
+        )
 
     def value(self, tag: int, default: int) -> int:
         return (*self.numbers(tag), default)[0]
@@ -117,6 +136,8 @@ def pages_of(file: BinaryIO, name: str) -> list[TiffPage]:
     if any(RAW_VERSION in page.entries or page.value(PHOTOMETRIC, 0) in RAW_PHOTOMETRICS for page in pages):
         raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
     own = [page for page in pages if not page.value(SUBFILE, 0) & (REDUCED | MASK)]
+    if not own and any(page.numbers(SUBDIRECTORIES) for page in pages):
+        raise PictureError(f"{name}: holds small versions of a picture that is not read here, such as camera raw's")
     return [replace(page, pages=len(own)) for page in own] or pages[:1]
 
 
@@ -126,6 +147,7 @@ class _Directories:
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.left = MOST_BYTES
+        self.end = file.seek(0, io.SEEK_END)
         file.seek(0)
         start = file.read(16)
         self.order = "<" if start.startswith(b"II") else ">"
@@ -137,27 +159,34 @@ class _Directories:
         pages: list[TiffPage] = []
         while place and place not in seen and len(pages) < MOST_PAGES:
             seen.add(place)
-            entries, place = self.read(place)
-            inner = {}
-            for tag in (EXIF, GPS):
-                if tag in entries and entries[tag].numbers():
-                    try:
-                        found, _ = self.read(entries[tag].numbers()[0])
-                    except (struct.error, ValueError):
-                        continue
-                    inner[tag] = tuple(entry for entry in found.values() if entry.tag != INTEROP)
-            pages.append(TiffPage(len(pages), entries, inner))
+            page, place = self.page(len(pages), place)
+            pages.append(page)
         return pages
 
-    def read(self, place: int) -> tuple[dict[int, TiffEntry], int]:
-        """The entries of the directory at `place`, and where the next one is; 0 if there is none."""
+    def page(self, number: int, place: int) -> tuple[TiffPage, int]:
+        """The directory at `place` with those inside it, and where the next one is; 0 if there is none."""
+        entries, damaged, following = self.read(place)
+        inner = {}
+        for tag in (EXIF, GPS):
+            if tag in entries and entries[tag].numbers():
+                try:
+                    found, broken, _ = self.read(entries[tag].numbers()[0])
+                except (struct.error, ValueError):
+                    damaged.append(tag)
+                    continue
+                inner[tag] = tuple(entry for entry in found.values() if entry.tag != INTEROP)
+                damaged += broken
+        return TiffPage(number, entries, inner, tuple(damaged)), following
+
+    def read(self, place: int) -> tuple[dict[int, TiffEntry], list[int], int]:
+        """The entries of a directory, the tags of those that are damaged, and where the next directory is."""
         wide = "Q" if self.big else "I"
         count_size, width = (8, 20) if self.big else (2, 12)
         (count,) = struct.unpack(self.order + ("Q" if self.big else "H"), self.at(place, count_size))
         if count > MOST_ENTRIES:
             raise ValueError("too many entries")
         body = self.at(place + count_size, count * width)
-        entries = {}
+        entries, damaged = {}, []
         for start in range(0, len(body), width):
             tag, kind, number = struct.unpack_from(self.order + "HH" + wide, body, start)
             size = (8 if kind in LONG8 else SIZES.get(kind, 0)) * number
@@ -168,17 +197,23 @@ class _Directories:
                 continue
             else:
                 (offset,) = struct.unpack(self.order + wide, inline)
+                if offset + size > self.end:
+                    damaged.append(tag)
+                    continue
                 self.left -= size
                 if self.left < 0:
                     raise ValueError("too much beside the picture")
                 values = self.at(offset, size)
+            if number and not size:  # of a type that there is not
+                damaged.append(tag)
+                continue
             entries[tag] = TiffEntry(tag, kind, number, values, self.order)
         end = self.at(place + count_size + len(body), 8 if self.big else 4, short=True)
         following = struct.unpack(self.order + wide, end)[0] if len(end) == (8 if self.big else 4) else 0
-        return entries, following
+        return entries, damaged, following
 
     def at(self, place: int, length: int, *, short: bool = False) -> bytes:
-        if length < 0 or place > self.file.seek(0, io.SEEK_END):
+        if place > self.end:
             raise ValueError("outside of the file")
         self.file.seek(place)
         found = self.file.read(length)
@@ -193,21 +228,12 @@ def entries_of_exif(block: bytes) -> tuple[tuple[TiffEntry, ...], dict[int, tupl
     Raises:
         ExifError: if it is no EXIF, or damaged.
     """
-    exif = ExifBlock(block)
-
-    def raw(directory: int) -> list[TiffEntry]:
-        return [
-            TiffEntry(entry.tag, entry.kind, entry.count, bytes(exif.data[entry.values :][: entry.length]), exif.order)
-            for entry in exif.entries(directory)
-            if entry.length and entry.values + entry.length <= len(exif.data)
-        ]
-
-    inner = {}
-    for tag in (EXIF, GPS):
-        place = exif.number(exif.first, tag)
-        if place is not None:
-            inner[tag] = tuple(entry for entry in raw(place) if entry.tag != INTEROP)
-    return tuple(entry for entry in raw(exif.first) if entry.tag not in STRUCTURE), inner
+    try:
+        directories = _Directories(io.BytesIO(block.removeprefix(PREFIX)))
+        page, _ = directories.page(0, directories.first)
+    except (struct.error, ValueError):
+        raise ExifError("damaged EXIF block") from None
+    return page.kept(), page.inner
 
 
 def exif_of_entries(entries: tuple[TiffEntry, ...], inner: dict[int, tuple[TiffEntry, ...]]) -> bytes:

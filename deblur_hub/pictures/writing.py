@@ -65,8 +65,11 @@ def to_array(restored: Tensor, original: Original) -> np.ndarray:
     return samples.reshape(original.shape)
 
 
-def require_target(original: Original, target: Path) -> None:
+def require_target(original: Original, target: Path) -> str:
     """That the target's format holds what will be restored, so that nobody waits for what cannot be written.
+
+    Returns:
+        The mode that will be written, or the channels where Pillow has no mode for them.
 
     Raises:
         PictureError: if the format is not known, or would lose alpha, depth, inks or size.
@@ -74,7 +77,8 @@ def require_target(original: Original, target: Path) -> None:
     target, name = Path(target), original.name
     formats.require_size(original.size, target, name)
     if not original.mode:
-        return formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", name=name)
+        formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", name=name)
+        return original.channels
     kept = original.kept
     probe = kept.crop((0, 0, 1, 1)) if isinstance(kept, Image.Image) else Image.new(original.mode, (1, 1))
     if probe.mode in ("LA", "RGBA"):
@@ -82,8 +86,7 @@ def require_target(original: Original, target: Path) -> None:
         probe.putalpha(opacity)
     elif probe.mode == "I":
         probe.putpixel((0, 0), int(max(original.span, key=abs)))
-    formats.fitted(probe, target, name)
-    return None
+    return formats.fitted(probe, target, name).mode
 
 
 def write(

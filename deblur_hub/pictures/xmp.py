@@ -1,7 +1,9 @@
 """XMP made true of the restored picture: upright, of its size, without what the file no longer holds."""
 
+import bisect
 import re
 
+SPACE = rb"(?<!\s)\s+"  # from its beginning: packets are padded with much of it, and each part would be tried
 QUOTED = rb"""(?:"[^"]*"|'[^']*')"""
 UPRIGHT = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>))[2-8]""")
 WIDTHS, HEIGHTS = (rb"tiff:ImageWidth|exif:PixelXDimension", rb"tiff:ImageLength|exif:PixelYDimension")
@@ -29,8 +31,14 @@ def true_xmp(xmp: bytes, size: tuple[int, int]) -> tuple[bytes, tuple[str, ...]]
     if dropped:
         xmp = without(without(xmp, GAIN_MAP + rb":"), MOTION)
         xmp = without(xmp, rb"Container:Directory")
-        xmp = re.sub(rb"\s+xmlns:%s\s*=\s*%s" % (GAIN_MAP, QUOTED), b"", xmp)
+        xmp = re.sub(SPACE + rb"xmlns:%s\s*=\s*%s" % (GAIN_MAP, QUOTED), b"", xmp)
     return xmp, tuple(dropped)
+
+
+def orientation_of(xmp: bytes) -> int:
+    """The orientation that the packet speaks of, 2 to 8; 1 if it speaks of no such."""
+    found = UPRIGHT.search(xmp)
+    return int(found[0][-1:]) if found else 1
 
 
 def without_position(xmp: bytes) -> bytes:
@@ -40,6 +48,15 @@ def without_position(xmp: bytes) -> bytes:
 
 def without(xmp: bytes, name: bytes) -> bytes:
     """The packet without the properties whose names begin with the pattern `name`, be they attributes or elements."""
-    xmp = re.sub(rb"\s+%s\w*\s*=\s*%s" % (name, QUOTED), b"", xmp)
-    xmp = re.sub(rb"<(%s\w*)(?:\s[^>]*)?(?<!/)>.*?</\1\s*>\s*" % name, b"", xmp, flags=re.S)
-    return re.sub(rb"<%s\w*(?:\s[^>]*)?/>\s*" % name, b"", xmp)
+    xmp = re.sub(SPACE + rb"%s\w*\s*=\s*%s" % (name, QUOTED), b"", xmp)
+    ends: dict[bytes, list[int]] = {}  # of each element; sought once, as packets may hold any number without an end
+    for end in re.finditer(rb"</(%s\w*)\s*>\s*" % name, xmp):
+        ends.setdefault(end[1], []).append(end.end())
+    kept, place = [], 0
+    for start in re.finditer(rb"<(%s\w*)(?:\s[^<>]*?)?(/>\s*|>)" % name, xmp):
+        later = ends.get(start[1], []) if start[2] == b">" else [start.end()]
+        number = bisect.bisect_left(later, start.end())
+        if number < len(later) and start.start() >= place:
+            kept.append(xmp[place : start.start()])
+            place = later[number]
+    return b"".join([*kept, xmp[place:]])

@@ -374,7 +374,7 @@ BAD = {
     "two sizes": (lambda root: save(photograph(0, (40, 40)), root / "sharp/002.png"), r"002\.png: 48x40 .* 40x40"),
     "no picture": (lambda root: (root / "blur/002.png").write_text("hello"), r"002\.png: not a picture"),
     "cut off": (lambda root: cut_off(root / "blur/002.png"), r"blur/002\.png: truncated"),
-    "a cut JPEG": (lambda root: cut_off(as_jpeg(root / "blur/002.png")), r"blur/002\.jpg: damaged or cut off"),
+    "a cut JPEG": (lambda root: cut_off(as_jpeg(root / "blur/002.png")), r"blur/002\.jpg: truncated"),
     "no pairs": (lambda root: (root / "blur").rename(root / "blurry"), r"holds no folder with both 'blur' and 'sharp'"),
     "too small": (
         lambda root: [save(photograph(0, (40, 9)), root / kind / "002.png") for kind in ("sharp", "blur")],
@@ -391,6 +391,17 @@ def test_bad_data_are_named_before_any_scoring_starts(pairs, tmp_path, what, mon
     with pytest.raises(DatasetError, match=says):
         evaluate(BASELINES["identity"], pairs, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_restoring_accepts_with_a_note_are_scored_and_the_note_is_said_once(pairs, caplog):
+    for path in (as_jpeg(pairs / kind / f"00{number}.png") for kind in ("blur", "sharp") for number in (1, 2)):
+        path.write_bytes(path.read_bytes()[:-2])
+    whole = (pairs / "blur" / "000.png").read_bytes()
+    (pairs / "blur" / "000.png").write_bytes(whole[:-12])
+    names = [row.name for row in evaluate(BASELINES["identity"], pairs).rows]
+    assert "001.jpg" in names and "000.png" in names
+    note = "the end of the file is missing; all of the picture was there"
+    assert caplog.messages == [f"{pairs}/blur/000.png and 4 more: {note}"]
 
 
 def test_bad_data_are_one_sentence_in_the_shell(pairs, capsys):
