@@ -171,7 +171,7 @@ def listed(batch: Batch) -> str:
         f'<img src="{html.escape(run.view.after)}" alt="" loading="lazy"><span>{html.escape(name)}</span></button></li>'
         for name, run in batch.done
     ]
-    wrong = "".join(f"<li>{words.sentence(sentence)}</li>" for sentence in batch.failed)
+    wrong = "".join(f"<li>{html.escape(sentence.rstrip('.'))}.</li>" for sentence in batch.failed)
     problems = f'<ul class="problems" role="alert">{wrong}</ul>' if wrong else ""
     return f'<ol class="strip">{"".join(items)}</ol>{problems}'
 
