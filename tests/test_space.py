@@ -236,6 +236,8 @@ def test_files_are_gone_after_an_hour_and_sooner_where_the_disk_is_full(kept, mo
     past = time.time() - folders.HOUR - 1
     for path in (old / "photo.png", old):
         os.utime(path, (past, past))
+    folders.sweep(kept, ours={old})
+    assert set(kept.iterdir()) == {old, new}
     folders.sweep(kept)
     assert list(kept.iterdir()) == [new]
     folders.sweep(kept, least_free=2**62)

@@ -45,9 +45,11 @@ def new_folder() -> Iterator[Path]:
         raise
 
 
-def sweep(folder: Path, age: float = HOUR, least_free: int = LEAST_FREE) -> None:
-    """Deletes what was made more than `age` seconds ago, and the oldest where the disk is nearly full."""
-    entries = sorted((changed(path), path) for path in folder.iterdir())
+def sweep(
+    folder: Path, age: float = HOUR, least_free: int = LEAST_FREE, ours: frozenset[Path] | set[Path] = frozenset()
+) -> None:
+    """Deletes what was made more than `age` seconds ago, and the oldest where the disk is nearly full; never `ours`."""
+    entries = sorted((changed(path), path) for path in folder.iterdir() if path not in ours)
     for time_of_change, path in entries:
         if time.time() - time_of_change > age or shutil.disk_usage(folder).free < least_free:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -63,11 +65,12 @@ def changed(path: Path) -> float:
 
 
 def keep_sweeping() -> None:
-    """Starts a thread that sweeps for as long as the process lives."""
+    """Starts a thread that sweeps for as long as the process lives, all but what is there now: the page's own files."""
+    ours = set(kept_files().iterdir())
 
     def run() -> None:
         while True:
             time.sleep(EVERY)
-            sweep(kept_files())
+            sweep(kept_files(), ours=ours)
 
     threading.Thread(target=run, name="sweeper", daemon=True).start()

@@ -1,6 +1,7 @@
 """One photo: it is restored as soon as it is there, shown under the slider, and downloaded in its own format."""
 
 import asyncio
+import html
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -203,11 +204,13 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
             keep_place,
         )
         try:
-            file, _ = await asyncio.to_thread(rewritten, current, asked)
+            file, notes = await asyncio.to_thread(rewritten, current, asked)
         except DeblurHubError as error:
-            gr.Info(str(error))
+            gr.Info(html.escape(str(error)))
             yield gr.DownloadButton("Download", interactive=False)
         else:
+            for note in notes:
+                gr.Info(html.escape(note))
             yield ready(file)
 
     # The line of our own is the only one: everybody gets in and is told the place.

@@ -89,7 +89,7 @@ def plan(request: Request) -> Plan:
         )
     choice = chosen(request.choice, (height, width))
     if request.crispness and not choice.can_be_crisp:
-        choice = replace(chosen("fast", (height, width)))
+        choice = chosen("fast", (height, width))
     return Plan(request, (height, width), choice)
 
 
