@@ -86,9 +86,7 @@ def choose(
     return Choice(name, seconds[name], best, seconds[best])
 
 
-def seconds_for(
-    network: Generator, size: Sequence[int], device: torch.device, dtype: torch.dtype
-) -> dict[str, float]:
+def seconds_for(network: Generator, size: Sequence[int], device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     """Estimated seconds for a picture of (height, width) at each quality, the fastest first; of a single one, as ""."""
     rate = speed(network, device, dtype)
     if not isinstance(network, WindowedGenerator):
