@@ -197,7 +197,7 @@ def test_the_line_tells_places_and_lets_go_of_who_leaves():
             order.append(name)
             job.report(1, 2)
 
-        return Job(run, 8.0, owner=name)
+        return Job(run, 8.0, name, line.begin(name))
 
     first, second, third = (line.join(work(name)) for name in "abc")
     assert line.before(third)[0] == 2 and 8 <= line.before(third)[1] <= 16
@@ -210,6 +210,19 @@ def test_the_line_tells_places_and_lets_go_of_who_leaves():
     with pytest.raises(Cancelled):
         first.future.result()  # at its next report
     assert again.future.result() is None and order == ["a", "c", "b"]
+    line.close()
+
+
+def test_a_visitors_last_request_counts_whichever_is_planned_first():
+    line = Line()
+    early, late = line.begin("a"), line.begin("a")
+    with pytest.raises(Cancelled):
+        line.join(Job(lambda job: 1, 0.0, "a", early))
+    job = line.join(Job(lambda job: 2, 0.0, "a", late))
+    assert job.future.result(10) == 2
+    line.forget("a")
+    with pytest.raises(Cancelled):
+        line.join(Job(lambda job: 3, 0.0, "a", late))
     line.close()
 
 

@@ -124,7 +124,9 @@ def build_compare(line: Line, app: gr.Blocks) -> None:
             plans = [await asyncio.to_thread(plan, Request(Path(photo), key)) for key in keys]
             owner = f"{request.session_hash}-compare"
             seconds = sum(made.seconds for made in plans)
-            job = line.join(Job(lambda job: compared(plans, Path(sharp) if sharp else None, job), seconds, owner))
+            turn = line.begin(owner)
+            job = Job(lambda job: compared(plans, Path(sharp) if sharp else None, job), seconds, owner, turn)
+            line.join(job)
             async for where in finished(line, job):
                 yield {standing: where}
             result = result_of(job)
@@ -145,7 +147,7 @@ def build_compare(line: Line, app: gr.Blocks) -> None:
     )
 
     def leave(request: gr.Request) -> None:
-        line.leave_all(f"{request.session_hash}-compare")
+        line.forget(f"{request.session_hash}-compare")
 
     cancel.click(leave, queue=False, api_visibility="private", show_progress="hidden")
     app.unload(leave)

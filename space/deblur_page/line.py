@@ -26,14 +26,15 @@ class Job:
 
     Attributes:
         owner: the visitor, whose earlier job a new one replaces; None for a program, which may have several.
+        turn: which of the owner's requests it is, as `Line.begin` counts them.
         expected: seconds that the work is estimated to take.
         share: of the work that is done, from 0 to 1.
         preview: what can be shown already.
         replaced: whether the same visitor has begun something else.
     """
 
-    def __init__(self, work: Callable[["Job"], Any], expected: float, owner: str | None = None) -> None:
-        self.work, self.expected, self.owner = work, expected, owner
+    def __init__(self, work: Callable[["Job"], Any], expected: float, owner: str | None = None, turn: int = 0) -> None:
+        self.work, self.expected, self.owner, self.turn = work, expected, owner, turn
         self.share = 0.0
         self.preview: Any = None
         self.cancelled = self.replaced = False
@@ -68,18 +69,36 @@ class Line:
     def __init__(self, longest: int = LONGEST) -> None:
         self.longest = longest
         self._jobs: list[Job] = []  # the first is at work
+        self._turns: dict[str, int] = {}  # of each owner's last request
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "model")
 
+    def begin(self, owner: str | None) -> int:
+        """Counts a request of the owner, and ends the work on earlier ones; its turn, for the job that comes of it."""
+        if owner is None:
+            return 0
+        self.leave_all(owner, replaced=True)
+        with self._lock:
+            self._turns[owner] = self._turns.get(owner, 0) + 1
+            return self._turns[owner]
+
+    def forget(self, owner: str) -> None:
+        """Ends all that is done for an owner who has gone."""
+        self.leave_all(owner)
+        with self._lock:
+            self._turns.pop(owner, None)
+
     def join(self, job: Job) -> Job:
-        """Puts the job at the end, in place of an earlier one of its owner.
+        """Puts the job at the end.
 
         Raises:
             BusyError: if the line is full.
+            Cancelled: if its owner has asked for something else meanwhile, or is gone.
         """
-        if job.owner is not None:
-            self.leave_all(job.owner, replaced=True)
         with self._lock:
+            if job.owner is not None and job.turn != self._turns.get(job.owner):
+                job.replaced = job.owner in self._turns
+                raise Cancelled
             if len(self._jobs) > self.longest:
                 minutes = math.ceil(sum(other.seconds_left() for other in self._jobs) / 60)
                 raise BusyError(f"{len(self._jobs)} pictures wait already; come back in about {minutes} min")

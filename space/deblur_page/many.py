@@ -125,12 +125,13 @@ async def restore_all(
     folder = make_folder()
     batch = Batch(folder / "deblurred.zip", failed=wrong, total=len(found) + len(wrong))
     taken: set[str] = set()
+    turn = line.begin(owner)
     for entry in found:
         source = None
         try:
             source = await asyncio.to_thread(entry.take, folder)
             made = await asyncio.to_thread(plan, asked(source))
-            job = line.join(Job(lambda job, made=made: restored(made, job, closer=False), made.seconds, owner))
+            job = line.join(Job(lambda job, made=made: restored(made, job, closer=False), made.seconds, owner, turn))
             try:
                 while not job.future.done():
                     yield batch, job
@@ -256,7 +257,7 @@ def build_many(line: Line, app: gr.Blocks) -> None:
     )
 
     def leave(request: gr.Request) -> None:
-        line.leave_all(f"{request.session_hash}-many")
+        line.forget(f"{request.session_hash}-many")  # also the pictures to come
 
     cancel.click(leave, queue=False, api_visibility="private", show_progress="hidden")
     app.unload(leave)

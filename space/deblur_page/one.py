@@ -132,6 +132,7 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
     outputs = [shown, current, photo, data, working, standing, told, download, choice]
 
     async def run(path: str, asked: Request, owner: str | None) -> AsyncIterator[dict[Any, Any]]:
+        turn, job = line.begin(owner), None
         yield {
             shown: path,
             photo: None,
@@ -143,7 +144,8 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
         try:
             made: Plan = await asyncio.to_thread(plan, asked)
             yield {choice: gr.Radio(await asyncio.to_thread(labels, made.size))}
-            job = line.join(Job(lambda job: restored(made, job), made.seconds, owner))
+            job = Job(lambda job: restored(made, job), made.seconds, owner, turn)
+            line.join(job)
             preview = None
             async for where in finished(line, job):
                 yield {standing: where}
@@ -152,7 +154,7 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
                     yield {data: words.view_data(preview)}
             result = result_of(job)
         except Cancelled:
-            if not job.replaced:
+            if job is None or not job.replaced:
                 yield {**idle, told: words.remarks(["Cancelled; press Deblur to begin again"])}
         except DeblurHubError as error:
             yield {**idle, told: words.trouble(error)}
@@ -232,12 +234,12 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
         **events,
     )
 
-    def leave(request: gr.Request) -> None:
+    def forget(request: gr.Request) -> None:
         if request.session_hash:
-            line.leave_all(request.session_hash)
+            line.forget(request.session_hash)
 
-    cancel.click(leave, queue=False, api_visibility="private", show_progress="hidden")
-    app.unload(leave)
+    cancel.click(forget, queue=False, api_visibility="private", show_progress="hidden")
+    app.unload(forget)
 
     gr.HTML('<h2 class="gallery-title">Or start from an example</h2>')
     gallery = gr.Gallery(
