@@ -162,7 +162,8 @@ def test_a_published_space_runs_by_itself_and_restores_with_its_model(hub, play,
         try:
             (address,) = re.findall(r"open at (\S+)", page.stdout.readline())
             photo = space / "examples/cat.jpg"
-            answer = gradio_client.Client(address, verbose=False).predict(handle_file(photo), api_name="/deblur")
+            page_of_it = gradio_client.Client(address, verbose=False)
+            answer = page_of_it.predict(handle_file(photo), file_format="PNG", api_name="/deblur")
         finally:
             watchdog.cancel()
             page.terminate()
