@@ -317,7 +317,8 @@ def test_changes_and_keys_of_recipes_that_pages_name_exist():
 def test_options_that_pages_name_exist():
     (commands_of,) = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
     help_of = "".join(made.format_help() for made in commands_of.choices.values())
-    source = (ROOT / "train/__main__.py").read_text() + (ROOT / "train/study/ablation.py").read_text()
+    programs = "train/__main__.py", "train/study/ablation.py", "train/study/blur_kinds.py"
+    source = "".join((ROOT / program).read_text() for program in programs)
     launchers = {"--quiet", "--multi_gpu", "--num_processes", "--nnodes", "--nproc_per_node", "--rdzv_backend"}
     launchers |= {"--rdzv_endpoint", "--standalone", "--no-deps", "--editable", "--help", "--logdir"}
     scheduler = {"--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--signal", "--requeue"}

@@ -13,15 +13,20 @@ black to white, defaults to 1 for floats and 255 for uint8.
 `lpips`                 needs its package and weights
 `feature_distance`      of a classifier that no loss in `train/` uses; needs the package with its weights
 `edge_strength`         as a share of the sharp picture's: crispness, right or wrong
+
+`blur_kind` needs no sharp picture: it says whether one is sharp, shaken or out of focus, for people.
 """
 
+from .no_reference import BlurKind, blur_kind
 from .perceptual import MetricError, feature_distance, lpips
 from .pixels import edge_strength, psnr, psnr_y
 from .similarity import ssim, ssim_matlab, ssim_y
 from .wavelet import cw_ssim
 
 __all__ = [
+    "BlurKind",
     "MetricError",
+    "blur_kind",
     "cw_ssim",
     "edge_strength",
     "feature_distance",
