@@ -412,3 +412,15 @@ def test_a_checkpoint_is_converted_and_deblurs(capsys, tmp_path):
     assert main(["deblur", str(tmp_path / "photo.png"), "--model", str(tmp_path / "model"), "-q"]) == 0
     assert main(["convert", str(tmp_path / "latest_net_G.pth"), "-o", str(tmp_path / "model")]) == 2
     assert "holds a model already; give --overwrite" in capsys.readouterr().err
+
+
+def test_a_name_that_ends_as_a_files_does_and_is_of_no_known_format_is_one_sentence(
+    model, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("photo.png")
+    assert main(["deblur", "photo.png", "-o", "sharp.xyz", "--model", str(model)]) == 2
+    assert "sharp.xyz: pictures are not written as '.xyz' here" in capsys.readouterr().err
+    assert not Path("sharp.xyz").exists()
+    assert main(["deblur", "photo.png", "-o", "of 2024.05", "--model", str(model), "-q"]) == 0
+    assert Path("of 2024.05/photo.png").is_file()

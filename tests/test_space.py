@@ -171,6 +171,22 @@ def test_every_bundled_model_is_offered_by_what_it_is_for_with_its_seconds():
         choices.chosen("magic", (9, 9))
 
 
+def test_a_choice_learns_how_long_it_takes(monkeypatch):
+    monkeypatch.setattr(choices, "SLOWNESS", {})
+    best = choices.choices()["best"]
+    before = best.expected_seconds((2000, 3000))
+    best.learn((2000, 3000), 2 * before)
+    assert best.expected_seconds((2000, 3000)) == pytest.approx(1.5 * before)
+    best.learn((3, 2), 60.0)  # reading and starting take longer than such a picture
+    assert best.expected_seconds((2000, 3000)) == pytest.approx(1.5 * before)
+
+
+def test_people_are_told_what_to_expect_of_a_photo_that_is_not_shaken():
+    blurred, _ = runs.pictures.read(SPACE / "examples/cat.jpg")
+    assert "may be out of focus" in runs.expectations(blurred)[0]
+    assert not runs.expectations(torch.zeros(1, 3, 200, 200))
+
+
 def test_what_is_no_picture_or_too_large_leaves_nothing_behind_and_is_told_safely(kept, tmp_path):
     kept.mkdir()
     file = tmp_path / "<b>notes.jpg"

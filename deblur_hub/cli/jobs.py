@@ -1,6 +1,7 @@
 """Which files a command is to restore, into which, and what of a folder is passed over."""
 
 import errno
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..pictures.suffixes import MISSED, PICTURE_SUFFIXES, VIDEOS
 from .outcomes import UsageError
 
 RESULT = "-deblurred"  # suffix of a result that lies beside its photo
+FILE_ENDING = re.compile(r"\.[A-Za-z]{2,5}")  # a folder named so can be made first
 THUMBNAILS = "@eaDir"  # folders in which a NAS keeps small copies of the photos beside them
 
 
@@ -56,7 +58,7 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None, overwrite:
         UsageError: if `output` names one picture, and there are several to write, or one of a format that is not
             written.
     """
-    to_file = output is not None and is_picture_name(output) and not is_folder(output)
+    to_file = output is not None and not is_folder(output) and (is_picture_name(output) or is_mistyped(inputs, output))
     if to_file and output is not None:
         try:
             format_of(output)
@@ -165,6 +167,11 @@ def is_there(path: Path, made: Plan) -> bool:
 def is_picture_name(path: Path) -> bool:
     """Whether a name is that of a picture, be it of a format that is written or not; else it is a folder's."""
     return path.suffix.lower() in PICTURE_SUFFIXES | MISSED
+
+
+def is_mistyped(inputs: list[Path], output: Path) -> bool:
+    """Whether the name of a result for one photo ends as the name of a file does, though of none that is known."""
+    return len(inputs) == 1 and not is_folder(inputs[0]) and bool(FILE_ENDING.fullmatch(output.suffix))
 
 
 def is_folder(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """What a network is, for a reader: its size, its cost, how far it sees, and where the design is from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,12 @@ class Description:
 def multiply_adds(network: nn.Module, size: tuple[int, int]) -> int:
     """Of one pass over a picture of (width, height) in evaluation, counted by PyTorch on the meta device."""
     shadows = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    picture = torch.empty(1, 3, size[1], size[0], device="meta")
+    return counted(network, lambda: functional_call(network, shadows, picture))
+
+
+def counted(network: nn.Module, run: Callable[[], object]) -> int:
+    """Multiply-adds of whatever runs the network in evaluation."""
     with evaluating(network), FlopCounterMode(display=False) as counter, torch.inference_mode():
-        functional_call(network, shadows, torch.empty(1, 3, size[1], size[0], device="meta"))
+        run()
     return counter.get_total_flops() // 2  # which counts a multiply-add as two operations

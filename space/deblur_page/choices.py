@@ -17,6 +17,7 @@ LABELS = {
     "fast": ("Fast", "Our own network; knows noise and JPEG, and can be made crisper."),
 }
 AUTO = "auto"
+SLOWNESS: dict[str, float] = {}  # seconds that a choice takes here, as a share of those estimated
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,14 @@ class Choice:
         return self.quality == "fast" and self.generator.can_be_crisp
 
     def expected_seconds(self, size: Sequence[int]) -> float:
-        """Of a picture of (height, width)."""
-        return self.generator.expected_seconds(size)[self.quality or ""]
+        """Of a picture of (height, width): what the machine's measured speed says, and this choice's runs so far."""
+        return SLOWNESS.get(self.key, 1.0) * self.generator.expected_seconds(size)[self.quality or ""]
+
+    def learn(self, size: Sequence[int], seconds: float) -> None:
+        """Takes what a picture of (height, width) took in truth; small ones say little."""
+        expected = self.generator.expected_seconds(size)[self.quality or ""]
+        if expected > 1:
+            SLOWNESS[self.key] = (SLOWNESS.get(self.key, 1.0) + seconds / expected) / 2
 
 
 @cache

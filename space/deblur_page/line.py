@@ -48,9 +48,13 @@ class Job:
         self.share = done / total
 
     def run(self) -> Any:
+        self.start_clock()
+        return self.work(self)
+
+    def start_clock(self) -> None:
+        """Begins to count seconds; again where the work whose progress is reported begins."""
         self.report(0, 1)
         self.started = time.monotonic()
-        return self.work(self)
 
     def seconds_passed(self) -> float:
         return 0.0 if self.started is None else time.monotonic() - self.started

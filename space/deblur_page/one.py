@@ -182,18 +182,8 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
         async for update in run(path, asked, request.session_hash):
             yield update
 
-    async def show_example(
-        picked: gr.SelectData,
-        choice: str,
-        strength: float,
-        crispness: float,
-        file_format: str,
-        keep_place: bool,
-        request: gr.Request,
-    ):
-        path = str(list(EXAMPLES)[picked.index])
-        async for update in show_photo(None, path, choice, strength, crispness, file_format, keep_place, request):
-            yield update
+    def picked(example: gr.SelectData) -> str:
+        return str(list(EXAMPLES)[example.index])
 
     async def rewrite(current: Run, strength: float, file_format: str, keep_place: bool):
         yield gr.DownloadButton("Preparing", interactive=False)
@@ -217,14 +207,8 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
 
     # The line of our own is the only one: everybody gets in and is told the place.
     events = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    gr.on(
-        [photo.upload, button.click, choice.input, crispness.release],
-        show_photo,
-        [photo, shown, *settings],
-        outputs,
-        trigger_mode="multiple",
-        **events,
-    )
+    show = {"fn": show_photo, "inputs": [photo, shown, *settings], "outputs": outputs, **events}
+    gr.on([photo.upload, button.click, choice.input, crispness.release], trigger_mode="multiple", **show)
     gr.on(
         [strength.change, file_format.input, keep_place.input],
         rewrite,
@@ -256,7 +240,7 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
         format="jpeg",
         elem_id="gallery",
     )
-    gallery.select(show_example, settings, outputs, trigger_mode="multiple", **events)
+    gallery.select(picked, None, shown, trigger_mode="multiple", **events).then(**show)
 
 
 def ready(file: Path) -> gr.DownloadButton:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deblur_hub import DeblurHubError, pictures
 from deblur_hub.errors import PictureError
+from deblur_hub.metrics import blur_kind
 from deblur_hub.pictures import Original, Strip
 from deblur_hub.pictures.formats import format_of
 from deblur_hub.restoration.quality import require_strength, with_strength
@@ -107,17 +108,17 @@ def restored(plan: Plan, job: Job, *, closer: bool = True) -> Run:
     started = time.perf_counter()
     with new_folder() as folder:
         blurred, original = pictures.read(request.source, max_megapixels=MAX_MEGAPIXELS)
-        job.report(0, 1)
         if closer and plan.seconds > LONG:
             job.preview = previewed(blurred, original, plan)
-            job.report(0, 1)
+        job.start_clock()
         result = compute(choice, request.crispness, blurred, progress=job.report)
+        choice.learn(plan.size, job.seconds_passed())
         view = make_view([blurred, result], original, folder, closer=closer)
         file, notes = written(blurred, result, original, folder, request)
         if closer and result[0, 0].numel() <= LARGEST_KEPT:
             keep(result, original, folder)
     seconds = time.perf_counter() - started
-    notes = (*original.notes, *notes, *slower_choices(plan))
+    notes = (*original.notes, *notes, *slower_choices(plan), *expectations(blurred))
     return Run(request, choice, folder, file, request.source.name, original.size, seconds, notes, view)
 
 
@@ -135,6 +136,16 @@ def previewed(blurred: Tensor, original: Original, plan: Plan) -> View:
     small = fit(blurred, max(SMALLEST_PREVIEW, int(share * max(plan.size))))
     result = compute(replace(plan.choice, quality=fastest or None), 0.0, small)
     return make_view([small, result], original, make_folder(), size=original.size, closer=False)
+
+
+def expectations(blurred: Tensor) -> tuple[str, ...]:
+    """What somebody may expect of a photo that is not shaken."""
+    match blur_kind(blurred[:1]).kind:
+        case "sharp":
+            return ("Most of this photo looks sharp already, so that little changes.",)
+        case "defocus":
+            return ("This photo may be out of focus rather than shaken, which these models hardly help.",)
+    return ()
 
 
 def slower_choices(plan: Plan) -> tuple[str, ...]:
