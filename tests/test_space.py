@@ -250,8 +250,10 @@ def test_the_time_left_follows_the_estimate_first_and_the_pace_later(monkeypatch
     job.started = 100.0
     now[0] = 105.0
     assert job.seconds_left() == 15
-    job.report(1, 5)  # a fifth in five seconds
-    assert job.seconds_left() == pytest.approx(20)
+    job.report(1, 100)  # after what comes before the first window
+    now[0] = 110.0
+    job.report(21, 100)  # a fifth in five seconds
+    assert job.seconds_left() == pytest.approx(5 * 79 / 20)
 
 
 # Strangers -----------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class Job:
         self.preview: Any = None
         self.cancelled = self.replaced = False
         self.started: float | None = None
+        self.first: tuple[float, float] | None = None  # when the first progress was reported, and how much
         self.future: Future[Any] = Future()
 
     def report(self, done: int, total: int) -> None:
@@ -46,25 +47,23 @@ class Job:
         if self.cancelled:
             raise Cancelled
         self.share = done / total
+        if self.first is None and done:
+            self.first = time.monotonic(), self.share
 
     def run(self) -> Any:
-        self.start_clock()
-        return self.work(self)
-
-    def start_clock(self) -> None:
-        """Begins to count seconds; again where the work whose progress is reported begins."""
         self.report(0, 1)
         self.started = time.monotonic()
+        return self.work(self)
 
     def seconds_passed(self) -> float:
         return 0.0 if self.started is None else time.monotonic() - self.started
 
     def seconds_left(self) -> float:
-        """By its own pace once a tenth is done, and by the estimate before."""
-        passed = self.seconds_passed()
-        if self.share < TRUSTED:
-            return max(self.expected - passed, 0.0)
-        return passed * (1 - self.share) / self.share
+        """By its own pace since the first progress once a tenth is done, and by the estimate before."""
+        if self.first is None or self.share < max(TRUSTED, self.first[1] + TRUSTED / 2):
+            return max(self.expected - self.seconds_passed(), 0.0)
+        since, share = self.first
+        return (time.monotonic() - since) * (1 - self.share) / (self.share - share)
 
 
 class Line:

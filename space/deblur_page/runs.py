@@ -110,9 +110,9 @@ def restored(plan: Plan, job: Job, *, closer: bool = True) -> Run:
         blurred, original = pictures.read(request.source, max_megapixels=MAX_MEGAPIXELS)
         if closer and plan.seconds > LONG:
             job.preview = previewed(blurred, original, plan)
-        job.start_clock()
+        begun = time.perf_counter()
         result = compute(choice, request.crispness, blurred, progress=job.report)
-        choice.learn(plan.size, job.seconds_passed())
+        choice.learn(plan.size, time.perf_counter() - begun)
         view = make_view([blurred, result], original, folder, closer=closer)
         file, notes = written(blurred, result, original, folder, request)
         if closer and result[0, 0].numel() <= LARGEST_KEPT:
