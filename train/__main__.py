@@ -108,6 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
         advice = "free some space and go on with --resume, or name another --output"
         return ended(2, f"{reason.filename or options.output}: cannot be written ({reason.strerror}); {advice}")
     except KeyboardInterrupt:
+        # What was being made when it came is taken down half made, of which Python would tell.
+        sys.unraisablehook = lambda _: None
         return ended(130, "stopped; go on with --resume")
     except StopRequest as request:
         code = ended(EXIT_REQUEUE, f"{request}; go on with --resume", every=False)

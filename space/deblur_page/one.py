@@ -131,11 +131,13 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
     settings = [choice, strength, crispness, file_format, keep_place]
     outputs = [shown, current, photo, data, working, standing, told, download, choice]
 
-    async def run(path: str, asked: Request, owner: str | None) -> AsyncIterator[dict[Any, Any]]:
+    async def run(
+        path: str, asked: Request, owner: str | None, *, uploaded: bool = False
+    ) -> AsyncIterator[dict[Any, Any]]:
         turn, job = line.begin(owner), None
         yield {
             shown: path,
-            photo: None,
+            **({photo: None} if uploaded else {}),  # another run leaves a photo alone that arrives just now
             working: gr.Row(visible=True),
             standing: words.bar(0, "Looking at the photo"),
             download: gr.DownloadButton(interactive=False),
@@ -179,7 +181,7 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
     ):
         path = photo or shown  # the button works on what is shown; an upload has just put something new there
         asked = Request(Path(path), choice, crispness / 100, strength / 100, file_format, keep_place)
-        async for update in run(path, asked, request.session_hash):
+        async for update in run(path, asked, request.session_hash, uploaded=photo is not None):
             yield update
 
     def picked(example: gr.SelectData) -> str:

@@ -98,6 +98,7 @@ def test_an_uploaded_photo_comes_back_upright_in_its_own_format_as_the_package_w
     upright = photo.transpose(Image.Transpose.ROTATE_270) if orientation else photo
     page = open_page()
     choose(page, "Instant")
+    wait_for_result(page, "compact")
 
     upload(page, file)
     wait_for_result(page, file.name)
@@ -197,6 +198,7 @@ def test_no_request_leaves_the_loopback_address(open_page, photo, tmp_path):
     photo.save(file)
     page = open_page()
     choose(page, "Instant")
+    wait_for_result(page, "compact")
     upload(page, file)
     wait_for_result(page, file.name)
     page.get_by_role("button", name="Example: Low light").click()
@@ -300,6 +302,7 @@ def test_the_strength_changes_at_once_and_takes_no_second_run(open_page, photo, 
     file = tmp_path / "mine.png"
     photo.save(file)
     choose(page, "Instant")
+    wait_for_result(page, "compact")
     upload(page, file)
     wait_for_result(page, "mine.png")
     before, full = sides(page)

@@ -66,7 +66,7 @@ from train.data.loading import ignore_stop_signals, main_exiting
 if __name__ == "__main__":
     prepare = functools.partial(ignore_stop_signals, ended=main_exiting())
     drawn = iter(DataLoader(range(1000), num_workers=2, worker_init_fn=prepare))
-    next(drawn)
+    next(drawn), next(drawn)  # one from each, so that both have begun
     print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
     if "wait" in sys.argv:
         sys.stdin.read()
