@@ -64,17 +64,31 @@ SOURCES = sorted(
 )
 
 
+def modules_after(program: str) -> list[str]:
+    """What a fresh process has imported at the end of a program."""
+    ending = "\nimport sys\nprint(*sys.modules)"
+    command = [sys.executable, "-c", program + ending]
+    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stdout.splitlines()[-1].split()
+
+
 @pytest.mark.slow
-def test_importing_the_package_imports_nothing_heavy():
-    listing = subprocess.run(
-        [sys.executable, "-c", "import deblur_hub, sys; print(*sys.modules)"],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        check=True,
-    ).stdout.split()
+def test_importing_the_generator_imports_nothing_heavy():
+    listing = modules_after("from deblur_hub import DeblurGenerator")
     assert "torch" in listing and "deblur_hub.generator" in listing
     assert [name for name in HEAVY if name in listing] == []
+
+
+@pytest.mark.parametrize("typed", [["--help"], ["--version"], ["deblur", "--help"], ["deblurr"], ["deblur"]])
+def test_help_and_mistakes_in_the_shell_wait_for_no_pytorch(typed):
+    program = f"from deblur_hub.cli import parser\ntry:\n    parser().parse_args({typed})\nexcept SystemExit:\n    pass"
+    listing = modules_after(program)
+    assert "deblur_hub.cli.arguments" in listing
+    assert [name for name in ("torch", "numpy", "PIL") if name in listing] == []
+
+
+def test_rooms_are_there_as_attributes_and_nothing_else():
+    listing = modules_after("import deblur_hub\nassert deblur_hub.metrics.psnr and not hasattr(deblur_hub, 'nothing')")
+    assert "deblur_hub.metrics" in listing and "deblur_hub.evaluation" not in listing
 
 
 def test_every_room_has_a_floor():

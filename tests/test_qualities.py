@@ -28,7 +28,7 @@ def maxim() -> DeblurGenerator:
 @pytest.fixture(autouse=True)
 def a_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("DEBLUR_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(qualities, "SPEEDS", {})
+    monkeypatch.setattr(qualities, "FIGURES", {})
     return tmp_path / "cache"
 
 
@@ -72,15 +72,18 @@ def test_what_is_taken_is_told_and_done(monkeypatch, maxim, photo, caplog):
 
 
 @pytest.mark.slow
-def test_the_speed_of_a_machine_is_measured_once_and_kept(monkeypatch, maxim, a_machine):
-    measured = []
+def test_the_speed_of_a_machine_and_the_work_are_measured_once_and_kept(monkeypatch, maxim, a_machine):
+    measured, counted = [], []
     monkeypatch.setattr(qualities, "measure_speed", lambda *arguments: measured.append(arguments) or 1e9)
+    monkeypatch.setattr(
+        type(maxim.network), "multiply_adds_per_pixel", lambda network, step: counted.append(step) or 1e3 * step.depth
+    )
     for _ in range(3):
         maxim.choose_quality((100, 100))
-        qualities.SPEEDS.clear()  # another process
-    assert len(measured) == 1
-    (held,) = json.loads((a_machine / "speeds.json").read_text()).values()
-    assert held == 1e9
+        qualities.FIGURES.clear()  # another process
+    assert len(measured) == 1 and counted == list(maxim.network.qualities.values())
+    held = json.loads((a_machine / "speeds.json").read_text()).values()
+    assert sorted(held) == sorted([1e9, *(1e3 * step.depth for step in counted)])
     (a_machine / "speeds.json").write_text("no json")
     maxim.choose_quality((100, 100))
     assert len(measured) == 2
@@ -167,4 +170,4 @@ def test_the_seconds_are_estimated_for_each_quality_and_for_networks_without(mon
 
 def test_the_speed_of_a_network_without_windows_is_measured(generator):
     assert generator.expected_seconds((10, 10))[""] > 0
-    assert len(qualities.SPEEDS) == 1
+    assert len(qualities.FIGURES) == 1

@@ -1,20 +1,18 @@
-"""Every command of the shell, its arguments and their help."""
+"""Every command of the shell, its arguments and their help.
+
+What a command works with, PyTorch above all, is imported once its arguments are found right: help is there at once.
+"""
 
 import argparse
 from argparse import ArgumentParser
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..config import QUALITIES
-from ..evaluation.measures import DEFAULT_METRICS, METRICS
-from ..evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
-from .benchmarking import run_benchmark
-from .doctor import run_doctor
-from .evaluating import run_compare, run_evaluate, run_score
-from .models import run_card, run_convert, run_networks, run_publish, run_release, run_verify
-from .page import run_demo, run_publish_space
-from .restoring import run_deblur
 
 SEVERAL = "of a model that has several, from fast to slow"
 
@@ -95,14 +93,6 @@ SHARED: dict[str, dict[str, Any]] = {  # what several commands take
         "metavar": "MODEL",
         "help": "the crisp partner of a model of your own (default: the bundled one)",
     },
-    "--protocol": {"metavar": "NAME", "help": f"{', '.join(PROTOCOLS)} (default: pairs)"},
-    "--blur": {"choices": tuple(BLUR_FOLDERS), "help": "which of GoPro's blurry pictures (linear)"},
-    "--metrics": {
-        "type": lambda text: tuple(filter(None, text.split(","))),
-        "default": (),
-        "metavar": "NAME,...",
-        "help": f"besides {', '.join(DEFAULT_METRICS)}: {', '.join(sorted(METRICS.keys() - set(DEFAULT_METRICS)))}",
-    },
     "--about": {
         "type": Path,
         "metavar": "FILE.toml",
@@ -135,31 +125,73 @@ def add(made: ArgumentParser, *names: str, **changes: Any) -> None:
         made.add_argument(*flags, **SHARED[name] | changes)
 
 
+def add_metrics(made: ArgumentParser) -> None:
+    from ..evaluation.measures import DEFAULT_METRICS, METRICS
+
+    others = sorted(METRICS.keys() - set(DEFAULT_METRICS))
+    made.add_argument(
+        "--metrics",
+        type=lambda text: tuple(filter(None, text.split(","))),
+        default=(),
+        metavar="NAME,...",
+        help=f"besides {', '.join(DEFAULT_METRICS)}: {', '.join(others)}",
+    )
+
+
+def add_protocol(made: ArgumentParser) -> None:
+    from ..evaluation.protocols import BLUR_FOLDERS, PROTOCOLS
+
+    made.add_argument("--protocol", metavar="NAME", help=f"{', '.join(PROTOCOLS)} (default: pairs)")
+    made.add_argument("--blur", choices=tuple(BLUR_FOLDERS), help="which of GoPro's blurry pictures (linear)")
+
+
+class Command(ArgumentParser):
+    """The parser of one command, which gets its arguments once it is called."""
+
+    add_arguments: Callable[[ArgumentParser], None] | None = None
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        self.fill()
+        return super().parse_known_args(*arguments, **options)
+
+    def format_help(self) -> str:
+        self.fill()
+        return super().format_help()
+
+    def fill(self) -> None:
+        add_arguments, self.add_arguments = self.add_arguments, None
+        if add_arguments:
+            add_arguments(self)
+
+
+def run(module: str, function: str, options: argparse.Namespace) -> int:
+    return int(getattr(import_module(f".{module}", __package__), function)(options))
+
+
 def parser() -> ArgumentParser:
     top = ArgumentParser(prog="deblur-hub", description="Sharpens blurry photos.")
     top.add_argument("--version", action="version", version=f"deblur-hub {__version__}")
-    commands = top.add_subparsers(required=True, metavar="command")
+    commands = top.add_subparsers(required=True, metavar="command", parser_class=Command)
 
-    for name, run, add_arguments, summary in (
-        ("deblur", run_deblur, deblur, "Restores photos, and all photos in folders."),
-        ("evaluate", run_evaluate, evaluate, "Scores a model on pairs of blurry and sharp pictures."),
-        ("compare", run_compare, compare, "Prints by how much two evaluations differ, the worst pictures first."),
-        ("score", run_score, score, "Scores pictures that any program restored against sharp ones."),
-        ("benchmark", run_benchmark, benchmark, "Measures speed against ResNet-9, or memory on a large photo."),
-        ("networks", run_networks, networks, "Lists the networks that can be built and trained by name."),
-        ("convert", run_convert, convert, "Converts an author's checkpoint to our format."),
-        ("release", run_release, release, "Scores a trained model and adds it to the released ones."),
-        ("card", run_card, card, "Writes the card of a model folder again, from an evaluation of it."),
-        ("publish", run_publish, publish, "Uploads a model folder to a hub repository; can be repeated."),
-        ("publish-space", run_publish_space, publish_space, "Makes or updates a Hugging Face Space with the page."),
-        ("verify", run_verify, verify, "Checks that a model gives the output that it gave when it was saved."),
-        ("demo", run_demo, demo, "Opens the page in the browser."),
-        ("doctor", run_doctor, None, "Prints versions, device and models, to be pasted into a bug report."),
+    for name, module, add_arguments, summary in (
+        ("deblur", "restoring", deblur, "Restores photos, and all photos in folders."),
+        ("evaluate", "evaluating", evaluate, "Scores a model on pairs of blurry and sharp pictures."),
+        ("compare", "evaluating", compare, "Prints by how much two evaluations differ, the worst pictures first."),
+        ("score", "evaluating", score, "Scores pictures that any program restored against sharp ones."),
+        ("benchmark", "benchmarking", benchmark, "Measures speed against ResNet-9, or memory on a large photo."),
+        ("networks", "models", networks, "Lists the networks that can be built and trained by name."),
+        ("convert", "models", convert, "Converts an author's checkpoint to our format."),
+        ("release", "models", release, "Scores a trained model and adds it to the released ones."),
+        ("card", "models", card, "Writes the card of a model folder again, from an evaluation of it."),
+        ("publish", "models", publish, "Uploads a model folder to a hub repository; can be repeated."),
+        ("publish-space", "page", publish_space, "Makes or updates a Hugging Face Space with the page."),
+        ("verify", "models", verify, "Checks that a model gives the output that it gave when it was saved."),
+        ("demo", "page", demo, "Opens the page in the browser."),
+        ("doctor", "doctor", None, "Prints versions, device and models, to be pasted into a bug report."),
     ):
         made = commands.add_parser(name, help=summary, description=summary)
-        made.set_defaults(run=run)
-        if add_arguments:
-            add_arguments(made)
+        made.set_defaults(run=partial(run, module, f"run_{name.replace('-', '_')}"))
+        made.add_arguments = add_arguments
     return top
 
 
@@ -236,7 +268,9 @@ def evaluate(made: ArgumentParser) -> None:
         help="print the scores of papers and reports, and which of ours they can be compared with",
     )
     made.add_argument("--quality", choices=QUALITIES, help=f"{SEVERAL} (default: the best, however long it takes)")
-    add(made, "--crispness", "--crisp-model", "--protocol", "--blur", "--metrics")
+    add(made, "--crispness", "--crisp-model")
+    add_protocol(made)
+    add_metrics(made)
     made.add_argument("-o", "--output", type=Path, metavar="DIR", help="write results.json there, and resume from it")
     made.add_argument("--save", action="store_true", help="with --output: write the restored pictures as well")
     made.add_argument("--html", type=Path, metavar="FILE", help="write a page with the best and worst pictures")
@@ -246,6 +280,8 @@ def evaluate(made: ArgumentParser) -> None:
 
 
 def compare(made: ArgumentParser) -> None:
+    from ..evaluation.measures import METRICS
+
     made.add_argument("a", type=Path, metavar="a.json", help="a results.json, or the folder that holds it")
     made.add_argument("b", type=Path, metavar="b.json", help="the one to compare with it")
     sortable = [name for name, measure in METRICS.items() if measure.better]
@@ -257,7 +293,8 @@ def score(made: ArgumentParser) -> None:
     made.add_argument("restored", type=Path, help="a folder of restored pictures, at any depth")
     made.add_argument("sharp", type=Path, help="a folder of sharp ones of the same names")
     made.add_argument("--blurred", type=Path, metavar="DIR", help="the blurry input, for its own scores and the gain")
-    add(made, "--protocol", "--blur", "--metrics")
+    add_protocol(made)
+    add_metrics(made)
     made.add_argument("-o", "--output", type=Path, metavar="DIR", help="write results.json there")
     made.add_argument("--overwrite", action="store_true", help="replace what another run left in the output folder")
     add(made, "--quiet")
@@ -314,7 +351,7 @@ def release(made: ArgumentParser) -> None:
     made.add_argument(
         "--to", type=Path, default=Path("deblur_hub/weights"), help="folder of released models (%(default)s)"
     )
-    add(made, "--metrics")
+    add_metrics(made)
     made.add_argument("--training", default="", help="how it was trained, for its card")
     add(made, "--about", "--pictures", "--quiet")
 

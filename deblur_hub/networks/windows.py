@@ -148,9 +148,12 @@ class WindowedGenerator(Generator):
 
     def multiply_adds(self, size: tuple[int, int], quality: Quality) -> int:
         """Of restoring a picture of (height, width), counting what overlapping windows compute twice."""
+        return round(self.pixels_computed(size, quality) * self.multiply_adds_per_pixel(quality))
+
+    def pixels_computed(self, size: tuple[int, int], quality: Quality) -> int:
+        """Of all windows of a picture of (height, width)."""
         plan = self.plan(size, quality)
-        pixels = len(plan) * len(plan[0].rows.read) * len(plan[0].columns.read)
-        return round(pixels * self.multiply_adds_per_pixel(quality))
+        return len(plan) * len(plan[0].rows.read) * len(plan[0].columns.read)
 
     def multiply_adds_per_pixel(self, quality: Quality) -> float:
         """Of a window; counted once, and on real numbers, which takes PyTorch a third of the time of meta tensors."""

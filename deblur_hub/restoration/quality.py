@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,27 +91,43 @@ def seconds_for(network: Generator, size: Sequence[int], device: torch.device, d
     rate = speed(network, device, dtype)
     if not isinstance(network, WindowedGenerator):
         return {"": size[0] * size[1] / rate}
-    return {name: network.multiply_adds((size[0], size[1]), step) / rate for name, step in network.qualities.items()}
+    place = (size[0], size[1])
+    return {
+        name: network.pixels_computed(place, step) * work_per_pixel(network, step) / rate
+        for name, step in network.qualities.items()
+    }
 
 
-SPEEDS: dict[str, float] = {}  # what the file holds, read once by a process
+FIGURES: dict[str, float] = {}  # what the file in the cache folder holds, read once by a process
+
+
+def remembered(key: str, measure: Callable[[], float]) -> float:
+    """A figure of this machine, measured once and kept in the cache folder."""
+    file = cache_folder() / "speeds.json"
+    if key not in FIGURES:
+        FIGURES.update(read_figures(file))
+    if key not in FIGURES:
+        FIGURES[key] = measure()
+        write_figures(file, read_figures(file) | {key: FIGURES[key]})
+    return FIGURES[key]
 
 
 def speed(network: Generator, device: torch.device, dtype: torch.dtype) -> float:
-    """Multiply-adds a second of a network's windows, or pixels of one that has none, measured once on a machine and
-    kept in the cache folder."""
+    """Multiply-adds a second of a network's windows, or pixels of one that has none."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()}"
-    name = type(network).__name__
-    if not isinstance(network, WindowedGenerator):
-        name += f" of {sum(parameter.numel() for parameter in network.parameters())}"
+    name = type(network).__name__ if isinstance(network, WindowedGenerator) else named(network)
     key = f"{name}, {str(dtype)[6:]}, {kind}, torch {torch.__version__}"
-    file = cache_folder() / "speeds.json"
-    if key not in SPEEDS:
-        SPEEDS.update(read_speeds(file))
-    if key not in SPEEDS:
-        SPEEDS[key] = measure_speed(network, device, dtype)
-        write_speeds(file, read_speeds(file) | {key: SPEEDS[key]})
-    return SPEEDS[key]
+    return remembered(key, lambda: measure_speed(network, device, dtype))
+
+
+def work_per_pixel(network: WindowedGenerator, step: Quality) -> float:
+    """Multiply-adds, which take seconds to count."""
+    key = f"{named(network)}, multiply-adds a pixel of {tuple(step)}"
+    return remembered(key, lambda: network.multiply_adds_per_pixel(step))
+
+
+def named(network: Generator) -> str:
+    return f"{type(network).__name__} of {sum(parameter.numel() for parameter in network.parameters())}"
 
 
 def measure_speed(network: Generator, device: torch.device, dtype: torch.dtype) -> float:
@@ -129,7 +145,7 @@ def measure_speed(network: Generator, device: torch.device, dtype: torch.dtype) 
         return time.perf_counter() - started
 
     once()
-    work = count * PROBE_SIDE**2 * network.multiply_adds_per_pixel(step)
+    work = count * PROBE_SIDE**2 * work_per_pixel(network, step)
     return work / min(once(), once())
 
 
@@ -146,7 +162,7 @@ def measure_pixels(network: Generator, device: torch.device, dtype: torch.dtype)
     return frame[0, 0].numel() / min(once(), once())
 
 
-def read_speeds(file: Path) -> dict[str, float]:
+def read_figures(file: Path) -> dict[str, float]:
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
         return {str(key): float(value) for key, value in held.items() if float(value) > 0}
@@ -154,11 +170,11 @@ def read_speeds(file: Path) -> dict[str, float]:
         return {}
 
 
-def write_speeds(file: Path, speeds: dict[str, float]) -> None:
-    """Keeps the speeds; a folder that cannot be written only means measuring again."""
+def write_figures(file: Path, figures: dict[str, float]) -> None:
+    """Keeps the figures; a folder that cannot be written only means measuring again."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
-            part.write_text(json.dumps(speeds, indent=2), encoding="utf-8")
+            part.write_text(json.dumps(figures, indent=2), encoding="utf-8")
     except OSError as reason:
         log.info("the speed of this machine is not kept: %s", reason)
