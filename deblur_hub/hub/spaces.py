@@ -100,7 +100,11 @@ def requirements() -> bytes:
         stated = [Requirement(line) for line in requires("deblur-hub") or ()]
     except PackageNotFoundError:
         raise ModelError("deblur-hub is not installed, so what it needs is not known; install it with pip") from None
-    needed = [one for one in stated if not one.marker or one.marker.evaluate({"extra": "space"})]
+    needed = [
+        one
+        for one in stated
+        if not one.marker or any(one.marker.evaluate({"extra": extra}) for extra in ("space", "heif"))
+    ]
     return "".join(f"{one.name}{one.specifier}\n" for one in needed).encode()
 
 

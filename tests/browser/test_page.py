@@ -394,13 +394,14 @@ def test_two_models_and_the_sharp_original_are_compared(open_page, photo, tmp_pa
 
 @pytest.mark.parametrize("width", [1440, 390])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious_at_any_size_and_light(open_page, width, theme):
+def test_axe_finds_nothing_serious_at_any_size_and_light(open_page, tmp_path, width, theme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
     page = open_page(width, 900, f"?__theme={theme}")
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"page-{width}-{theme}.png", full_page=True)
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+    folder.mkdir(exist_ok=True)
     for tab in ("One photo", "Many photos", "Compare"):
         page.get_by_role("tab", name=tab).click()
+        page.screenshot(path=folder / f"{tab.split()[0].lower()}-{width}-{theme}.png", full_page=True)
         found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}).response
         serious = {
             rule["id"]: [node["html"][:200] for node in rule["nodes"]]
