@@ -232,8 +232,7 @@ class DeblurGenerator(nn.Module):
             RestorationError: if the precision is not available.
         """
         device, dtype = device_and_dtype(self.network, precision)
-        with evaluating(self):
-            return seconds_for(self.network, size, device, dtype)
+        return seconds_for(self.network, size, device, dtype)
 
     @property
     def qualities(self) -> tuple[str, ...]:

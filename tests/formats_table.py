@@ -62,8 +62,8 @@ said.
 - A file that lacks nothing but its end, or has a damaged chunk or entry that no viewer needs, is restored, which is
   said. One that was cut off earlier is refused; of a JPEG the sentence says after which share of its rows. Evaluation
   accepts what is restored and refuses what is not.
-- Camera raw (DNG, CR2, CR3, NEF, ARW, ...) is refused by name, and HEIC as well unless the extra `heif` is installed. In
-  folders such files are counted and named; with `--format`, those are restored that are read and just not written.
+- Camera raw (DNG, CR2, CR3, NEF, ARW, ...) is refused by name, and HEIC as well unless the extra `heif` is installed.
+  In folders such files are counted and named; with `--format`, those are restored that are read and just not written.
 
 ## What is written
 

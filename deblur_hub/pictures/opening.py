@@ -250,7 +250,10 @@ def readable_suffixes() -> set[str]:
 def require_readable(prefix: bytes, name: str) -> None:
     """Raises PictureError for a format that nothing installed here reads, but the user knows: HEIC and camera raw."""
     if is_heic(prefix):
-        raise PictureError(f"{name}: HEIC needs another package; install it with pip install 'deblur-hub[heif]', or save the photo as JPEG first")
+        raise PictureError(
+            f"{name}: HEIC needs another package; install it with pip install 'deblur-hub[heif]', or save the photo as "
+            "JPEG first"
+        )
     if any(prefix.startswith(start) for start in RAW_STARTS) or prefix[4:12] == b"ftypcrx ":
         raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
 

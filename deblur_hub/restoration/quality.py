@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from ..config import QUALITIES
 from ..errors import RestorationError, did_you_mean, shown
 from ..machine import cache_folder, processor
 from ..networks.base import Generator, Quality
+from ..networks.state import evaluating
 from ..networks.windows import WindowedGenerator
 from .tiles import compute_frame
 from .windowed import WorkDone, runner
@@ -117,7 +119,12 @@ def speed(network: Generator, device: torch.device, dtype: torch.dtype) -> float
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()}"
     name = type(network).__name__ if isinstance(network, WindowedGenerator) else named(network)
     key = f"{name}, {str(dtype)[6:]}, {kind}, torch {torch.__version__}"
-    return remembered(key, lambda: measure_speed(network, device, dtype))
+
+    def measure() -> float:
+        with evaluating(network):
+            return measure_speed(network, device, dtype)
+
+    return remembered(key, measure)
 
 
 def work_per_pixel(network: WindowedGenerator, step: Quality) -> float:
@@ -126,8 +133,13 @@ def work_per_pixel(network: WindowedGenerator, step: Quality) -> float:
     return remembered(key, lambda: network.multiply_adds_per_pixel(step))
 
 
+NAMES: WeakKeyDictionary[Generator, str] = WeakKeyDictionary()  # counting parameters takes a page's menu too long
+
+
 def named(network: Generator) -> str:
-    return f"{type(network).__name__} of {sum(parameter.numel() for parameter in network.parameters())}"
+    if network not in NAMES:
+        NAMES[network] = f"{type(network).__name__} of {sum(parameter.numel() for parameter in network.parameters())}"
+    return NAMES[network]
 
 
 def measure_speed(network: Generator, device: torch.device, dtype: torch.dtype) -> float:

@@ -145,9 +145,9 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
         idle = {working: gr.Row(visible=False), standing: ""}
         try:
             made: Plan = await asyncio.to_thread(plan, asked)
-            yield {choice: gr.Radio(await asyncio.to_thread(labels, made.size))}
             job = Job(lambda job: restored(made, job), made.seconds, owner, turn)
             line.join(job)
+            yield {choice: gr.Radio(await asyncio.to_thread(labels, made.size))}
             preview = None
             async for where in finished(line, job):
                 yield {standing: where}
