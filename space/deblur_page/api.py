@@ -13,7 +13,7 @@ from .choices import AUTO, choices
 from .line import Cancelled, Job, Line
 from .many import restore_all
 from .one import LOOK, result_of
-from .runs import AS_UPLOADED, Request, plan, restored
+from .runs import AS_UPLOADED, Request, plan, restored_file
 
 PROGRESS = gr.Progress()  # as a default it tells Gradio that a function reports progress
 
@@ -46,14 +46,14 @@ def build_api(line: Line) -> None:
         asked = Request(Path(require_file(photo)), model, float(crispness), float(strength), file_format, keep_place)
         with errors_of_gradio():
             made = await asyncio.to_thread(plan, asked)
-            job = line.join(Job(lambda job: restored(made, job, closer=False), made.seconds))
+            job = line.join(Job(lambda job: restored_file(made, job), made.seconds))
             try:
                 while not job.future.done():
                     progress(job.share, desc="Restoring")
                     await asyncio.sleep(LOOK)
             finally:
                 line.leave(job)
-            return str(result_of(job).file)
+            return str(result_of(job))
 
     async def deblur_batch(
         photos: list[str],

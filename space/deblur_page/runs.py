@@ -104,22 +104,34 @@ def restored(plan: Plan, job: Job, *, closer: bool = True) -> Run:
         DeblurHubError: if it cannot be read, restored or written.
         Cancelled: if nobody waits any more.
     """
-    request, choice = plan.request, plan.choice
+    request = plan.request
     started = time.perf_counter()
     with new_folder() as folder:
         blurred, original = pictures.read(request.source, max_megapixels=MAX_MEGAPIXELS)
         if closer and plan.seconds > LONG:
             job.preview = previewed(blurred, original, plan)
-        begun = time.perf_counter()
-        result = compute(choice, request.crispness, blurred, progress=job.report)
-        choice.learn(plan.size, time.perf_counter() - begun)
+        result = computed(plan, blurred, job)
         view = make_view([blurred, result], original, folder, closer=closer)
         file, notes = written(blurred, result, original, folder, request)
         if closer and result[0, 0].numel() <= LARGEST_KEPT:
             keep(result, original, folder)
     seconds = time.perf_counter() - started
     notes = (*original.notes, *notes, *slower_choices(plan), *expectations(blurred))
-    return Run(request, choice, folder, file, request.source.name, original.size, seconds, notes, view)
+    return Run(request, plan.choice, folder, file, request.source.name, original.size, seconds, notes, view)
+
+
+def restored_file(plan: Plan, job: Job) -> Path:
+    """The download alone, for a program that looks at nothing; raises as `restored` does."""
+    with new_folder() as folder:
+        blurred, original = pictures.read(plan.request.source, max_megapixels=MAX_MEGAPIXELS)
+        return written(blurred, computed(plan, blurred, job), original, folder, plan.request)[0]
+
+
+def computed(plan: Plan, blurred: Tensor, job: Job) -> Tensor:
+    begun = time.perf_counter()
+    result = compute(plan.choice, plan.request.crispness, blurred, progress=job.report)
+    plan.choice.learn(plan.size, time.perf_counter() - begun)
+    return result
 
 
 @on_zero_gpu
