@@ -5,8 +5,9 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypedDict, Unpack, cast, overload
+from typing import Any, BinaryIO, NamedTuple, TypedDict, Unpack, cast, overload
 
 import numpy as np
 import torch
@@ -50,6 +51,14 @@ class DeblurOptions(RestoreOptions, total=False):
 
     progress: Progress | None
     max_megapixels: float
+
+
+class FileSteps(NamedTuple):
+    """What `DeblurGenerator.deblur_file` does, in its three steps; threads may take them side by side."""
+
+    read: Callable[[Path, Path], Iterator[tuple[int, int, Tensor, Original]]]  # `read_pages` of a source and a target
+    restore: Callable[[Tensor, Progress | None], Tensor]
+    write: Callable[[Iterator[tuple[Tensor, Original]], Path], None]  # restored pages into a target
 
 
 class DeblurGenerator(nn.Module):
@@ -154,18 +163,28 @@ class DeblurGenerator(nn.Module):
             jpeg_quality: of JPEG, WebP and AVIF, 1 to 100; None for that of the source, or 95 if it has none.
             strip: "gps" leaves out where the picture was taken, "metadata" all but what its colours mean.
         """
-        target, said = Path(target), list[str]()
-        restored = self._restorer(**options)
-
-        def pages() -> Iterator[tuple[Tensor, Original]]:
-            for number, count, blurred, original in read_pages(source, target, strip, max_megapixels=max_megapixels):
-                said.extend(f"{original.name}: {note}" for note in original.notes)
-                yield restored(blurred, progress and part_of(progress, number, count)), original
-
-        write_pages(pages(), target, quality=jpeg_quality)
-        for sentence in dict.fromkeys(said):
-            log.warning("%s", sentence)
+        target = Path(target)
+        steps = self.file_steps(jpeg_quality=jpeg_quality, strip=strip, max_megapixels=max_megapixels, **options)
+        steps.write(
+            (
+                (steps.restore(blurred, progress and part_of(progress, number, count)), original)
+                for number, count, blurred, original in steps.read(Path(source), target)
+            ),
+            target,
+        )
         return target
+
+    def file_steps(
+        self,
+        *,
+        jpeg_quality: int | None = None,
+        strip: Strip | None = None,
+        max_megapixels: float = 100,
+        **options: Unpack[RestoreOptions],
+    ) -> FileSteps:
+        """The three steps of `deblur_file`, which takes these options and explains the errors."""
+        read = partial(read_pages, strip=strip, max_megapixels=max_megapixels)
+        return FileSteps(read, self._restorer(**options), partial(write_with_notes, jpeg_quality=jpeg_quality))
 
     def _restorer(
         self, *, quality: str | None = None, strength: float = 1.0, crispness: float = 0.0, **options: Any
@@ -505,3 +524,17 @@ class DeblurGenerator(nn.Module):
         kinds = sorted({f"{str(parameter.dtype)[6:]} on {parameter.device}" for parameter in parameters})
         described = [self.config.name or self.config.architecture, f"{count:.2f} M parameters", *kinds]
         return f"DeblurGenerator({', '.join(described)})"
+
+
+def write_with_notes(pages: Iterator[tuple[Tensor, Original]], target: Path, *, jpeg_quality: int | None) -> None:
+    """Writes restored pages, and logs what is to be said about them."""
+    said: list[str] = []
+
+    def noted() -> Iterator[tuple[Tensor, Original]]:
+        for restored, original in pages:
+            said.extend(f"{original.name}: {note}" for note in original.notes)
+            yield restored, original
+
+    write_pages(noted(), target, quality=jpeg_quality)
+    for sentence in dict.fromkeys(said):
+        log.warning("%s", sentence)

@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deblur_hub"
 FLOORS = (  # from the ground up; a room imports from its own floor and those below
-    {"errors", "config", "machine", "atomic", "networks", "blur", "metrics", "pictures", "model_card"},
+    {"errors", "config", "machine", "atomic", "networks", "blur", "metrics", "pictures", "model_card", "processes"},
     {"restoration", "datasets", "hub"},
     {"generator"},
-    {"evaluation", "conversion", "release"},
+    {"evaluation", "conversion", "release", "batch"},
     {"cli"},
 )
 ALIASES = {"images", "image_files"}  # names of 0.1, which warn

@@ -494,19 +494,23 @@ def test_no_name_of_a_file_commands_the_terminal(model, tmp_path, capsys):
 def test_an_error_that_nobody_thought_of_costs_its_photo_alone(model, tmp_path, monkeypatch, capsys):
     for name in ("a.png", "b.png"):
         picture("RGB").save(tmp_path / name)
-    whole = DeblurGenerator.deblur_file
+    whole = DeblurGenerator.file_steps
 
-    def failing(self, source, *args, **options):
-        if source.name == "a.png":
-            raise ZeroDivisionError("of ours")
-        return whole(self, source, *args, **options)
+    def failing(self, **options):
+        def read(source, target):
+            if source.name == "a.png":
+                raise ZeroDivisionError("of ours")
+            return steps.read(source, target)
 
-    monkeypatch.setattr(DeblurGenerator, "deblur_file", failing)
+        steps = whole(self, **options)
+        return steps._replace(read=read)
+
+    monkeypatch.setattr(DeblurGenerator, "file_steps", failing)
     typed = ["deblur", "-q", str(tmp_path), "-o", str(tmp_path / "out"), "--model", str(model)]
     assert main(typed) == 1
     told = capsys.readouterr().err
     assert "a.png: cannot be restored (ZeroDivisionError: of ours); --debug shows" in told and "Traceback" not in told
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.png"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["b.png"]
     assert main([*typed, "--debug", "--overwrite"]) == 1
     assert "Traceback" in capsys.readouterr().err
 

@@ -230,7 +230,9 @@ def deblur(made: ArgumentParser) -> None:
     made.set_defaults(quality_number=None)
     for name, what in (("gps", "where the photo was taken"), ("metadata", "all metadata but what colours mean")):
         made.add_argument(f"--strip-{name}", dest="strip", action="store_const", const=name, help=f"leave out {what}")
-    made.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    either = made.add_mutually_exclusive_group()
+    either.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    either.add_argument("--resume", action="store_true", help="go on with an earlier run: skip what it has done")
     add(made, "--tile")
     made.add_argument("--max-megapixels", type=megapixels, default=100, help="refuse larger pictures (%(default)s)")
     add(made, "--precision", "--device", "--quiet")

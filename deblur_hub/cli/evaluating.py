@@ -11,13 +11,13 @@ from ..datasets import missed_note
 from ..errors import DatasetError
 from ..evaluation import published
 from ..evaluation.comparison import compare, comparison_text
-from ..evaluation.processes import MainProcessFailed, Processes, process_group
 from ..evaluation.protocols import find_protocol
 from ..evaluation.report import require_writable, write_report
 from ..evaluation.results import RESTORED, Evaluation
 from ..evaluation.scoring import evaluate, load_model, score_pictures
 from ..evaluation.sets import EvaluationSet, pairs_in, sharp_pictures
 from ..evaluation.tables import costs, heading, table
+from ..processes import MainProcessFailed, Processes, process_group
 from .outcomes import FAILED, OK, counting
 
 

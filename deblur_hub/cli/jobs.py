@@ -15,6 +15,7 @@ from .outcomes import UsageError
 
 RESULT = "-deblurred"  # suffix of a result that lies beside its photo
 FILE_ENDING = re.compile(r"\.[A-Za-z]{2,5}")  # a folder named so can be made first
+MayReplace = Callable[[Path], bool]
 THUMBNAILS = "@eaDir"  # folders in which a NAS keeps small copies of the photos beside them
 
 
@@ -51,8 +52,11 @@ class Plan:
             yield f"restored though named like others further up, as results of earlier runs are: {named(self.twins)}"
 
 
-def plan(inputs: list[Path], output: Path | None, suffix: str | None, overwrite: bool) -> Plan:
+def plan(inputs: list[Path], output: Path | None, suffix: str | None, may_replace: MayReplace) -> Plan:
     """The plan; what is wrong with one input costs that input alone.
+
+    Args:
+        may_replace: whether a file that exists may be replaced.
 
     Raises:
         UsageError: if `output` names one picture, and there are several to write, or one of a format that is not
@@ -82,7 +86,7 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None, overwrite:
         targets.setdefault(resolved(target), []).append((source, target))
     for place, jobs in targets.items():
         for source, target in jobs:
-            wrong = complaint(source, target, place, [other for other, _ in jobs if other != source], overwrite)
+            wrong = complaint(source, target, place, [other for other, _ in jobs if other != source], may_replace)
             if wrong is None:
                 made.jobs.append((source, target))
             else:
@@ -90,7 +94,9 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None, overwrite:
     return made
 
 
-def complaint(source: Path, target: Path, place: Path, others: list[Path], overwrite: bool) -> DeblurHubError | None:
+def complaint(
+    source: Path, target: Path, place: Path, others: list[Path], may_replace: MayReplace
+) -> DeblurHubError | None:
     """What is wrong with restoring `source` into `target`, as far as names tell."""
     if place == resolved(source):
         return UsageError(f"{source}: would be written over itself; name another folder with -o")
@@ -103,7 +109,7 @@ def complaint(source: Path, target: Path, place: Path, others: list[Path], overw
         return UsageError(f"{source}: has no suffix that says its format; name the result with -o, or give --format")
     try:
         format_of(target)
-        if target.exists() and not overwrite:
+        if target.exists() and not may_replace(target):
             return UsageError(f"{target}: exists already; give --overwrite to replace it")
     except PictureError as error:
         return error

@@ -3,16 +3,21 @@
 import argparse
 import logging
 import sys
+import time
 import traceback
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from ..batch import Journals, Outcome, fingerprint, restore_files
 from ..errors import DeblurHubError, reason_of
 from ..generator import DeblurGenerator
+from ..processes import Processes, min_threads, process_group
 from ..restoration.crispness import require_use
 from ..restoration.quality import require_strength
-from .jobs import plan
+from .jobs import Plan, plan
 from .outcomes import FAILED, OK, SOME_FAILED, UsageError, logging_to
 
 
@@ -20,25 +25,61 @@ def run_deblur(options: argparse.Namespace) -> int:
     require_use(options.crisp_model, options.crispness)
     require_strength(options.strength)
     options.jpeg_quality = one_jpeg_quality(options)
-    made = plan(options.inputs, options.output, options.format, options.overwrite)
-    mistakes = len(made.mistakes)
-    for mistake in made.mistakes:
-        print(f"deblur-hub: {printable(str(mistake))}", file=sys.stderr)
-    written: list[Path] = []
+    with process_group() as processes:
+        return run_share(options, processes)
+
+
+def run_share(options: argparse.Namespace, processes: Processes) -> int:
+    """Restores what falls to this process; the main one says what is to be said of all."""
+    may_replace = Journals("").is_ours if options.resume else lambda target: bool(options.overwrite)
+    made = processes.run_on_main(lambda: plan(options.inputs, options.output, options.format, may_replace))
+    if processes.rank == 0:
+        for mistake in made.mistakes:
+            print(f"deblur-hub: {printable(str(mistake))}", file=sys.stderr)
+    outcomes: list[Outcome] = []
+    started = time.perf_counter()
     if made.jobs:
-        generator = DeblurGenerator.from_pretrained(options.model, device=options.device, crisp=options.crisp_model)
+        device = processes.device(options.device)
+        generator = DeblurGenerator.from_pretrained(options.model, device=device, crisp=options.crisp_model)
         generator = generator.with_crispness(options.crispness)
-        written = run_jobs(generator, made.jobs, options)
-        mistakes += len(made.jobs) - len(written)
+        with min_threads() if processes.count > 1 else nullcontext():
+            started = time.perf_counter()
+            outcomes = run_jobs(generator, processes.shard(made.jobs), options, processes)
+    seconds = time.perf_counter() - started
+    everyones = [outcome for part in processes.gather([told(each) for each in outcomes]) for outcome in part]
+    if processes.rank > 0:
+        return OK
+    pixels, busy = sum(each.pixels for each in everyones), sum(each.seconds for each in everyones)
+    if sum(each.pixels > 0 for each in everyones) > 1 and not options.quiet:
+        speed, share = pixels / 1e6 / seconds, busy / seconds / processes.count
+        print(
+            f"{pixels / 1e6:.1f} megapixels in {seconds:.0f} s, {speed:.2f} a second; the network worked {share:.0%} of "
+            "the time"
+        )
+    return summed_up(made, everyones, options)
+
+
+def told(outcome: Outcome) -> Outcome:
+    """As one process tells another, which may not know the class of the error."""
+    return replace(outcome, error=outcome.error and Exception())
+
+
+def summed_up(made: Plan, outcomes: list[Outcome], options: argparse.Namespace) -> int:
+    """The last words, and the exit code."""
     for note in made.notes():
         print(f"deblur-hub: {printable(note)}", file=sys.stderr)
     if not made.jobs:
         return FAILED
+    written = [each.job[1] for each in outcomes if not each.error and not each.skipped]
+    skipped = sum(each.skipped for each in outcomes)
+    mistakes = len(made.mistakes) + len(outcomes) - len(written) - skipped
     where = written[0] if len(written) == 1 else options.output or "beside the originals"
-    failed = f", {mistakes} failed" if mistakes else ""
-    missed = f", {len(made.passed_over)} passed over" if made.passed_over else ""
-    print(f"{len(written)} restored{f' ({printable(str(where))})' if written else ''}{failed}{missed}")
-    if not written:
+    words = f"{len(written)} restored{f' ({printable(str(where))})' if written else ''}"
+    words += f", {skipped} done before" if skipped else ""
+    words += f", {mistakes} failed" if mistakes else ""
+    words += f", {len(made.passed_over)} passed over" if made.passed_over else ""
+    print(words)
+    if not written and not skipped:
         return FAILED
     return SOME_FAILED if mistakes or made.passed_over else OK
 
@@ -54,60 +95,53 @@ def one_jpeg_quality(options: argparse.Namespace) -> int | None:
     return numbers.pop() if numbers else None
 
 
-def run_jobs(generator: DeblurGenerator, jobs: list[tuple[Path, Path]], options: argparse.Namespace) -> list[Path]:
-    """Restores one file after another, and says what was wrong with each that could not be; the files written."""
-    settings = {name: getattr(options, name) for name in ("quality", "strength", "tile", "precision", "max_megapixels")}
-    settings |= {"jpeg_quality": options.jpeg_quality, "strip": options.strip}
-    written = []
+def run_jobs(
+    generator: DeblurGenerator, jobs: list[tuple[Path, Path]], options: argparse.Namespace, processes: Processes
+) -> list[Outcome]:
+    """Restores the files, and says what was wrong with each that could not be."""
+    settings = {name: getattr(options, name) for name in ("quality", "strength", "tile", "precision", "jpeg_quality")}
+    settings["strip"] = options.strip
+    journals = None
+    if options.resume or len(jobs) > 1:
+        journals = Journals(fingerprint(generator, settings), processes.rank)
+    outcomes: list[Outcome] = []
     with tqdm(
         total=len(jobs),
         unit="photo",
         bar_format="{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
-        disable=options.quiet,
+        disable=options.quiet or processes.rank > 0,
         dynamic_ncols=True,
     ) as bar:
-        for number, (source, target) in enumerate(jobs):
-            bar.set_description_str(printable(source.name))
+        at = [""]  # the photo that is restored now
 
-            def show(done: int, total: int, number: int = number) -> None:
-                bar.update(number + done / total - bar.n)
+        def show(job: int, share: float) -> None:
+            at[0] = printable(jobs[job][0].name)
+            bar.set_description_str(at[0], refresh=False)
+            bar.update(max(0.0, job + share - bar.n))
 
-            def write(text: str, level: int, photo: str = source.name) -> None:
-                if level >= logging.WARNING:
-                    bar.write(f"deblur-hub: {printable(text)}", file=sys.stderr)
-                elif not options.quiet:
-                    bar.write(f"{printable(photo)}: {text}", file=sys.stderr)
-
-            try:
-                with logging_to(write):
-                    restore_file(generator, source, target, progress=show, **settings)
-                written.append(target)
-            except DeblurHubError as mistake:
-                bar.write(f"deblur-hub: {printable(str(mistake))}", file=sys.stderr)
-            except Exception as error:  # a mistake of ours, or of a library; the other photos are none the worse for it
-                kind = type(error).__name__
-                text = f"{source}: cannot be restored ({kind}: {reason_of(error)}); --debug shows where it failed"
+        def write(text: str, level: int) -> None:
+            if level >= logging.WARNING:
                 bar.write(f"deblur-hub: {printable(text)}", file=sys.stderr)
-                if options.debug:
-                    bar.write(traceback.format_exc(), file=sys.stderr)
-            show(1, 1)
-    return written
+            elif not options.quiet:
+                bar.write(f"{at[0]}: {text}", file=sys.stderr)
+
+        more = {"max_megapixels": options.max_megapixels, "journals": journals, "resume": options.resume}
+        with logging_to(write):
+            for outcome in restore_files(generator, jobs, progress=show, **more, **settings):
+                outcomes.append(outcome)
+                bar.update(max(0.0, len(outcomes) - bar.n))
+                if outcome.error:
+                    bar.write(f"deblur-hub: {printable(complaint(outcome.job[0], outcome.error))}", file=sys.stderr)
+                    if options.debug and not isinstance(outcome.error, DeblurHubError):
+                        bar.write("".join(traceback.format_exception(outcome.error)), file=sys.stderr)
+    return outcomes
 
 
-def restore_file(generator: DeblurGenerator, source: Path, target: Path, **settings: object) -> None:
-    """Makes the target's folder, which goes again if the photo cannot be restored."""
-    folder = target.parent
-    fresh = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = reason_of(error)
-        raise UsageError(f"{folder}: cannot be written ({reason}); name another folder with -o") from error
-    try:
-        generator.deblur_file(source, target, **settings)  # type: ignore[arg-type]
-    finally:
-        if fresh and not any(folder.iterdir()):
-            folder.rmdir()
+def complaint(source: Path, error: Exception) -> str:
+    if isinstance(error, DeblurHubError):
+        return str(error)
+    # A mistake of ours, or of a library; the other photos are none the worse for it.
+    return f"{source}: cannot be restored ({type(error).__name__}: {reason_of(error)}); --debug shows where it failed"
 
 
 def printable(text: str) -> str:

@@ -19,11 +19,11 @@ from ..errors import DatasetError, ModelError
 from ..generator import DeblurGenerator
 from ..metrics import psnr
 from ..pictures import read
+from ..processes import Processes, min_threads
 from ..restoration.crispness import require_use
 from ..restoration.restore import Precision, dtype_for
 from .baselines import BASELINES, Baseline
 from .measures import METRICS, chosen_metrics, on_device, score, to_pixels
-from .processes import Processes, min_threads
 from .protocols import PROTOCOLS, Protocol
 from .results import RESTORED, RESULTS, ROWS, Evaluation, Row, Settings, resumable_rows, row_log, write_rows
 from .sets import SHARP_INPUT, EvaluationSet, Sample, pairs_in, restored_pictures

@@ -1,4 +1,4 @@
-"""Several processes that score one set, started by torchrun or `accelerate launch`; a single one needs no launcher.
+"""Several processes that share one task, started by torchrun or `accelerate launch`; a single one needs no launcher.
 
     ACCELERATE_USE_CPU=true torchrun --standalone --nproc_per_node 2 -m deblur_hub.evaluation compact pairs/ -o out/
 
@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 import torch
 from torch import distributed
 
-from ..errors import DeblurHubError
+from .errors import DeblurHubError
 
 Result = TypeVar("Result")
 

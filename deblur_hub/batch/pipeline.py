@@ -1,0 +1,232 @@
+"""Three threads: one decodes the next file, one restores, one writes the last; what is wrong with one costs itself."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import PictureError, reason_of
+from ..generator import DeblurGenerator
+from ..pictures import Original, upright_size
+from .journal import Journals
+
+MOST_PIXELS = 50e6  # of the pictures that wait or are worked on at once; a larger one is there alone
+MOST_PICTURES = 4
+
+Job = tuple[Path, Path]  # a photo's file, and the file that its result goes to
+
+
+class Stopped(Exception):
+    """Whoever asked for the outcomes wants no more of them."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: written, skipped as it was done before, or an error."""
+
+    job: Job
+    error: Exception | None = None
+    skipped: bool = False
+    pixels: int = 0  # restored
+    seconds: float = 0.0  # that the network took for them
+
+
+@dataclass
+class Page:
+    """A picture of a file on its way from thread to thread. The last message of a file has none."""
+
+    job: int
+    number: int = 0
+    count: int = 1  # of pictures in its file
+    pixels: int = 0
+    blurred: Tensor | None = None  # restored, once that is done
+    original: Original | None = None
+    error: Exception | None = None  # which ends the file
+    skipped: bool = False
+    seconds: float = 0.0  # that the network took
+
+
+class Load:
+    """The pictures in memory, of which there are only so many at once."""
+
+    def __init__(self) -> None:
+        self._held: list[int] = []
+        self._change = threading.Condition()
+        self._stopped = False
+
+    def take_in(self, pixels: int) -> None:
+        """Waits for a place; raises Stopped if there will be none."""
+
+        def has_place() -> bool:
+            few = len(self._held) < MOST_PICTURES and sum(self._held) + pixels <= MOST_PIXELS
+            return self._stopped or not self._held or few
+
+        with self._change:
+            self._change.wait_for(has_place)
+            if self._stopped:
+                raise Stopped
+            self._held.append(pixels)
+
+    def let_go(self, pixels: int) -> None:
+        with self._change:
+            self._held.remove(pixels)
+            self._change.notify_all()
+
+    def stop(self) -> None:
+        with self._change:
+            self._stopped = True
+            self._change.notify_all()
+
+
+def restore_files(
+    generator: DeblurGenerator,
+    jobs: Sequence[Job],
+    *,
+    journals: Journals | None = None,
+    resume: bool = False,
+    progress: Callable[[int, float], None] | None = None,
+    **options: Any,
+) -> Iterator[Outcome]:
+    """Restores files in their order; a result is there, whole, before its outcome is yielded.
+
+    Args:
+        jobs: with targets that differ. A folder that a target needs is made.
+        journals: where to take down what is done.
+        resume: skip what the journals say is done.
+        progress: called with the number of a job and the share of it that is restored.
+        options: as `DeblurGenerator.deblur_file` takes them, whose errors of wrong options it raises.
+
+    Yields:
+        The outcome of each job, with any exception that it came to.
+    """
+    steps = generator.file_steps(**options)
+    load = Load()
+    decoded, restored = queue.SimpleQueue[Page | None](), queue.SimpleQueue[Page | None]()
+    outcomes = queue.SimpleQueue[Outcome | None]()
+    made: list[Path] = []  # folders, of which those that stay empty go again
+
+    def decode() -> None:
+        for job, (source, target) in enumerate(jobs):
+            last = Page(job)
+            try:
+                if resume and journals and journals.is_done(source, target):
+                    last.skipped = True
+                else:
+                    if not target.parent.exists():
+                        make_folder(target.parent)
+                        made.append(target.parent)
+                    for page in decoded_pages(job, source, target):
+                        decoded.put(page)
+            except Stopped:
+                return
+            except Exception as error:
+                last.error = error
+            decoded.put(last)
+        decoded.put(None)
+
+    def decoded_pages(job: int, source: Path, target: Path) -> Iterator[Page]:
+        width, height = upright_size(source)
+        pages = steps.read(source, target)
+        while True:
+            load.take_in(width * height)
+            try:
+                number, count, blurred, original = next(pages)
+            except BaseException as ended:
+                load.let_go(width * height)
+                if isinstance(ended, StopIteration):
+                    return
+                raise
+            yield Page(job, number, count, width * height, blurred, original)
+
+    def write() -> None:
+        while (page := restored.get()) is not None:
+            outcomes.put(outcome_of(page))
+        outcomes.put(None)
+
+    def outcome_of(page: Page) -> Outcome:
+        source, target = job = jobs[page.job]
+        last, pixels, seconds = page, 0, 0.0
+
+        def pages() -> Iterator[tuple[Tensor, Original]]:
+            nonlocal last, pixels, seconds
+            while last.blurred is not None and last.original is not None:
+                yield last.blurred, last.original
+                pixels, seconds = pixels + last.pixels, seconds + last.seconds
+                load.let_go(last.pixels)
+                last = restored.get() or Page(page.job, error=Stopped())
+            if last.error:
+                raise last.error
+
+        if page.blurred is None:
+            return Outcome(job, page.error, page.skipped)
+        try:
+            entry = journals.begin(source, target) if journals else None
+            try:
+                steps.write(pages(), target)
+            except BaseException:
+                if journals:
+                    journals.give_up(target)
+                raise
+            if journals and entry:
+                journals.finish(target, entry)
+        except Exception as error:
+            while last.blurred is not None:  # what else comes of this file
+                load.let_go(last.pixels)
+                last = restored.get() or Page(page.job)
+            return Outcome(job, error)
+        return Outcome(job, pixels=pixels, seconds=seconds)
+
+    threads = [threading.Thread(target=each, name=each.__name__, daemon=True) for each in (decode, write)]
+    for thread in threads:
+        thread.start()
+    failed = None  # the number of a job of which nothing more is to be restored
+    try:
+        while (page := decoded.get()) is not None:
+            if page.job == failed:
+                if page.blurred is not None:
+                    load.let_go(page.pixels)
+                continue
+            if page.blurred is not None:
+                if progress:
+                    progress(page.job, page.number / page.count)
+                begun = time.perf_counter()
+                try:
+                    page.blurred = steps.restore(page.blurred, share_of(progress, page))
+                    page.seconds = time.perf_counter() - begun
+                except Exception as error:
+                    failed = page.job
+                    load.let_go(page.pixels)
+                    page = Page(page.job, error=error)
+            restored.put(page)
+            page = None
+            while not outcomes.empty():
+                yield outcomes.get()  # type: ignore[misc]
+        restored.put(None)
+        while (outcome := outcomes.get()) is not None:
+            yield outcome
+    finally:
+        load.stop()
+        restored.put(None)
+        threads[1].join()
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def share_of(progress: Callable[[int, float], None] | None, page: Page) -> Callable[[int, int], None] | None:
+    job, number, count = page.job, page.number, page.count
+    return progress and (lambda done, total: progress(job, (number + done / total) / count))
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = reason_of(error)
+        raise PictureError(f"{folder}: cannot be written ({reason}); name another folder for the results") from error
