@@ -1,6 +1,8 @@
 """The shell command: what it writes, what it says, and how it ends."""
 
+import argparse
 import fcntl
+import importlib
 import os
 import pty
 import re
@@ -18,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from deblur_hub import DeblurGenerator
-from deblur_hub.cli import main
+from deblur_hub.cli import main, parser
 from deblur_hub.evaluation.benchmark import measure_memory, peak_of
 from deblur_hub.networks import PRESETS
 from tests.conversion.test_deblurgan import deblurgan_state
@@ -51,6 +53,14 @@ def sentence(capsys) -> str:
     lines = [line for line in capsys.readouterr().err.splitlines() if "deblur-hub: " in line]
     assert len(lines) == 1, lines
     return lines[0].split("deblur-hub: ", 1)[1]
+
+
+def test_every_command_has_the_function_that_runs_it():
+    (commands,) = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    assert len(commands.choices) > 10
+    for made in commands.choices.values():
+        module, function = made.get_default("run").args
+        assert callable(getattr(importlib.import_module(f"deblur_hub.cli.{module}"), function))
 
 
 def test_files_and_folders_are_restored_under_their_own_names(here, model, capsys):

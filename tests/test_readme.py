@@ -56,6 +56,7 @@ PARSED_PAGES = {
     "train/README.md": "takes hours; `make ablation` runs them",
 }
 NEEDS_A_PAGE = "gradio_client"  # Python that is compiled and not run: tests/browser/test_endpoints.py calls a page
+LAUNCHED = {"deblur_hub.evaluation": "evaluate", "deblur_hub.batch": "deblur"}  # modules, and the command of each
 EXTRA = re.compile(r"\[([\w,]+)\]")
 
 
@@ -109,9 +110,10 @@ def require_parsed(command: str) -> None:
     elif "train/" in words:
         require_launcher(words[: words.index("train/") + 1])
         require_training(words[words.index("train/") + 1 :])
-    elif "deblur_hub.evaluation" in words:
-        require_launcher(words[: words.index("deblur_hub.evaluation") + 1])
-        parser().parse_args(["evaluate", *words[words.index("deblur_hub.evaluation") + 1 :]])
+    elif modules := LAUNCHED.keys() & set(words):
+        (module,) = modules
+        require_launcher(words[: words.index(module) + 1])
+        parser().parse_args([LAUNCHED[module], *words[words.index(module) + 1 :]])
     elif words[:2] == ["python", "train/study/ablation.py"]:
         from train.study.ablation import parse, read_plans
 

@@ -53,8 +53,8 @@ def run_share(options: argparse.Namespace, processes: Processes) -> int:
     if sum(each.pixels > 0 for each in everyones) > 1 and not options.quiet:
         speed, share = pixels / 1e6 / seconds, busy / seconds / processes.count
         print(
-            f"{pixels / 1e6:.1f} megapixels in {seconds:.0f} s, {speed:.2f} a second; the network worked {share:.0%} of "
-            "the time"
+            f"{pixels / 1e6:.1f} megapixels in {seconds:.0f} s, {speed:.2f} a second; the network worked {share:.0%} "
+            "of the time"
         )
     return summed_up(made, everyones, options)
 
