@@ -6,6 +6,7 @@ pieces that stay in a core's cache, laid out tokens first, so that a token mixer
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import cast
 
 import torch
@@ -17,6 +18,7 @@ from ...networks.base import of_kind
 from ...networks.maxim import LAYER_NORM_EPS, LEAKY_SLOPE, LEVELS
 from .kernels import gate_, gelu, gelu_and_norm, norm, norm_of_gelu, scatter, shrink
 
+ROWS = 4096  # of the inputs that weights are put in order for
 PIECE = 2**18  # values of a piece's features: larger ones leave a core's cache, smaller ones wait for Python
 Tick = Callable[[float], None]  # told of the work done, in units of `Stage.cost`
 GROUP_COST, BOTTLENECK_COST, GATING_COST = 0.5, 0.1, 0.35  # of a block at one level, roughly, by multiply-adds
@@ -77,13 +79,22 @@ class Addition:
 
 def packed(weight: Tensor) -> Tensor | None:
     """The weight for `mkldnn._linear_pointwise`, which PyTorch has for its compiler; None where it has not."""
-    rows = 4096
+    return reordered(weight) if packing_works(weight.dtype) else None
+
+
+@cache
+def packing_works(dtype: torch.dtype) -> bool:
+    """Tried on one small layer: trying each takes as long as folding all."""
+    weight = torch.zeros(32, 32, dtype=dtype)
     try:
-        made = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-        torch.ops.mkldnn._linear_pointwise(weight.new_zeros(rows, weight.shape[1]), made, None, "none", [], "")
+        torch.ops.mkldnn._linear_pointwise(weight.new_zeros(ROWS, 32), reordered(weight), None, "none", [], "")
     except (AttributeError, RuntimeError):
-        return None
-    return cast(Tensor, made)
+        return False
+    return True
+
+
+def reordered(weight: Tensor) -> Tensor:
+    return cast(Tensor, torch.ops.mkldnn._reorder_linear_weight(weight, ROWS))
 
 
 def folded(
