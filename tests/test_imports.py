@@ -13,7 +13,7 @@ FLOORS = (  # from the ground up; a room imports from its own floor and those be
     {"errors", "config", "machine", "atomic", "networks", "blur", "metrics", "pictures", "model_card", "processes"},
     {"restoration", "datasets", "hub"},
     {"generator"},
-    {"evaluation", "conversion", "release", "batch"},
+    {"evaluation", "conversion", "release", "batch", "video"},
     {"cli"},
 )
 ALIASES = {"images", "image_files"}  # names of 0.1, which warn
@@ -30,6 +30,7 @@ HEAVY = (
     "huggingface_hub",
     "tifffile",
     "imagecodecs",
+    "av",
     "train",
     "space",
 )

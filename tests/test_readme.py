@@ -47,6 +47,7 @@ PARSED = {
     r"make ": "installs into .venv; .ci/run does it",
     r"(pip|npm|git|python3 -m venv|python -m hatchling)": "needs a network or changes the machine",
     r"(\.venv/bin/python|python) -m pytest": "is what runs this",
+    r"deblur-hub deblur clip": "needs a video; tests/test_video.py makes some",
     r"tensorboard": "serves until it is stopped",
     r"python -c": "works on what the line before left, which takes a minute",
 }

@@ -41,7 +41,7 @@ class Plan:
         """A sentence on each kind of file that was passed over."""
         readable = readable_suffixes() if self.passed_over else set()
         kinds = {"not read here (convert them to JPEG or PNG first)": MISSED - readable}
-        kinds |= {"not written here (--format jpg restores them)": readable, "videos": VIDEOS}
+        kinds |= {"not written here (--format jpg restores them)": readable, "videos (name one to restore it)": VIDEOS}
         for kind, suffixes in kinds.items():
             files = [path for path in self.passed_over if path.suffix.lower() in suffixes]
             if files:
@@ -173,6 +173,10 @@ def is_there(path: Path, made: Plan) -> bool:
 def is_picture_name(path: Path) -> bool:
     """Whether a name is that of a picture, be it of a format that is written or not; else it is a folder's."""
     return path.suffix.lower() in PICTURE_SUFFIXES | MISSED
+
+
+def is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEOS and asked(path.is_file)
 
 
 def is_mistyped(inputs: list[Path], output: Path) -> bool:

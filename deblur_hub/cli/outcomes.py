@@ -46,3 +46,8 @@ def logging_to(write: Callable[[str, int], None]) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(before)
+
+
+def printable(text: str) -> str:
+    """Text whose bytes no terminal takes for commands: names of files may hold anything."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -17,16 +17,21 @@ from ..generator import DeblurGenerator
 from ..processes import Processes, min_threads, process_group
 from ..restoration.crispness import require_use
 from ..restoration.quality import require_strength
-from .jobs import Plan, plan
-from .outcomes import FAILED, OK, SOME_FAILED, UsageError, logging_to
+from .jobs import Plan, is_video, plan
+from .outcomes import FAILED, OK, SOME_FAILED, UsageError, logging_to, printable
+from .videos import run_videos
 
 
 def run_deblur(options: argparse.Namespace) -> int:
     require_use(options.crisp_model, options.crispness)
     require_strength(options.strength)
     options.jpeg_quality = one_jpeg_quality(options)
+    videos = [path for path in options.inputs if is_video(path)]
+    options.inputs = [path for path in options.inputs if path not in videos]
     with process_group() as processes:
-        return run_share(options, processes)
+        codes = [run_share(options, processes)] if options.inputs else []
+        codes += [run_videos(videos, options, processes)] if videos else []
+    return max(codes)
 
 
 def run_share(options: argparse.Namespace, processes: Processes) -> int:
@@ -142,8 +147,3 @@ def complaint(source: Path, error: Exception) -> str:
         return str(error)
     # A mistake of ours, or of a library; the other photos are none the worse for it.
     return f"{source}: cannot be restored ({type(error).__name__}: {reason_of(error)}); --debug shows where it failed"
-
-
-def printable(text: str) -> str:
-    """Text whose bytes no terminal takes for commands: names of files may hold anything."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
