@@ -18,6 +18,7 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from deblur_hub import DeblurGenerator, GeneratorConfig
+from deblur_hub.hub import bundled
 from deblur_hub.networks import build_network
 
 settings.register_profile("tests", deadline=None)  # two workers, or a busy machine, take longer now and then
@@ -69,6 +70,24 @@ def generator() -> DeblurGenerator:
 def released_model() -> Callable[[str], DeblurGenerator]:
     """Released models by their names, each loaded once, to be looked at and not to be changed."""
     return functools.cache(lambda name: DeblurGenerator.from_pretrained(name, device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory) -> Path:
+    """Bundled models of the released names and cards, with few weights, of which every one matters."""
+    folder = tmp_path_factory.mktemp("weights")
+    maxim = {"width": 4, "stages": 1, "crisp": True, "refiner_widths": [8, 8], "refiner_blocks": [1, 1]}
+    networks = {"maxim": ("maxim_refined", maxim), "compact": ("compact", {"widths": [8, 8], "blocks": [1, 1]})}
+    for name, (architecture, options) in networks.items():
+        # A quality of its own, so that none is chosen by what each would take, which is counted for seconds.
+        made = DeblurGenerator(GeneratorConfig(architecture, options, name=name, quality="best"))
+        awake(made.network)
+        for key, parameter in made.network.named_parameters():
+            if "outputs" in key or "head" in key:
+                parameter.data *= 0.02  # that nothing is cut off at black or white
+        made.eval().save_pretrained(folder / name)
+        shutil.copy(bundled.BUNDLED / name / "README.md", folder / name)
+    return folder
 
 
 @pytest.fixture(scope="session")

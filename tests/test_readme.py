@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deblur_hub import DeblurGenerator, GeneratorConfig, list_models
+from deblur_hub import DeblurGenerator, list_models
 from deblur_hub.cli import main, parser
 from deblur_hub.hub import bundled
 from tests.conversion.test_deblurgan import deblurgan_state
@@ -159,20 +159,6 @@ def require_training(words: list[str]) -> None:
         options = parse(words)
         if options.recipe and not (ROOT / "CONTRIBUTING.md").read_text().count(f"train/recipes/{options.recipe}.toml"):
             load_recipe(options.recipe, options.set)
-
-
-@pytest.fixture(scope="module")
-def small_models(tmp_path_factory) -> Path:
-    """Bundled models of the released names and cards, with few weights."""
-    folder = tmp_path_factory.mktemp("weights")
-    maxim = {"width": 4, "stages": 3, "crisp": True, "refiner_widths": [8, 8], "refiner_blocks": [1, 1]}
-    networks = (("maxim_refined", maxim), ("compact", {"widths": [8, 8], "blocks": [1, 1]}))
-    for name, (architecture, options) in zip(SMALL, networks, strict=True):
-        # A quality of its own, so that none is chosen by what each would take, which is counted for seconds.
-        config = GeneratorConfig(architecture, options, name=name, quality="best")
-        DeblurGenerator(config).save_pretrained(folder / name)
-        (folder / name / "README.md").write_text((ROOT / f"deblur_hub/weights/{name}/README.md").read_text())
-    return folder
 
 
 @pytest.fixture
