@@ -1,5 +1,6 @@
 """Fixtures of the tests of training."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
-from tests.train.tiny_runs import HELD_OUT, arguments, make_frames, make_pairs, photograph, save
+from tests.train.tiny_runs import HELD_OUT, arguments, environment, make_frames, make_pairs, photograph, save
+from tests.warm_python import WarmPython
+from train import loop
 from train.__main__ import main
 
 
@@ -25,6 +28,12 @@ def cpu_alone(monkeypatch):
     torch.set_flush_denormal(False)  # which a run sets for its process
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """A plot takes half of a tiny run's time; test_curves.py draws them, and so do runs in processes of their own."""
+    monkeypatch.setattr(loop, "draw_run", lambda folder: folder / "curves.png")
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
     """Pairs of two scenes, one of them held out; nine frames at 240 a second; three sharp photographs."""
@@ -35,6 +44,14 @@ def pictures(tmp_path_factory) -> Path:
     for number in range(3):
         save(photograph(60 + number), root / "sharp" / f"{number}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmPython]:
+    """For processes that need not import PyTorch themselves."""
+    python = WarmPython(environment())
+    yield python
+    python.close()
 
 
 @pytest.fixture

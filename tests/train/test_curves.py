@@ -18,6 +18,11 @@ from train.study import curves
 from train.study.curves import compare, draw_run, read_scalars
 
 
+@pytest.fixture
+def undrawn():
+    """Here a run draws its curves."""
+
+
 def write_run(folder: Path, *lines: dict) -> Path:
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -48,6 +48,7 @@ TINY_GAN = (
     "checkpoint_every=100",
 )
 
+EVEN = ("schedule.flat=1.0", "schedule.shape=flat-linear")  # a rate that does not ask how long the run is
 BATCH_NORM = (
     "generator=resnet6-bn",
     "loss.pixel=l1",
