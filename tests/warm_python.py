@@ -15,7 +15,9 @@ from pathlib import Path
 
 LISTEN = """
 import json, os, runpy, signal, sys
-import deblur_hub.cli, huggingface_hub, train.__main__
+import deblur_hub.cli, huggingface_hub.hf_api, PIL.Image, train.__main__
+
+PIL.Image.init()
 
 def run(program, arguments, folder, settings, out, err):
     os.setsid()
@@ -32,6 +34,9 @@ def run(program, arguments, folder, settings, out, err):
 
 for line in sys.stdin:
     asked = json.loads(line)
+    if isinstance(asked, str):
+        print(json.dumps(asked in sys.modules), flush=True)
+        continue
     if isinstance(asked, int):
         ended, status = os.waitpid(asked, os.WNOHANG)
         print(json.dumps(os.waitstatus_to_exitcode(status) if ended else None), flush=True)
@@ -78,7 +83,7 @@ class WarmPython:
             [sys.executable, "-c", LISTEN], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
 
-    def ask(self, question: list | int) -> int | None:
+    def ask(self, question: list | int | str) -> int | bool | None:
         print(json.dumps(question), file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
 
@@ -96,6 +101,9 @@ class WarmPython:
         finally:
             running.kill()
         return subprocess.CompletedProcess(running.arguments, running.returncode, said, complaint)
+
+    def has_imported(self, module: str) -> bool:
+        return self.ask(module)
 
     def close(self) -> None:
         self.process.stdin.close()
