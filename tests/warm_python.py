@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 LISTEN = """
-import json, os, runpy, signal, sys
+import atexit, json, os, runpy, signal, sys, threading
 import deblur_hub.cli, huggingface_hub.hf_api, PIL.Image, train.__main__
 
 PIL.Image.init()
@@ -26,11 +26,22 @@ def run(program, arguments, folder, settings, out, err):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
     os.chdir(folder)
     os.environ.update(settings)
-    sys.argv = [program, *arguments]
-    if os.path.exists(program):
-        runpy.run_path(program, run_name="__main__")
-    else:
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    sys.argv, code = [program, *arguments], 0
+    try:
+        if os.path.exists(program):
+            runpy.run_path(program, run_name="__main__")
+        else:
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    # The end of a Python, but for taking all modules apart, which takes a second.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(code)
 
 for line in sys.stdin:
     asked = json.loads(line)
@@ -44,7 +55,6 @@ for line in sys.stdin:
     child = os.fork()
     if not child:
         run(*asked)
-        sys.exit()
     print(child, flush=True)
 os._exit(0)
 """

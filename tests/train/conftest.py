@@ -1,5 +1,6 @@
 """Fixtures of the tests of training."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
-from tests.train.tiny_runs import HELD_OUT, arguments, environment, make_frames, make_pairs, photograph, save
-from tests.warm_python import WarmPython
+from tests.train.tiny_runs import HELD_OUT, ROOT, arguments, environment, make_frames, make_pairs, photograph, save
+from tests.warm_python import WarmProcess, WarmPython
 from train import loop
 from train.__main__ import main
 
@@ -52,6 +53,26 @@ def warm() -> Iterator[WarmPython]:
     python = WarmPython(environment())
     yield python
     python.close()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def both(warm, port):
+    """Starts the two processes of a run, each by itself, as srun does in the job script of docs/training.md."""
+
+    def begun(program: str | Path, *line: str, python: WarmPython = warm, **settings: str) -> list[WarmProcess]:
+        where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        where |= {"ACCELERATE_USE_CPU": "true"} | settings
+        ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+        return [python.start(program, *line, folder=ROOT, **where, **rank) for rank in ranks]
+
+    return begun
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from deblur_hub import DeblurGenerator
 from tests.train.tiny_runs import (
     EVEN,
     HELD_OUT,
+    PATIENCE,
     ROOT,
     arguments,
     environment,
@@ -40,7 +40,6 @@ pytestmark = pytest.mark.slow
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 ENDLESS = 100_000  # steps of a run that is always stopped before
-PATIENCE = 900  # seconds; on a quiet machine each process ends within 20
 
 
 def test_accelerate_launch_trains_measures_and_saves_a_model(pictures, tmp_path):
@@ -178,27 +177,6 @@ def test_a_clusters_warning_leaves_a_whole_checkpoint_and_no_process_behind(begi
         time.sleep(0.2)
 
 
-@pytest.fixture
-def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@pytest.fixture
-def both(warm, port):
-    """Starts the two processes of a run, each by itself, as srun does in the job script of docs/training.md."""
-
-    def begun(program, *line, cpu="true"):
-        where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        where |= {"ACCELERATE_USE_CPU": cpu} if cpu else {}
-        return [
-            warm.start(program, *line, folder=ROOT, RANK=str(rank), LOCAL_RANK=str(rank), **where) for rank in (0, 1)
-        ]
-
-    return begun
-
-
 def group_lives(group):
     try:
         os.killpg(group, 0)
@@ -224,7 +202,8 @@ ALONE = (
 
 def test_two_processes_that_do_not_know_of_each_other_are_refused_at_once(both, pictures, tmp_path):
     """Without ACCELERATE_USE_CPU two processes on CPUs would each do the whole work, into one folder."""
-    runs = both("train/", *arguments("compact", data=pictures, output=tmp_path / "run", cache=tmp_path / "c"), cpu="")
+    line = arguments("compact", data=pictures, output=tmp_path / "run", cache=tmp_path / "cache")
+    runs = both("train/", *line, ACCELERATE_USE_CPU="false")
     assert [end(run) for run in runs] == [(2, f"{ALONE}\n"), (2, "")]
     assert not (tmp_path / "run").exists()
 

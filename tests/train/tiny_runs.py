@@ -14,6 +14,7 @@ from train.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 HELD_OUT = 3
+PATIENCE = 900  # seconds that a process may take; on a quiet machine each ends within 20
 
 # A network of 8 thousand weights on crops of 32 pixels: a step takes a few milliseconds.
 TINY = (
@@ -42,6 +43,7 @@ TINY_GAN = (
     "data.resize=[]",
     "precision=no",
     "loss.adversarial.critic_steps=2",
+    "loss.adversarial.options.width=8",
     "loss.perceptual.layer=relu2_1",
     "validation.scenes=['held']",
     "validation.every=100",
