@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from . import hub
 from .config import LONGEST_NAME, GeneratorConfig
 from .errors import ModelError
-from .hub.golden_tensors import make_golden
+from .hub.golden_tensors import golden_of
 from .hub.reading import build_configured as build
 from .model_card import CARD_BEGIN, plain_card, with_tags
 from .networks.base import Generator
@@ -453,9 +453,7 @@ class DeblurGenerator(nn.Module):
         """
         require_weight_dtype(dtype)
         tensors = cast_floats(self.network.state_dict(), dtype)
-        with torch.device("meta"):
-            empty = build(self.config, "golden").eval()
-        golden, tolerances = make_golden(empty, tensors)
+        golden, tolerances = golden_of(self.config, tensors)
         hub.write_model(
             Path(folder),
             self.config,

@@ -90,6 +90,19 @@ def test_golden_tensors_state_for_each_precision_what_may_differ(generator, tmp_
     assert (loaded.restore(golden["input"], precision="float32") - golden["output"]).abs().max() > tolerances[0]
 
 
+def test_a_model_that_was_changed_since_it_was_saved_gets_golden_tensors_of_its_own(generator, tmp_path):
+    for name in ("first", "again"):
+        generator.save_pretrained(tmp_path / name)
+    awake(generator.network, seed=1)
+    generator.save_pretrained(tmp_path / "changed")
+    first, again, changed = (
+        load_file(tmp_path / name / "golden.safetensors") for name in ("first", "again", "changed")
+    )
+    assert torch.equal(first["output"], again["output"])
+    assert torch.allclose(changed["output"], generator.restore(changed["input"], precision="float32"), atol=1e-4)
+    assert not torch.allclose(changed["output"], first["output"], atol=1e-2)
+
+
 # The hub -------------------------------------------------------------------------------------------------------------
 
 

@@ -6,15 +6,36 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ..config import GeneratorConfig
 from ..networks.base import Generator
 from ..networks.state import cast_floats
-from .verifying import SHAPE
+from .reading import build_configured
+from .verifying import SHAPE, checksum
 
 MARGIN = 4  # between what rounding is measured to change and what it may
 FLOORS = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1.6e-2}  # tolerances that no network is too good for
 
+Made = tuple[dict[str, Tensor], dict[str, float]]
+latest: dict[tuple[str, str, str], Made] = {}  # by architecture, options and the weights' checksum; one at most
 
-def make_golden(network: Generator, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
+
+def golden_of(config: GeneratorConfig, weights: dict[str, Tensor]) -> Made:
+    """What `make_golden` makes; for the model of the call before, that again, as training saves one in several folders.
+
+    It takes a dozen passes through the network.
+    """
+    key = (config.architecture, repr(sorted(config.options.items())), checksum(weights))
+    found = latest.get(key)
+    if found is None:
+        with torch.device("meta"):
+            empty = build_configured(config, "golden").eval()
+        found = make_golden(empty, weights)
+        latest.clear()
+        latest[key] = found
+    return found
+
+
+def make_golden(network: Generator, weights: dict[str, Tensor]) -> Made:
     """A small input and the output that weights give for it in float32 on a CPU, to check loaded models against; and by
     how much the output may differ elsewhere, for each precision. The network, in evaluation mode, is given the weights.
     """

@@ -1,5 +1,7 @@
 """Fixtures of the tests of training."""
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,9 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
-from tests.train.tiny_runs import HELD_OUT, arguments, make_frames, make_pairs, photograph, save
+from tests.train.tiny_runs import HELD_OUT, ROOT, arguments, environment, make_frames, make_pairs, photograph, save
+from tests.warm_python import WarmProcess, WarmPython
+from train import loop
 from train.__main__ import main
 
 
@@ -25,6 +29,12 @@ def cpu_alone(monkeypatch):
     torch.set_flush_denormal(False)  # which a run sets for its process
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """A plot takes half of a tiny run's time; test_curves.py draws them, and so do runs in processes of their own."""
+    monkeypatch.setattr(loop, "draw_run", lambda folder: folder / "curves.png")
+
+
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
     """Pairs of two scenes, one of them held out; nine frames at 240 a second; three sharp photographs."""
@@ -35,6 +45,34 @@ def pictures(tmp_path_factory) -> Path:
     for number in range(3):
         save(photograph(60 + number), root / "sharp" / f"{number}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmPython]:
+    """For processes that need not import PyTorch themselves."""
+    python = WarmPython(environment())
+    yield python
+    python.close()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def both(warm, port):
+    """Starts the two processes of a run, each by itself, as srun does in the job script of docs/training.md."""
+
+    def begun(program: str | Path, *line: str, python: WarmPython = warm, **settings: str) -> list[WarmProcess]:
+        where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        where |= {"ACCELERATE_USE_CPU": "true"} | settings
+        ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+        return [python.start(program, *line, folder=ROOT, **where, **rank) for rank in ranks]
+
+    return begun
 
 
 @pytest.fixture

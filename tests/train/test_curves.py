@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 import time
 from contextlib import closing
@@ -11,11 +10,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.train.tiny_runs import ROOT
 from train import console
 from train.__main__ import main
 from train.study import curves
 from train.study.curves import compare, draw_run, read_scalars
+
+
+@pytest.fixture
+def undrawn():
+    """Here a run draws its curves."""
 
 
 def write_run(folder: Path, *lines: dict) -> Path:
@@ -128,15 +131,8 @@ def test_what_is_missing_on_the_command_line_is_named(arguments, missing, capsys
 
 
 @pytest.mark.slow
-def test_training_does_not_import_matplotlib_before_it_draws():
-    listing = subprocess.run(
-        [sys.executable, "-c", "import train.__main__, sys; print('matplotlib' in sys.modules)"],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        check=True,
-    ).stdout
-    assert listing.strip() == "False"
+def test_training_does_not_import_matplotlib_before_it_draws(warm):
+    assert warm.has_imported("train.__main__") and not warm.has_imported("matplotlib")
 
 
 # The bar -------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from deblur_hub import blur
 from deblur_hub.errors import DatasetError
-from tests.train.tiny_runs import arguments, make_frames, make_pairs, photograph, save, spawn
+from tests.train.tiny_runs import arguments, make_frames, make_pairs, photograph, save
 from train.__main__ import main
 from train.data.cache import PictureCache
 from train.data.samples import TrainingData, TrainingSet, find_training_data, positions
@@ -428,12 +428,14 @@ print(total)
 
 
 @pytest.mark.slow
-def test_two_processes_may_build_the_cache_at_once(tmp_path):
+def test_two_processes_may_build_the_cache_at_once(warm, tmp_path):
+    program = tmp_path / "reader.py"
+    program.write_text(READER)
     total = 0
     for number in range(24):
         total += int(photograph(number, (200, 160)).sum())
         save(photograph(number, (200, 160)), tmp_path / "data" / f"{number:02}.png")
-    readers = [spawn("-c", READER, str(tmp_path / "cache"), str(tmp_path / "data")) for _ in range(2)]
+    readers = [warm.start(program, tmp_path / "cache", tmp_path / "data", folder=tmp_path) for _ in range(2)]
     for reader in readers:
         said, complaint = reader.communicate(timeout=120)
         assert (said.strip(), complaint) == (str(total), "")

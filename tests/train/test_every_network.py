@@ -4,6 +4,7 @@ The networks are narrowed where their options allow it: what is tried is that tr
 well the published size learns.
 """
 
+import functools
 import inspect
 import typing
 
@@ -25,6 +26,7 @@ SIDE, STEPS = 32, 10
 NARROW, FEW, TWICE = 8, 1, 2
 
 
+@functools.cache
 def narrowed(preset: str) -> dict:
     """The preset's options with few channels, few blocks and no dropout, or as they are if those do not fit."""
     architecture, options = PRESETS[preset]
@@ -34,6 +36,8 @@ def narrowed(preset: str) -> dict:
         size = FEW if "blocks" in name else TWICE if "iterations" in name else NARROW
         if name.startswith(("dropout", "drop")):
             smaller[name] = 0.0
+        elif name == "stages":
+            smaller[name] = min(value, TWICE)
         elif "width" in name or "channels" in name or name == "dim" or size != NARROW:
             smaller[name] = (size,) * len(value) if typing.get_origin(parameter.annotation) is tuple else size
     for attempt in (smaller, options):

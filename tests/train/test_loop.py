@@ -194,14 +194,14 @@ def test_large_pictures_show_their_centres_on_the_sample_sheet(tmp_path):
 
 @pytest.mark.slow
 def test_a_time_budget_ends_the_run_in_good_order(start, tmp_path):
-    code, _ = start("compact", "schedule.steps=0", steps=0, options=["--time-budget", "4s"])
+    code, _ = start("compact", "schedule.steps=0", steps=0, options=["--time-budget", "2s"])
     assert code == 0
     state = last_of(tmp_path / "run")
-    assert state["progress"]["step"] > 3
-    assert 4 <= state["progress"]["seconds"] < 60
+    assert state["progress"]["step"] > 1
+    assert 2 <= state["progress"]["seconds"] < 60
     assert DeblurGenerator.from_pretrained(tmp_path / "run" / "model", device="cpu").config.name == "compact"
     # What was spent counts: nothing is left for a second session.
-    start("compact", "schedule.steps=0", steps=0, options=["--time-budget", "4s", "--resume"])
+    start("compact", "schedule.steps=0", steps=0, options=["--time-budget", "2s", "--resume"])
     assert last_of(tmp_path / "run")["progress"]["step"] == state["progress"]["step"]
 
 
@@ -302,8 +302,8 @@ def test_a_schedule_that_does_not_stretch_keeps_its_steps_under_a_time_budget(st
     rates = [line["lr"] for line in lines if "lr" in line]
     assert rates == pytest.approx([1e-3 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)], rel=1e-5)
     changes = ("schedule.stretch=false", "schedule.steps=1000000")
-    assert start("compact", *changes, steps=0, options=["--time-budget", "2s"], output=tmp_path / "cut")[0] == 0
-    assert 1 < last_of(tmp_path / "cut")["progress"]["step"] < 10_000
+    assert start("compact", *changes, steps=0, options=["--time-budget", "1s"], output=tmp_path / "cut")[0] == 0
+    assert 0 < last_of(tmp_path / "cut")["progress"]["step"] < 10_000
     code, words = start("compact", "schedule.stretch=false", "schedule.steps=0", steps=0,
                         options=["--time-budget", "2s"], output=tmp_path / "endless")  # fmt: skip
     assert (code, words) == (

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from deblur_hub.networks import build_network
 from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
-from tests.train.tiny_runs import TINY, arguments, last_of, same_state, spawn, tensors_of
+from tests.train.tiny_runs import EVEN, ROOT, TINY, arguments, last_of, same_state, tensors_of
 from train.__main__ import main
 from train.data.pool import Pool
 from train.recipe import RecipeError, load_recipe
@@ -153,7 +153,6 @@ def test_the_disk_must_have_room(tmp_path, monkeypatch):
 # --- in runs -----------------------------------------------------------------------------------------------------
 
 POOLED = ("data.pool=16", "data.reuse=3", "data.pool_side=40")
-EVEN = "schedule.flat=1.0", "schedule.shape=flat-linear"  # a rate that does not ask how long the run is
 
 
 @pytest.mark.slow
@@ -211,13 +210,13 @@ def test_a_pool_that_does_not_fit_is_refused(start, changes, sentence):
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_mid_pool_goes_on_as_if_it_had_not_been(start, pictures, tmp_path):
+def test_a_run_killed_in_mid_pool_goes_on_as_if_it_had_not_been(start, warm, pictures, tmp_path):
     """A real kill -9, between any two writes."""
-    changes = (*POOLED, "checkpoint_every=5", "validation.every=1000")
-    assert start("compact", *changes, output=tmp_path / "whole", steps=60)[0] == 0
-    killed = spawn(
+    changes = ("compact", *POOLED, *EVEN, "checkpoint_every=5", "validation.every=100000")
+    killed = warm.start(
         "train/",
-        *arguments("compact", *changes, data=pictures, output=tmp_path / "killed", cache=tmp_path / "cache", steps=60),
+        *arguments(*changes, data=pictures, output=tmp_path / "killed", cache=tmp_path / "cache", steps=100_000),
+        folder=ROOT,
         ACCELERATE_USE_CPU="true",
     )
     while not list((tmp_path / "killed" / "checkpoints").glob("step-*.pt")):
@@ -226,5 +225,7 @@ def test_a_run_killed_in_mid_pool_goes_on_as_if_it_had_not_been(start, pictures,
     killed.kill()
     killed.communicate()
     assert (tmp_path / "killed" / "pool-0.bin").exists()
-    assert start("compact", *changes, output=tmp_path / "killed", steps=60, options=["--resume"])[0] == 0
+    steps = last_of(tmp_path / "killed")["progress"]["step"] + 15
+    assert start(*changes, output=tmp_path / "killed", steps=steps, options=["--resume"])[0] == 0
+    assert start(*changes, output=tmp_path / "whole", steps=steps)[0] == 0
     assert same_state(last_of(tmp_path / "whole"), last_of(tmp_path / "killed"))

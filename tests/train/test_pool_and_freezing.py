@@ -6,8 +6,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from deblur_hub.networks import build_network
-from tests.train.test_processes import PATIENCE, TORCHRUN
-from tests.train.tiny_runs import spawn, tensors_of
+from tests.train.tiny_runs import PATIENCE, tensors_of
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.losses.adversarial import PooledLeastSquares, RelativisticLeastSquares, adversarial_loss
 from train.recipe import Adversarial, load_recipe, recipe_from_table
@@ -205,12 +204,12 @@ def three_steps(accelerator, folder):
 
 
 @pytest.mark.slow
-def test_two_processes_share_one_pool_and_freeze_alike(tmp_path):
+def test_two_processes_share_one_pool_and_freeze_alike(both, tmp_path):
     three_steps(Accelerator(cpu=True), tmp_path)
     (tmp_path / "ranks.py").write_text(TWO_RANKS)
-    started = spawn(*TORCHRUN, str(tmp_path / "ranks.py"), str(tmp_path), ACCELERATE_USE_CPU="true")
-    _, words = started.communicate(timeout=PATIENCE)
-    assert started.returncode == 0, words
+    for started in both(tmp_path / "ranks.py", tmp_path):
+        _, words = started.communicate(timeout=PATIENCE)
+        assert started.returncode == 0, words
     # The batch normalisation of this recipe's backbone sees each process's part of a batch; a plain U-Net has none.
     alone, *ranks = (torch.load(tmp_path / f"unet-{name}.pt", weights_only=True) for name in ("1-0", "2-0", "2-1"))
     for state in ranks:

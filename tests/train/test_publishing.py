@@ -5,7 +5,6 @@ for each.
 """
 
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -182,41 +181,38 @@ def test_what_cannot_be_published_is_a_sentence_before_the_first_step(hub, train
     assert not (tmp_path / "run").exists()
 
 
-def two_processes(hub, repo, pictures, folder, **token):
-    line = arguments(
-        "compact",
-        data=pictures,
-        output=folder / repo,
-        cache=folder / "cache",
-        steps=3,
-        options=("--push-to-hub", repo),
-    )
-    return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", ROOT / "train", *line],
-        env=settings(hub.address, folder / "hf") | token,
-        text=True,
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
-    )
+@pytest.fixture
+def two_processes(hub, pythons, both, tmp_path, pictures):
+    """(exit code, stderr) of each of the two processes of a run that publishes: two_processes("owner/name", token)."""
+
+    def run(repo, token):
+        line = arguments(
+            "compact",
+            data=pictures,
+            output=tmp_path / repo,
+            cache=tmp_path / "cache",
+            steps=3,
+            options=("--push-to-hub", repo),
+        )
+        runs = both("train/", *line, python=pythons(hub.address), HF_TOKEN=token)
+        return [(each.communicate(timeout=SECONDS)[1], each.returncode)[::-1] for each in runs]
+
+    return run
 
 
 @pytest.mark.slow
-def test_two_processes_publish_once(hub, tmp_path, pictures):
-    done = two_processes(hub, "tester/two", pictures, tmp_path, HF_TOKEN=TOKEN)
-    assert done.returncode == 0, done.stderr
+def test_two_processes_publish_once(hub, two_processes):
+    for code, words in two_processes("tester/two", TOKEN):
+        assert code == 0, words
     repository = hub.repositories["tester/two"]
     assert len(repository.commits) == 2 and repository.tags == {"step-3": repository.branches["main"]}
 
 
 @pytest.mark.slow
-@pytest.mark.full
-def test_two_processes_stop_together_where_they_cannot_publish(hub, tmp_path, pictures):
-    done = two_processes(hub, "tester/none", pictures, tmp_path)
-    assert done.returncode != 0
-    # torchrun prints a traceback of its own where a process ends with a code.
-    told = [line for line in done.stderr.splitlines() if line.startswith("train: ")]
-    assert [line.split(":")[1] for line in told] == [" --push-to-hub tester/none"]
+def test_two_processes_stop_together_where_they_cannot_publish(two_processes, tmp_path):
+    (first, words), other = two_processes("tester/none", "")
+    assert first == 2 and other == (2, "")
+    assert words.startswith("train: --push-to-hub tester/none: there is no token") and words.count("\n") == 1
     assert not (tmp_path / "tester/none").exists()
 
 

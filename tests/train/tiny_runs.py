@@ -14,6 +14,7 @@ from train.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 HELD_OUT = 3
+PATIENCE = 900  # seconds that a process may take; on a quiet machine each ends within 20
 
 # A network of 8 thousand weights on crops of 32 pixels: a step takes a few milliseconds.
 TINY = (
@@ -42,12 +43,14 @@ TINY_GAN = (
     "data.resize=[]",
     "precision=no",
     "loss.adversarial.critic_steps=2",
+    "loss.adversarial.options.width=8",
     "loss.perceptual.layer=relu2_1",
     "validation.scenes=['held']",
     "validation.every=100",
     "checkpoint_every=100",
 )
 
+EVEN = ("schedule.flat=1.0", "schedule.shape=flat-linear")  # a rate that does not ask how long the run is
 BATCH_NORM = (
     "generator=resnet6-bn",
     "loss.pixel=l1",
