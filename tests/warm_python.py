@@ -66,7 +66,8 @@ class WarmProcess:
     def __init__(self, python: "WarmPython", request: list) -> None:
         self.kept = tempfile.TemporaryDirectory()
         self.out, self.err = (Path(self.kept.name, name) for name in ("out", "err"))
-        self.python, self.arguments, self.returncode = python, [request[0], *request[1]], None
+        self.python, self.arguments = python, [request[0], *request[1]]
+        self.returncode, self.said = None, None
         self.pid = python.ask([*request, str(self.out), str(self.err)])
 
     def poll(self) -> int | None:
@@ -84,7 +85,10 @@ class WarmProcess:
             if time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired(self.arguments, timeout)
             time.sleep(0.01)
-        return self.out.read_text(), self.err.read_text()
+        if self.said is None:
+            self.said = self.out.read_text(), self.err.read_text()
+            self.kept.cleanup()
+        return self.said
 
 
 class WarmPython:

@@ -80,7 +80,6 @@ def test_no_output_folder_needs_to_be_named(pictures, tmp_path, capfd):
     assert main([*line[:place], *line[place + 2 :], "--dry-run"]) == 0
 
 
-@pytest.mark.slow
 def test_a_gan_tells_of_its_critic_and_counts_its_batches(dry, vgg19):
     told = lines_of(dry(recipe="deblurgan", options=("--perceptual-weights", str(vgg19)))[1])
     assert "M parameters" in told["critic"]

@@ -28,7 +28,7 @@ NARROW, FEW, TWICE = 8, 1, 2
 
 @functools.cache
 def narrowed(preset: str) -> dict:
-    """The preset's options with few channels, few blocks and no dropout, or as they are if those do not fit."""
+    """The preset's options with few channels, blocks and stages and no dropout, or as they are if those do not fit."""
     architecture, options = PRESETS[preset]
     smaller = dict(options)
     for name, parameter in inspect.signature(NETWORKS[architecture]).parameters.items():
@@ -90,6 +90,7 @@ def train(trainer: Trainer, steps: range) -> list[dict[str, float]]:
     return logs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "precision"), TRAINED.items())
 def test_ten_steps_on_one_batch_bring_the_pixel_loss_down(preset, precision):
     trainer = made(preset, precision)

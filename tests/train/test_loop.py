@@ -343,7 +343,6 @@ def test_an_output_that_cannot_be_a_folder_gives_a_sentence(start, tmp_path):
     assert words.startswith(f"train: {tmp_path}/run: cannot be written (File exists)")
 
 
-@pytest.mark.slow
 def test_init_from_starts_with_the_weights_of_a_saved_model(start, tmp_path):
     start("compact", steps=3, output=tmp_path / "first")
     model = tmp_path / "first" / "model"
@@ -402,7 +401,6 @@ def test_init_from_refuses_another_architecture(start, tmp_path):
     assert not (tmp_path / "second").exists()
 
 
-@pytest.mark.slow
 def test_without_pairs_nothing_is_measured_and_the_last_weights_are_kept(start, tmp_path):
     data = tmp_path / "photographs"
     for number in range(3):
@@ -437,7 +435,6 @@ def test_deblurgan_trains_generator_and_critic(start, tmp_path, vgg19):
         assert all(not torch.equal(states[1][part][key], states[3][part][key]) for key in weights), part
 
 
-@pytest.mark.slow
 def test_dropout_is_off_when_pictures_are_measured(start, tmp_path, vgg19, pictures):
     start(
         "deblurgan", "network.dropout=0.5", "validation.every=1", steps=1, options=["--perceptual-weights", str(vgg19)]
@@ -528,7 +525,6 @@ def test_the_learning_rate_in_the_log_follows_the_schedule(start, tmp_path, monk
     assert all(rate > after for rate, after in pairwise(rates[1:]))
 
 
-@pytest.mark.slow
 def test_the_model_at_the_end_is_kept_beside_the_best_one(start, tmp_path):
     assert start("compact")[0] == 0
     ended = last_of(tmp_path / "run")["average"]

@@ -180,6 +180,7 @@ def test_a_refiner_learns_and_the_rest_stays_as_it_is(pictures, tmp_path, capfd)
     assert changed and all(key.startswith("refiners.") for key in changed)
 
 
+@pytest.mark.slow
 def test_the_full_size_steps_lie_beside_generations_in_turn():
     accelerator = Accelerator(cpu=True)
     recipe = load_recipe(

@@ -104,7 +104,6 @@ def test_a_run_goes_on_from_a_state_that_was_carried(start, tmp_path, capfd, opt
     assert (code, words.partition(";")[0]) == (2, f"train: {tmp_path}/more: holds a run already")
 
 
-@pytest.mark.slow
 def test_the_state_of_another_optimizer_is_told(start, tmp_path):
     start("compact", "optimizer.name=adamw", steps=2)
     pack(Checkpoints(tmp_path / "run" / "checkpoints", keep=1).newest()[1], tmp_path / "state")

@@ -71,6 +71,7 @@ def test_what_has_no_share_never_happens_and_what_has_all_always_does():
     assert in_light.noise[0, :2].any() and not in_light.noise[0, 2:].any()
 
 
+@pytest.mark.slow
 def test_shares_are_those_of_the_recipe():
     options = Blur(none=0.25, projective=0.5, noise=0.4, jpeg=0.2, longest=6.0)
     exposures = [drawn(options, seed)[0] for seed in range(600)]
