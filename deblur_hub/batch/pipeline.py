@@ -121,8 +121,7 @@ def restore_files(
                     if not target.parent.exists():
                         make_folder(target.parent)
                         made.append(target.parent)
-                    for page in decoded_pages(job, source, target):
-                        decoded.put(page)
+                    decode_file(job, source, target)
             except Stopped:
                 return
             except Exception as error:
@@ -130,24 +129,32 @@ def restore_files(
             decoded.put(last)
         decoded.put(None)
 
-    def decoded_pages(job: int, source: Path, target: Path) -> Iterator[Page]:
+    def decode_file(job: int, source: Path, target: Path) -> None:
         width, height = upright_size(source)
-        pages = steps.read(source, target)
-        while True:
+        pages, more = steps.read(source, target), True
+        while more:
             load.take_in(width * height)
             try:
                 number, count, blurred, original = next(pages)
-            except BaseException as ended:
+            except BaseException:
                 load.let_go(width * height)
-                if isinstance(ended, StopIteration):
-                    return
                 raise
-            yield Page(job, number, count, width * height, blurred, original)
+            more = number + 1 < count
+            if not more:
+                del pages  # which holds the picture as long as it waits
+            decoded.put(Page(job, number, count, width * height, blurred, original))
+            del blurred, original
 
     def write() -> None:
         while (page := restored.get()) is not None:
             outcomes.put(outcome_of(page))
         outcomes.put(None)
+
+    def following(page: Page) -> Page:
+        if (found := restored.get()) is not None:
+            return found
+        restored.put(None)  # which ends `write` as well
+        return Page(page.job, error=Stopped())
 
     def outcome_of(page: Page) -> Outcome:
         source, target = job = jobs[page.job]
@@ -159,7 +166,7 @@ def restore_files(
                 yield last.blurred, last.original
                 pixels, seconds = pixels + last.pixels, seconds + last.seconds
                 load.let_go(last.pixels)
-                last = restored.get() or Page(page.job, error=Stopped())
+                last = following(page)
             if last.error:
                 raise last.error
 
@@ -178,7 +185,7 @@ def restore_files(
         except Exception as error:
             while last.blurred is not None:  # what else comes of this file
                 load.let_go(last.pixels)
-                last = restored.get() or Page(page.job)
+                last = following(page)
             return Outcome(job, error)
         return Outcome(job, pixels=pixels, seconds=seconds)
 
