@@ -32,14 +32,16 @@ photoshop:City="Camden"><dc:rights>free</dc:rights></rdf:Description></rdf:RDF><
 CAPTION = b"8BIM\x04\x04\0\0\0\0\0\x09\x1c\x02\x78\0\x04Pier\0"
 
 
-def found(path: Path) -> dict[str, object]:
-    """What exiftool finds, but for what may differ."""
-    told = subprocess.run(["exiftool", "-a", "-G1", "-j", "-n", "-u", str(path)], capture_output=True, check=True)
-    (tags,) = json.loads(told.stdout)
-    parted = ((key, *key.rpartition(":")[::2], value) for key, value in tags.items())
-    return {
-        key: value for key, group, tag, value in parted if (group or tag) not in STORAGE and tag not in CHANGED | STORED
-    }
+def found(*paths: Path) -> list[dict[str, object]]:
+    """What exiftool finds in each, but for what may differ."""
+    told = subprocess.run(["exiftool", "-a", "-G1", "-j", "-n", "-u", *paths], capture_output=True, check=True)
+    parted = (
+        [(key, *key.rpartition(":")[::2], value) for key, value in tags.items()] for tags in json.loads(told.stdout)
+    )
+    return [
+        {key: value for key, group, tag, value in tags if (group or tag) not in STORAGE and tag not in CHANGED | STORED}
+        for tags in parted
+    ]
 
 
 def restored(path: Path) -> Path:
@@ -48,7 +50,7 @@ def restored(path: Path) -> Path:
 
 
 def same(path: Path, least: int) -> None:
-    before, after = found(path), found(restored(path))
+    before, after = found(path, restored(path))
     assert len(before) >= least, before
     assert after == before
 

@@ -62,7 +62,7 @@ def test_it_compiles_to_the_same_function(generator):
         assert torch.allclose(compiled(picture()), generator(picture()), atol=1e-4)
     compiled_in_place = DeblurGenerator(generator.config).eval()
     compiled_in_place.load_state_dict(generator.state_dict())
-    compiled_in_place.compile()
+    compiled_in_place.compile(backend="eager")  # the code that is made is tried above
     with torch.no_grad():
         assert torch.allclose(compiled_in_place(picture()), generator(picture()), atol=1e-4)
     assert torch.allclose(compiled_in_place.restore(picture()), generator.restore(picture()), atol=1e-4)

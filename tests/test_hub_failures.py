@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.hub_client import Client
 from tests.hub_failures import cut, damaged, dripping, status
 from tests.hub_server import READ_TOKEN
 
@@ -55,12 +54,16 @@ def test_what_passes_is_passed_over(hub, play, published, repo, file, failures, 
 
 
 @pytest.mark.slow
-def test_a_line_that_stalls_is_left_and_the_rest_fetched(hub, published, home):
+def test_a_line_that_stalls_is_left_and_the_rest_fetched(hub, play, published):
     published("tester/stalling")
     hub.fail(WEIGHTS, cut(pause=4))
-    client = Client(home, hub.address, HF_HUB_DOWNLOAD_TIMEOUT="1")
-    (loaded, seconds), (again, _) = client.play('step(load, "tester/stalling"); step(load, "tester/stalling")')
-    client.close()
+    (loaded, seconds), (again, _) = play("""
+        from huggingface_hub import constants
+        patience, constants.HF_HUB_DOWNLOAD_TIMEOUT = constants.HF_HUB_DOWNLOAD_TIMEOUT, 1
+        step(load, "tester/stalling")
+        constants.HF_HUB_DOWNLOAD_TIMEOUT = patience
+        step(load, "tester/stalling")
+        """)
     assert isinstance(loaded, list) and again == loaded
     assert seconds < 4
 

@@ -4,9 +4,6 @@ import json
 
 import pytest
 
-from tests.hub_client import Client
-from tests.hub_server import closed_port
-
 SHARD = 20_000  # bytes: the tiny model then has several files
 
 
@@ -49,21 +46,20 @@ def test_a_model_on_the_hub_that_lacks_golden_tensors_or_fails_them_is_a_sentenc
 
 
 @pytest.mark.slow
-def test_offline_the_cache_serves_what_it_holds_and_says_what_it_lacks(hub, play, home):
-    play(f"""
+def test_offline_the_cache_serves_what_it_holds_and_says_what_it_lacks(hub, play):
+    """As HF_HUB_OFFLINE has it, which the client reads once: test_hub.py starts one with it."""
+    *_, (plain, _), (unverified, _), (variant, _) = play(f"""
+        from huggingface_hub import constants
         step(generator.push_to_hub, "tester/cached", max_shard_size={SHARD})
         step(generator.push_to_hub, "tester/cached", variant="fp16", max_shard_size={SHARD})
         step(load, "tester/cached")
         step(load, "tester/cached", variant="fp16", verify=True)
+        constants.HF_HUB_OFFLINE = True
+        step(load, "tester/cached")
+        step(load, "tester/cached", verify=True)
+        step(load, "tester/cached", variant="fp16", verify=True)
+        constants.HF_HUB_OFFLINE = False
         """)
-    with closed_port() as address:
-        alone = Client(home, address, HF_HUB_OFFLINE="1")
-        (plain, _), (unverified, _), (variant, _) = alone.play("""
-            step(load, "tester/cached")
-            step(load, "tester/cached", verify=True)
-            step(load, "tester/cached", variant="fp16", verify=True)
-            """)
-        alone.close()
     assert isinstance(plain, list) and isinstance(variant, list), (plain, variant)
     assert unverified.startswith("tester/cached: is not in the local cache, and the hub cannot be reached (")
 

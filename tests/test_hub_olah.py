@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +70,14 @@ def olah(hub, commits, tmp_path_factory) -> Iterator[tuple[str, list[str]]]:
             served.wait()
 
 
+@pytest.fixture(scope="module")
+def play_there(olah, tmp_path_factory) -> Iterator[Callable[[str], list]]:
+    """Plays a scene against olah."""
+    client = Client(tmp_path_factory.mktemp("there"), olah[0])
+    yield client.play
+    client.close()
+
+
 def wait_for(address: str, served: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
@@ -96,22 +104,17 @@ def test_what_was_pushed_tagged_and_pushed_again_loads_by_branch_tag_and_commit_
     assert [loaded for loaded, _ in play(ROUND.format(*names))] == [two, two, one, one, two, one]
 
 
-def test_the_same_commits_load_by_branch_tag_and_commit_from_a_hub_that_others_wrote(olah, commits, tmp_path):
-    address, names = olah
-    client = Client(tmp_path, address)
-    loaded = [result for result, _ in client.play(ROUND.format(*names))]
-    client.close()
+def test_the_same_commits_load_by_branch_tag_and_commit_from_a_hub_that_others_wrote(olah, play_there, commits):
+    loaded = [result for result, _ in play_there(ROUND.format(*olah[1]))]
     one, two = commits[1]
     assert loaded == [two, two, one, one, two, one]
 
 
-def test_what_is_not_on_a_hub_that_others_wrote_is_a_sentence_too(olah, tmp_path):
-    client = Client(tmp_path, olah[0])
-    steps = client.play("""
+def test_what_is_not_on_a_hub_that_others_wrote_is_a_sentence_too(play_there):
+    steps = play_there("""
         step(load, "tester/nowhere")
         step(load, "tester/round", revision="v9")
         step(load, "tester/round", variant="fp16")
         """)
-    client.close()
     for told, _ in steps:
         assert isinstance(told, str) and told.startswith("tester/") and "\n" not in told

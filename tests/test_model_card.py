@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
@@ -120,17 +119,6 @@ def test_of_a_card_that_cannot_be_read_nothing_is_known(broken):
 
 
 # --- what people read ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list_models())
-def test_the_three_lines_of_a_bundled_card_restore_a_photo(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)).save("photo.jpg")
-    (block,) = re.findall(r"```python\n(.*?)```", CARDS[name], re.S)
-    assert len([line for line in block.splitlines() if line]) == 3
-    exec(block, {})
-    assert Image.open("sharp.png").size == (56, 40)
 
 
 @pytest.mark.parametrize("name", list_models())

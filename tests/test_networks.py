@@ -25,7 +25,7 @@ def parameters(network) -> int:
 
 
 def multiply_adds(network, height: int, width: int) -> float:
-    with FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, 3, height, width, device="meta"))
     return counter.get_total_flops() / 2
 

@@ -222,13 +222,14 @@ def test_the_python_of_a_page_works(page, here, capsys):
 
 
 @pytest.mark.parametrize("card", CARDS)
-def test_the_python_of_a_card_loads_its_model(card, here, small_models, monkeypatch):
+def test_the_three_lines_of_a_card_load_its_model_and_restore_a_photo(card, here, small_models, monkeypatch):
     name = Path(card).parent.name
     stand_in = small_models / name if name in SMALL else here / "model"
     monkeypatch.setattr(bundled, "BUNDLED", here / "weights")
     (here / "weights").mkdir()
     (here / "weights" / name).symlink_to(stand_in, target_is_directory=True)
     (block,) = python(card)
+    assert len([line for line in block.splitlines() if line]) == 3
     exec(block, {})
     assert f'from_pretrained("{name}")' in block and Image.open("sharp.png").size == Image.open("photo.jpg").size
 

@@ -10,8 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from deblur_hub import DeblurGenerator, ModelError
+from deblur_hub import DeblurGenerator, ModelError, list_models
 from deblur_hub.cli import main
+from deblur_hub.hub import BUNDLED
 from deblur_hub.hub.verifying import checksum, read_header, verified_tensors
 from tests.conftest import awake
 
@@ -149,10 +150,14 @@ def test_the_shell_verifies_in_one_sentence(saved, swapped, capsys):
 
 
 @pytest.mark.slow
-def test_the_shell_verifies_the_default_in_each_precision(capsys):
-    for precision in ("float32", "bfloat16"):
-        assert main(["verify", "--device", "cpu", "--precision", precision]) == 0
-        assert capsys.readouterr().out.startswith(f"maxim: gives its golden output in {precision} on cpu; the largest")
+def test_every_bundled_model_gives_its_golden_output_and_the_default_in_each_precision(capsys):
+    for name in list_models():
+        golden = load_file(BUNDLED / name / "golden.safetensors")
+        assert not torch.equal(golden["output"], golden["input"])
+        assert main(["verify", name, "--device", "cpu", "--precision", "float32"]) == 0
+        assert capsys.readouterr().out.startswith(f"{name}: gives its golden output in float32 on cpu; the largest")
+    assert main(["verify", "--device", "cpu", "--precision", "bfloat16"]) == 0
+    assert capsys.readouterr().out.startswith("maxim: gives its golden output in bfloat16 on cpu; the largest")
     assert main(["verify", "--device", "cpu", "--precision", "float16"]) == 2
     assert "needs a GPU" in capsys.readouterr().err
 

@@ -114,9 +114,11 @@ def test_a_graph_comes_back_as_the_network_it_was_made_of(network, folder, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stages", "coarse"), [(1, True), (2, True), (3, True), (3, False)])
-@pytest.mark.parametrize("prefix", ["opt/target/", "params/", ""])
-def test_a_checkpoint_comes_back_without_what_is_the_optimizer_s(tmp_path, stages, coarse, prefix):
+@pytest.mark.parametrize(
+    ("prefix", "stages", "coarse"),
+    [("opt/target/", 1, True), ("params/", 2, True), ("", 3, True), ("opt/target/", 3, False)],
+)
+def test_a_checkpoint_comes_back_without_what_is_the_optimizer_s(tmp_path, prefix, stages, coarse):
     network = awake(build_network("maxim", width=4, stages=stages, coarse_outputs=coarse))
     held = {prefix + key: value for key, value in flax(network, stages, coarse).items()}
     if prefix:

@@ -78,18 +78,9 @@ def names_in(log: Path) -> list[str]:
     return [json.loads(line)["row"]["name"] for line in log.read_text().split("\n")[1:-1]]
 
 
-def test_two_processes_share_the_pictures_and_give_the_rows_of_one(model, pairs, alone, tmp_path):
-    run = begin(*TORCHRUN, model=model, pairs=pairs, out=tmp_path, ACCELERATE_USE_CPU="true")
-    code, said, complained = end(run)
-    assert code == 0, complained
-    found = content(tmp_path)
-    assert found["processes"] == 2 and found["rows"] == alone
-    assert said.count("| mean") == 1  # the first alone speaks
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "rows.jsonl"]
-    assert names_in(tmp_path / "rows.jsonl") == [row["name"] for row in alone]
-
-
-def test_a_run_killed_at_any_moment_loses_the_picture_at_hand_alone(model, pairs, alone, tmp_path):
+def test_a_run_killed_at_any_moment_loses_the_picture_at_hand_alone_and_two_share_the_rest(
+    model, pairs, alone, tmp_path
+):
     log = tmp_path / "rows.jsonl"
     run = begin(model=model, pairs=pairs, out=tmp_path)
     deadline = time.monotonic() + PATIENCE
@@ -100,14 +91,21 @@ def test_a_run_killed_at_any_moment_loses_the_picture_at_hand_alone(model, pairs
     assert end(run)[0] == -signal.SIGKILL
     assert len(names_in(log)) >= 2 and not (tmp_path / "results.json").exists()
     kept = {line: json.loads(line)["row"]["name"] for line in log.read_text().split("\n")[1:-1]}
-    code, _, complained = end(begin(*TORCHRUN, model=model, pairs=pairs, out=tmp_path))
+    run = begin(*TORCHRUN, model=model, pairs=pairs, out=tmp_path, ACCELERATE_USE_CPU="true")
+    code, said, complained = end(run)
     assert code == 0, complained
-    assert content(tmp_path)["rows"] == alone
+    found = content(tmp_path)
+    assert found["processes"] == 2 and found["rows"] == alone
+    assert said.count("| mean") == 1  # the first alone speaks
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "rows.jsonl"]
+    assert names_in(log) == [row["name"] for row in alone]
     # The times of what was scored before the kill are those of then: it was not scored again.
     assert set(kept) < set(log.read_text().split("\n"))
 
 
-def test_a_run_of_two_that_was_killed_is_ended_by_one(model, pairs, alone, tmp_path):
+def test_a_run_of_two_that_was_killed_is_ended_by_one_that_needs_neither_accelerate_nor_a_launcher(
+    model, pairs, alone, tmp_path, tmp_path_factory
+):
     run = begin(*TORCHRUN, model=model, pairs=pairs, out=tmp_path)
     second = tmp_path / "rows.1.jsonl"
     deadline = time.monotonic() + PATIENCE
@@ -118,7 +116,10 @@ def test_a_run_of_two_that_was_killed_is_ended_by_one(model, pairs, alone, tmp_p
     run.communicate()
     one, two = names_in(tmp_path / "rows.jsonl"), names_in(second)
     assert two and not set(one) & set(two), "a picture was scored twice"
-    code, _, complained = end(begin(model=model, pairs=pairs, out=tmp_path))
+    blocked = tmp_path_factory.mktemp("blocked")
+    (blocked / "accelerate.py").write_text("raise ImportError('not installed')")
+    path = f"{blocked}{os.pathsep}{Path(__file__).parents[2]}"
+    code, _, complained = end(begin(model=model, pairs=pairs, out=tmp_path, PYTHONPATH=path))
     assert code == 0, complained
     assert content(tmp_path)["rows"] == alone and not second.exists()
 
@@ -143,13 +144,3 @@ def test_accelerate_can_launch_it(model, pairs, alone, tmp_path):
     code, _, complained = end(run)
     assert code == 0, complained
     assert content(tmp_path)["rows"] == alone
-
-
-def test_one_process_needs_neither_accelerate_nor_a_launcher(model, pairs, alone, tmp_path):
-    blocked = tmp_path / "blocked"
-    blocked.mkdir()
-    (blocked / "accelerate.py").write_text("raise ImportError('not installed')")
-    path = f"{blocked}{os.pathsep}{Path(__file__).parents[2]}"
-    code, _, complained = end(begin(model=model, pairs=pairs, out=tmp_path / "out", PYTHONPATH=path))
-    assert code == 0, complained
-    assert content(tmp_path / "out")["rows"] == alone

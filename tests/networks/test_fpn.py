@@ -13,7 +13,8 @@ from deblur_hub.networks.base import follow
 from deblur_hub.networks.frame import FrameBatchNorm, FrameNorm
 from deblur_hub.restoration.restore import restore
 from tests.conftest import awake
-from tests.test_networks import Peak, multiply_adds, on_meta, parameters, reach
+from tests.networks.test_srn import reach_along
+from tests.test_networks import Peak, multiply_adds, on_meta, parameters
 
 PRESETS = ("deblurgan-v2-mobilenet", "deblurgan-v2-inception", "deblurgan-v2-mobilenet-dsc")
 ONE_STEP = 1 / 255 * 2  # of a picture in [-1, 1]
@@ -90,7 +91,7 @@ def test_a_picture_of_any_size_comes_back_with_its_size(name, height, width):
 @pytest.mark.slow
 def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel():
     network = awake(build_network("fpn", width=8, norm="batch", statistics="stored")).double()
-    assert 0.75 * network.receptive_field <= reach(network, 640) <= network.receptive_field
+    assert 0.75 * network.receptive_field <= reach_along(network, 1) <= network.receptive_field
 
 
 @pytest.mark.slow
@@ -127,7 +128,7 @@ def test_the_stated_values_per_pixel_are_what_a_pass_takes(name, width):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "size"), zip(PRESETS, [(150, 200), (128, 161), (150, 200)], strict=True))
+@pytest.mark.parametrize(("name", "size"), list(zip(PRESETS, [(150, 200), (128, 161), (150, 200)], strict=True)))
 def test_a_tiled_result_equals_the_whole_frame(name, size):
     network = awake(build_network(name, width=16))
     blurred = picture(*size)

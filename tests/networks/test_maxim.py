@@ -50,8 +50,8 @@ def test_the_released_weights_compute_what_tensorflow_computes_of_the_published_
 def test_it_has_the_published_parameters_and_multiply_adds():
     """22.2 M as published; without the last stage's two coarse outputs, as in the graph, 22,207,605."""
     assert parameters(on_meta("maxim", coarse_outputs=False)) == 22_207_605
-    assert parameters(on_meta("maxim")) == 22_207_605 + 5_190
     whole = on_meta("maxim").train()
+    assert parameters(whole) == 22_207_605 + 5_190
     assert multiply_adds(whole, 768, 1280) == pytest.approx(2240e9, rel=0.01)
     first = whole.multiply_adds_per_pixel(whole.qualities["balanced"])
     assert first * 768 * 1280 == pytest.approx(633e9, rel=0.01)
@@ -70,7 +70,7 @@ def kernel(request, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stages", [1, 2, 3])
+@pytest.mark.parametrize("stages", [1, 3])
 def test_folded_it_computes_the_same(kernel, stages):
     network = tiny(stages=stages)
     blurred = picture(64, 128)

@@ -34,6 +34,8 @@ PUBLISHED = {
     "maxim-light": (None, None),
 }
 
+LAID_OUT = [name for name in PUBLISHED if name != "maxim"]  # maxim-light is the same with fewer stages, in less time
+
 
 def test_every_preset_is_compared_and_every_network_has_one():
     assert PRESETS.keys() == PUBLISHED.keys()
@@ -57,17 +59,19 @@ def test_parameters_and_multiply_adds_are_the_published_ones_and_counting_leaves
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PUBLISHED)
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (129, 47)])
-def test_a_picture_of_any_size_comes_back_in_its_size(name, height, width):
+@pytest.mark.parametrize("name", LAID_OUT)
+def test_a_picture_of_any_size_comes_back_in_its_size(name):
     network = on_meta(name)
-    assert network(torch.empty(2, 3, height, width, device="meta")).shape == (2, 3, height, width)
+    for height, width in ((1, 1), (129, 47)):
+        with torch.no_grad():
+            assert network(torch.empty(2, 3, height, width, device="meta")).shape == (2, 3, height, width)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", LAID_OUT)
 def test_outputs_in_training_are_the_picture_at_one_or_several_scales(name):
-    outputs = on_meta(name).train()(torch.empty(2, 3, 96, 127, device="meta"))
+    with torch.no_grad():
+        outputs = on_meta(name).train()(torch.empty(2, 3, 96, 127, device="meta"))
     if not isinstance(outputs, list):
         outputs = [outputs]
     scales = [96 // output.shape[-2] for output in outputs]
