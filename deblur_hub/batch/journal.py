@@ -1,4 +1,4 @@
-"""Journals: which results in a folder are done, of which photo and with which settings.
+"""Journals: which results below a folder are done, of which photo and with which settings.
 
 A line of JSON is added before a result is written and another one after, so that a run that is killed at any moment
 leaves no result that the next one does not know. Several processes write a file each, and read all.
@@ -29,26 +29,27 @@ class Entry:
 
 
 class Journals:
-    """Those of all folders that results are written to.
+    """One for all results below an output folder, or one in each folder that results are written to.
 
     Args:
         settings: what every result of this run is made with.
+        output: the folder, if it is one.
         rank: of this process among those that share the work.
     """
 
-    def __init__(self, settings: str, rank: int = 0) -> None:
-        self.settings = settings
+    def __init__(self, settings: str, output: Path | None = None, rank: int = 0) -> None:
+        self.settings, self.output = settings, output
         self.name = f"{NAME}{f'.{rank}' if rank else ''}.jsonl"
         self._folders: dict[Path, dict[str, Entry]] = {}
 
     def is_ours(self, target: Path) -> bool:
         """Whether an earlier run wrote this file, or was about to, and nobody has changed it since."""
-        entry = self._entries(target.parent).get(target.name)
+        entry = self._entry(target)
         return entry is not None and (entry.size is None or (entry.size, entry.changed) == state_of(target))
 
     def is_done(self, source: Path, target: Path) -> bool:
         """Whether the target holds this photo, restored with these settings; OSError if a file cannot be read."""
-        entry = self._entries(target.parent).get(target.name)
+        entry = self._entry(target)
         return (
             entry is not None
             and entry.settings == self.settings
@@ -70,10 +71,21 @@ class Journals:
         self._add(target, Entry("", "", 0, 0))
 
     def _add(self, target: Path, entry: Entry) -> None:
-        self._entries(target.parent)[target.name] = entry
-        line = json.dumps({"result": target.name, **vars(entry)})
-        with (target.parent / self.name).open("a", encoding="utf-8") as file:
+        folder, name = self._place(target)
+        self._entries(folder)[name] = entry
+        line = json.dumps({"result": name, **vars(entry)})
+        with (folder / self.name).open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
+
+    def _entry(self, target: Path) -> Entry | None:
+        folder, name = self._place(target)
+        return self._entries(folder).get(name)
+
+    def _place(self, target: Path) -> tuple[Path, str]:
+        """The folder of a result's journal, and the name of the result in it."""
+        if self.output is not None and target != self.output and target.is_relative_to(self.output):
+            return self.output, target.relative_to(self.output).as_posix()
+        return target.parent, target.name
 
     def _entries(self, folder: Path) -> dict[str, Entry]:
         if folder not in self._folders:

@@ -36,7 +36,7 @@ def run_deblur(options: argparse.Namespace) -> int:
 
 def run_share(options: argparse.Namespace, processes: Processes) -> int:
     """Restores what falls to this process; the main one says what is to be said of all."""
-    may_replace = Journals("").is_ours if options.resume else lambda target: bool(options.overwrite)
+    may_replace = Journals("", options.output).is_ours if options.resume else lambda target: bool(options.overwrite)
     made = processes.run_on_main(lambda: plan(options.inputs, options.output, options.format, may_replace))
     if processes.rank == 0:
         for mistake in made.mistakes:
@@ -108,7 +108,7 @@ def run_jobs(
     settings["strip"] = options.strip
     journals = None
     if options.resume or len(jobs) > 1:
-        journals = Journals(fingerprint(generator, settings), processes.rank)
+        journals = Journals(fingerprint(generator, settings), options.output, processes.rank)
     outcomes: list[Outcome] = []
     with tqdm(
         total=len(jobs),

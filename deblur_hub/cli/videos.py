@@ -24,7 +24,7 @@ def run_videos(videos: list[Path], options: argparse.Namespace, processes: Proce
     ).with_crispness(options.crispness)
     settings = {name: getattr(options, name) for name in ("strength", "tile", "precision")}
     settings |= {"quality": options.quality} if options.quality else {}
-    journals = Journals(fingerprint(generator, settings | {"strip": options.strip}), processes.rank)
+    journals = Journals(fingerprint(generator, settings | {"strip": options.strip}), options.output, processes.rank)
     written, failed, skipped = [], 0, 0
     for source in processes.shard(videos):
         try:
