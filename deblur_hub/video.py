@@ -90,11 +90,14 @@ def restore_video(
             video.thread_type = "AUTO"
             settings = {"movflags": "+faststart+use_metadata_tags"} if container in ("mp4", "mov") else {}
             with av.open(str(part), "w", format=container, options=settings) as written:
-                for frame in restored_frames(opened, video, written, container, first, report, strip):
-                    frame.restore(steps.restore)
+                encoder = add_encoder(video, first, written, container, report)
+                copies = add_copies(opened, video, written, container, report)
+                if strip != "metadata":
+                    keep_tags(opened, written, strip)
+                for share in restored_frames(opened, video, written, encoder, copies, steps.restore):
                     report.frames += 1
                     if progress:
-                        progress(frame.share)
+                        progress(share)
     except (av.FFmpegError, OSError) as error:
         raise PictureError(f"{source.name}: cannot be restored as a video ({reason_of(error)})") from error
     return report
@@ -151,48 +154,16 @@ def first_frame(source: Path) -> VideoFrame:
     raise PictureError(f"{source.name}: holds no frame that can be read; give another file")
 
 
-@dataclass
-class Frame:
-    """A decoded frame that waits to be restored and encoded."""
-
-    decoded: VideoFrame
-    share: float
-    encode: Callable[[VideoFrame], None]
-
-    def restore(self, network: Callable[[Tensor, None], Tensor]) -> None:
-        before = to_rgb(self.decoded)
-        restored = to_samples(network(to_tensor(before), None), before.dtype)
-        self.encode(changed(self.decoded, before, restored))
-
-
 def restored_frames(
     opened: InputContainer,
     video: VideoStream,
     written: OutputContainer,
-    container: str,
-    first: VideoFrame,
-    report: Report,
-    strip: Strip | None,
-) -> Iterator[Frame]:
-    """Copies all but the video, and yields its frames, each of which is to be restored before the next."""
-    encoder = add_encoder(video, written, container, report)
-    if first.rotation:
-        encoder.set_display_rotation(first.rotation)
-    if first.interlaced_frame:
-        report.notes.append("is interlaced; its frames were restored as if they were whole")
-    copies = {stream: copy for stream in opened.streams if stream is not video and (copy := copied(stream, written))}
-    left = [f"{stream.type} ({name_of(stream)})" for stream in opened.streams if stream not in {video, *copies}]
-    if left:
-        report.notes.append(f"left out, as {container} has no place for it: {', '.join(left)}")
-    if strip != "metadata":
-        keep_tags(opened, written, strip)
-
-    def encode(frame: VideoFrame | None) -> None:
-        for packet in encoder.encode(frame):
-            written.mux(packet)
-
-    length = video.frames or int((opened.duration or 0) / 1e6 * float(video.average_rate or 25))
-    count = 0
+    encoder: VideoStream,
+    copies: dict[Stream, Stream],
+    network: Callable[[Tensor, None], Tensor],
+) -> Iterator[float]:
+    """Restores the frames, and copies the packets of the other streams; yields the share done after each frame."""
+    count, length = 0, video.frames or int((opened.duration or 0) / 1e6 * float(video.average_rate or 25))
     for packet in opened.demux([video, *copies]):
         if packet.stream is not video:
             if packet.size:
@@ -200,19 +171,24 @@ def restored_frames(
                 written.mux(packet)
             continue
         for decoded in packet.decode():
+            before = to_rgb(decoded)
+            restored = to_samples(network(to_tensor(before), None), before.dtype)
+            written.mux(encoder.encode(changed(decoded, before, restored)))
             count += 1
-            yield Frame(decoded, min(1.0, count / length) if length else 0.0, encode)
-    encode(None)
+            yield min(1.0, count / length) if length else 0.0
+    written.mux(encoder.encode(None))
 
 
-def add_encoder(video: VideoStream, written: OutputContainer, container: str, report: Report) -> VideoStream:
+def add_encoder(
+    video: VideoStream, first: VideoFrame, written: OutputContainer, container: str, report: Report
+) -> VideoStream:
     import av
 
     context = video.codec_context
     default = OTHERWISE.get(container, "h264")
     for codec in dict.fromkeys((context.name if context.name in ENCODERS else default, default)):
         name, options = ENCODERS[codec]
-        if name in av.codecs_available and codec in written.supported_codecs | {"libx264"}:
+        if name in av.codecs_available and codec in written.supported_codecs:
             break
     if codec != context.name:
         report.notes.append(f"is {context.name}, written as {codec}")
@@ -227,6 +203,10 @@ def add_encoder(video: VideoStream, written: OutputContainer, container: str, re
     if context.format.name.startswith("yuvj"):
         encoder.codec_context.color_range = FULL_RANGE
     encoder.metadata.update(video.metadata)
+    if first.rotation:
+        encoder.set_display_rotation(first.rotation)
+    if first.interlaced_frame:
+        report.notes.append("is interlaced; its frames were restored as if they were whole")
     return encoder
 
 
@@ -250,6 +230,17 @@ def pixel_format(wanted: Any, offered: list[Any], report: Report) -> str:
 
 def depth(pixels: Any) -> int:
     return max(int(component.bits) for component in pixels.components)
+
+
+def add_copies(
+    opened: InputContainer, video: VideoStream, written: OutputContainer, container: str, report: Report
+) -> dict[Stream, Stream]:
+    """The streams of sound and subtitles, each with its copy; what has no place is reported."""
+    copies = {stream: copy for stream in opened.streams if stream is not video and (copy := copied(stream, written))}
+    left = [f"{stream.type} ({name_of(stream)})" for stream in opened.streams if stream not in {video, *copies}]
+    if left:
+        report.notes.append(f"left out, as {container} has no place for it: {', '.join(left)}")
+    return copies
 
 
 def copied(stream: Stream, written: OutputContainer) -> Stream | None:
