@@ -4,10 +4,11 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import DeblurHubError
+from ..errors import DeblurHubError, reason_of
 
 OK, SOME_FAILED, FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -51,3 +52,11 @@ def logging_to(write: Callable[[str, int], None]) -> Iterator[None]:
 def printable(text: str) -> str:
     """Text whose bytes no terminal takes for commands: names of files may hold anything."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def complaint(source: Path, error: Exception) -> str:
+    """What is told of a file that came to nothing."""
+    if isinstance(error, DeblurHubError):
+        return str(error)
+    # A mistake of ours, or of a library; the other photos are none the worse for it.
+    return f"{source}: cannot be restored ({type(error).__name__}: {reason_of(error)}); --debug shows where it failed"

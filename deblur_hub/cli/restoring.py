@@ -12,13 +12,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..batch import Journals, Outcome, fingerprint, restore_files
-from ..errors import DeblurHubError, reason_of
+from ..errors import DeblurHubError
 from ..generator import DeblurGenerator
 from ..processes import Processes, min_threads, process_group
 from ..restoration.crispness import require_use
 from ..restoration.quality import require_strength
 from .jobs import Plan, is_video, plan
-from .outcomes import FAILED, OK, SOME_FAILED, UsageError, logging_to, printable
+from .outcomes import FAILED, OK, SOME_FAILED, UsageError, complaint, logging_to, printable
 from .videos import run_videos
 
 
@@ -140,10 +140,3 @@ def run_jobs(
                     if options.debug and not isinstance(outcome.error, DeblurHubError):
                         bar.write("".join(traceback.format_exception(outcome.error)), file=sys.stderr)
     return outcomes
-
-
-def complaint(source: Path, error: Exception) -> str:
-    if isinstance(error, DeblurHubError):
-        return str(error)
-    # A mistake of ours, or of a library; the other photos are none the worse for it.
-    return f"{source}: cannot be restored ({type(error).__name__}: {reason_of(error)}); --debug shows where it failed"

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,7 +14,7 @@ from ..pictures.suffixes import VIDEOS
 from ..processes import Processes
 from ..video import container_of, require_av, restore_video
 from .jobs import RESULT
-from .outcomes import FAILED, OK, SOME_FAILED, UsageError, printable
+from .outcomes import FAILED, OK, SOME_FAILED, UsageError, complaint, printable
 
 
 def run_videos(videos: list[Path], options: argparse.Namespace, processes: Processes) -> int:
@@ -24,21 +25,27 @@ def run_videos(videos: list[Path], options: argparse.Namespace, processes: Proce
     ).with_crispness(options.crispness)
     settings = {name: getattr(options, name) for name in ("strength", "tile", "precision")}
     settings |= {"quality": options.quality} if options.quality else {}
-    journals = Journals(fingerprint(generator, settings | {"strip": options.strip}), options.output, processes.rank)
+    journals = None
+    if options.resume or len(videos) > 1:
+        told = fingerprint(generator, settings | {"strip": options.strip})
+        journals = Journals(told, options.output, processes.rank)
     written, failed, skipped = [], 0, 0
     for source in processes.shard(videos):
         try:
             target = target_of(source, options.output, alone=len(videos) == 1)
-            if options.resume and journals.is_done(source, target):
+            if options.resume and journals and journals.is_done(source, target):
                 skipped += 1
                 continue
-            if target.exists() and not options.overwrite and not (options.resume and journals.is_ours(target)):
+            may_replace = options.overwrite or (options.resume and journals and journals.is_ours(target))
+            if target.exists() and not may_replace:
                 raise UsageError(f"{target}: exists already; give --overwrite to replace it")
             restore(generator, source, target, journals, options, settings)
             written.append(target)
-        except DeblurHubError as mistake:
+        except Exception as error:  # the other videos are none the worse for it
             failed += 1
-            print(f"deblur-hub: {printable(str(mistake))}", file=sys.stderr)
+            print(f"deblur-hub: {printable(complaint(source, error))}", file=sys.stderr)
+            if options.debug and not isinstance(error, DeblurHubError):
+                traceback.print_exc()
     where = printable(str(written[0] if len(written) == 1 else options.output or "beside the originals"))
     words = f"{len(written)} restored{f' ({where})' if written else ''}"
     print(words + (f", {skipped} done before" if skipped else "") + (f", {failed} failed" if failed else ""))
@@ -64,13 +71,13 @@ def restore(
     generator: DeblurGenerator,
     source: Path,
     target: Path,
-    journals: Journals,
+    journals: Journals | None,
     options: argparse.Namespace,
     settings: dict[str, object],
 ) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        entry = journals.begin(source, target)
+        entry = journals.begin(source, target) if journals else None
     except OSError as reason:
         raise UsageError(f"{target.parent}: cannot be written ({reason.strerror}); name another folder") from None
     layout = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
@@ -85,8 +92,10 @@ def restore(
                 **settings,
             )
         except BaseException:
-            journals.give_up(target)
+            if journals:
+                journals.give_up(target)
             raise
         for note in report.notes:
             bar.write(f"deblur-hub: {printable(source.name)}: {note}", file=sys.stderr)
-    journals.finish(target, entry)
+    if journals and entry:
+        journals.finish(target, entry)
