@@ -58,11 +58,27 @@ def main(*, host: str | None = None, port: int | None = None, open_browser: bool
     """
     if port:
         require_free(host or "127.0.0.1", port)  # before anybody waits for the first picture
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, while the page is not open yet
     line = Line()
-    app = build_app(line)
+    try:
+        app = build_app(line)
+        address = launch(app, host, port, open_browser)
+        folders.keep_sweeping()
+        print(f"deblur-hub is open at {address} (Ctrl-C ends it)", flush=True)
+        wait_for_the_end()
+        line.close()
+        app.close(verbose=False)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        line.close()
+
+
+def launch(app: gr.Blocks, host: str | None, port: int | None, open_browser: bool) -> str:
+    """Opens the page; its address."""
     scripts = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     try:
-        _, address, _ = app.launch(
+        return app.launch(
             server_name=host,
             server_port=port,
             inbrowser=open_browser,
@@ -80,15 +96,9 @@ def main(*, host: str | None = None, port: int | None = None, open_browser: bool
             ssr_mode=False,
             pwa=False,
             mcp_server=importlib.util.find_spec("mcp") is not None,
-        )
+        )[1]
     except OSError:
-        line.close()
         raise taken(port) from None
-    folders.keep_sweeping()
-    print(f"deblur-hub is open at {address} (Ctrl-C ends it)", flush=True)
-    wait_for_the_end()
-    line.close()
-    app.close(verbose=False)
 
 
 def require_free(host: str, port: int) -> None:

@@ -90,7 +90,11 @@ def test_the_draft_works_at_half_size():
 
 @pytest.fixture
 def maxim():
-    return awake(build_network("maxim", width=4, stages=1))
+    network = awake(build_network("maxim", width=4, stages=1))
+    for name, parameter in network.named_parameters():
+        if "outputs" in name:
+            parameter.data *= 0.01  # that nothing is cut off at black or white
+    return network
 
 
 @pytest.mark.slow
@@ -141,6 +145,27 @@ def test_what_progress_raises_ends_the_work_and_passes_on(maxim):
         restore(maxim, torch.zeros(1, 3, 3000, 3000), precision="float32", progress=stop)
     assert time.perf_counter() - started < 3 + 10 * one_window  # of some fifty windows, each larger
     assert set(threading.enumerate()) <= others
+
+
+def test_a_window_ends_between_two_pieces_of_a_layer(maxim, monkeypatch):
+    """Who cancels a photo at the best quality waits for no block of a large window, which takes a second."""
+    from deblur_hub.restoration.fused import maxim as fused
+
+    class Enough(Exception):
+        pass
+
+    def tick(work: float) -> None:
+        told.append(work)
+        if len(told) == 20:
+            raise Enough
+
+    told: list[float] = []
+    monkeypatch.setattr(fused, "PIECE", 2**12)
+    folded = fused.FusedMaxim(maxim, torch.float32)
+    folded.prepare(1)
+    with pytest.raises(Enough):
+        folded.restore(torch.zeros(1, 3, 128, 128), 1, tick)
+    assert sum(told) == 0  # not even the first block was done
 
 
 def test_a_batch_on_an_accelerator_is_what_single_windows_are(monkeypatch):

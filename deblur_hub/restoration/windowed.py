@@ -22,7 +22,7 @@ from .tiles import Progress
 
 STEPS = 1000  # of the progress that is reported
 MOST_WORKERS = 6  # Python starts every operation of every thread, and keeps no more of them busy
-POLL_SECONDS = 0.2  # between reports of the progress
+POLL_SECONDS = 0.05  # between reports of the progress
 BATCH_PIXELS = 2**20  # of a batch of windows on a GPU
 
 Work = Callable[[Tensor], Tensor]  # from a window to its result
@@ -43,8 +43,8 @@ def restore_windows(
 
     Args:
         network: in evaluation mode, on `device`.
-        progress: called in this thread with steps done and steps in all, at least every second and every 2 % of the
-            work; an exception that it raises ends the work at once.
+        progress: called in this thread with steps done and steps in all, many times a second; an exception that it
+            raises ends the work at once.
     """
     count = len(network.plan((blurred.shape[-2], blurred.shape[-1]), quality))
     run = runner(network, quality, count, device=device, dtype=dtype, work=WorkDone(progress))
@@ -90,7 +90,7 @@ class WorkDone:
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
-        self.total, self.done, self.reported = 1.0, 0.0, -1
+        self.total, self.done = 1.0, 0.0
         self.cancelled = False
         self.lock = threading.Lock()
 
@@ -98,15 +98,14 @@ class WorkDone:
         """Called by any thread; raises Cancelled if it is to end."""
         if self.cancelled:
             raise Cancelled
-        with self.lock:
-            self.done += work
+        if work:
+            with self.lock:
+                self.done += work
 
     def report(self) -> None:
         """Called by the thread that waits."""
-        steps = min(STEPS - 1, int(STEPS * self.done / self.total))
-        if self.progress and steps > self.reported:
-            self.reported = steps
-            self.progress(steps, STEPS)
+        if self.progress:
+            self.progress(min(STEPS - 1, int(STEPS * self.done / self.total)), STEPS)
 
 
 def folded_for(network: MaximGenerator, dtype: torch.dtype) -> FusedMaxim:

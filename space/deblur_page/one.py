@@ -15,7 +15,7 @@ from .choices import AUTO, choices, labels
 from .line import Cancelled, Job, Line
 from .runs import AS_UPLOADED, FORMATS, Plan, Request, Run, plan, restored, rewritten
 
-LOOK = 0.2  # seconds between two looks at a job
+LOOK = 0.1  # seconds between two looks at a job
 EXAMPLES_FOLDER = Path(__file__).resolve().parents[1] / "examples"
 EXAMPLES = {  # the pictures of the gallery and the blur in each
     EXAMPLES_FOLDER / "square.jpg": "Camera shake",

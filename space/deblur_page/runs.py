@@ -25,7 +25,7 @@ from .zero_gpu import on_zero_gpu
 
 MAX_MEGAPIXELS = 100
 LONG = 10.0  # seconds from which on a small preview comes first
-PREVIEW_SECONDS = 0.5
+PREVIEW_SECONDS = 0.4
 SMALLEST_PREVIEW = 96  # pixels
 LARGEST_KEPT = 40e6  # pixels of a result that is kept for another strength
 RESTORED = "restored.npy"

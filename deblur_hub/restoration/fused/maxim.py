@@ -5,6 +5,7 @@ and transposed convolutions into the projections that read them, and the ways ou
 pieces that stay in a core's cache, laid out tokens first, so that a token mixer is one matrix product.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import cast
@@ -24,6 +25,15 @@ Tick = Callable[[float], None]  # told of the work done, in units of `Stage.cost
 GROUP_COST, BOTTLENECK_COST, GATING_COST = 0.5, 0.1, 0.35  # of a block at one level, roughly, by multiply-adds
 
 
+class PerThread(threading.local):
+    """What the thread at work is to tell of its progress to, whatever it computes."""
+
+    tick: Tick = staticmethod(lambda work: None)
+
+
+THREAD = PerThread()
+
+
 class FusedMaxim:
     """A network in float32 or bfloat16; stages are folded when first needed, and later changes of weights not seen."""
 
@@ -40,7 +50,11 @@ class FusedMaxim:
 
     @torch.inference_mode()
     def restore(self, blurred: Tensor, depth: int, tick: Tick) -> Tensor:
-        """(1, 3, H, W) float32 in [-1, 1], H and W multiples of 64, through the first `depth` stages, to the same."""
+        """(1, 3, H, W) float32 in [-1, 1], H and W multiples of 64, through the first `depth` stages, to the same.
+
+        `tick` is told of no work every few milliseconds, too, so that it can end the work by an exception.
+        """
+        THREAD.tick = tick
         pictures = [level[0] for level in maxim.pyramid((blurred + 1) / 2)]
         handover = None
         for number, stage in enumerate(self.stages[:depth]):
@@ -196,6 +210,7 @@ def pieces(tokens: int, *tensors: Tensor, grid: bool) -> Iterator[list[Tensor]]:
     step_down = max(1, most // across) if step_across == across else 1
     for top in range(0, down, step_down):
         for left in range(0, across, step_across):
+            THREAD.tick(0)
             yield [x[:, :, top : top + step_down, left : left + step_across] for x in views]
 
 
@@ -204,6 +219,7 @@ def flat_pieces(*tensors: Tensor) -> Iterator[list[Tensor]]:
     flat = [rows(x) for x in tensors]
     step = max(1, PIECE // flat[0].shape[1])
     for at in range(0, flat[0].shape[0], step):
+        THREAD.tick(0)
         yield [x[at : at + step] for x in flat]
 
 
