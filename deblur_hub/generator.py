@@ -20,19 +20,31 @@ from .errors import ModelError
 from .hub.golden_tensors import golden_of
 from .hub.reading import build_configured as build
 from .model_card import CARD_BEGIN, plain_card, with_tags
-from .networks.base import Generator
+from .networks.base import Band, Generator, Quality, Read, gathered, reflect, reflecting
 from .networks.description import Description
 from .networks.refined import RefinedMaximGenerator
 from .networks.state import cast_floats, evaluating, place_weights, require_weight_dtype
 from .networks.windows import WindowedGenerator
-from .pictures import Original, Strip, read, read_pages, to_array, to_image, write_pages
+from .pictures import (
+    Finished,
+    Original,
+    Samples,
+    Strip,
+    finished,
+    read_pages,
+    read_samples,
+    to_array,
+    to_image,
+    write_pages,
+)
 from .restoration.crispness import blended, require_partners, require_share
 from .restoration.quality import Choice, choose, require_quality, require_strength, seconds_for, step_of, with_strength
-from .restoration.restore import Precision, device_and_dtype, dtype_for, restore
+from .restoration.restore import Precision, device_and_dtype, dtype_for, require_budget, restore, restore_bands
 from .restoration.tiles import Progress, part_of
 
 log = logging.getLogger("deblur_hub")
 
+Restorer = Callable[..., Iterator[Band]]  # as `DeblurGenerator.restorer` says
 AT_QUALITY = " at quality "  # between a model's name and the quality that it was given
 
 
@@ -44,6 +56,7 @@ class RestoreOptions(TypedDict, total=False):
     crispness: float
     tile: int | None
     precision: Precision
+    memory_budget: float | None
 
 
 class DeblurOptions(RestoreOptions, total=False):
@@ -56,9 +69,9 @@ class DeblurOptions(RestoreOptions, total=False):
 class FileSteps(NamedTuple):
     """What `DeblurGenerator.deblur_file` does, in its three steps; threads may take them side by side."""
 
-    read: Callable[[Path, Path], Iterator[tuple[int, int, Tensor, Original]]]  # `read_pages` of a source and a target
-    restore: Callable[[Tensor, Progress | None], Tensor]
-    write: Callable[[Iterator[tuple[Tensor, Original]], Path], None]  # restored pages into a target
+    read: Callable[[Path, Path], Iterator[tuple[int, int, Samples]]]  # `read_pages` of a source and a target
+    restore: Callable[[Samples, Progress | None], Finished]
+    write: Callable[[Iterator[tuple[Finished, Original]], Path], None]  # restored pages into a target
 
 
 class DeblurGenerator(nn.Module):
@@ -125,6 +138,8 @@ class DeblurGenerator(nn.Module):
                 price of some fidelity; see `with_crispness`.
             tile: side of the tiles in pixels; 0 restores the frame whole, None (default) chooses by the memory at hand.
             precision: of the arithmetic: "auto" (default), "float32", "bfloat16" or "float16".
+            memory_budget: bytes that the network's work may take beside the picture, its result and the weights; None
+                (default) for half of what is free on the device, or in the control group of a container.
             progress: called with (steps done, steps in all); an exception that it raises ends the work.
             max_megapixels: larger pictures (default: than 100) are refused before they are decoded.
 
@@ -136,11 +151,13 @@ class DeblurGenerator(nn.Module):
             RestorationError: if memory does not suffice, or for an unknown quality or a strength outside of [0, 1].
             ModelError: as `with_crispness` says, or if the crispness is not to be had at this quality.
         """
-        restored = self._restorer(**options)
-        blurred, original = read(image, max_megapixels=max_megapixels)
+        restore = self.restorer(**options)
+        samples = read_samples(image, max_megapixels=max_megapixels)
+        original = samples.original
         for note in original.notes:
             log.warning("%s: %s", original.name, note)
-        return (to_array if isinstance(image, np.ndarray) else to_image)(restored(blurred, progress), original)
+        made = to_array if isinstance(image, np.ndarray) else to_image
+        return made(restored_bands(restore, samples, progress), original)
 
     def deblur_file(
         self,
@@ -167,8 +184,8 @@ class DeblurGenerator(nn.Module):
         steps = self.file_steps(jpeg_quality=jpeg_quality, strip=strip, max_megapixels=max_megapixels, **options)
         steps.write(
             (
-                (steps.restore(blurred, progress and part_of(progress, number, count)), original)
-                for number, count, blurred, original in steps.read(Path(source), target)
+                (steps.restore(samples, progress and part_of(progress, number, count)), samples.original)
+                for number, count, samples in steps.read(Path(source), target)
             ),
             target,
         )
@@ -184,22 +201,53 @@ class DeblurGenerator(nn.Module):
     ) -> FileSteps:
         """The three steps of `deblur_file`, which takes these options and explains the errors."""
         read = partial(read_pages, strip=strip, max_megapixels=max_megapixels)
-        return FileSteps(read, self._restorer(**options), partial(write_with_notes, jpeg_quality=jpeg_quality))
+        restore = self.restorer(**options)
 
-    def _restorer(
-        self, *, quality: str | None = None, strength: float = 1.0, crispness: float = 0.0, **options: Any
-    ) -> Callable[[Tensor, Progress | None], Tensor]:
-        """What restores with these options, in which mistakes are found before a picture is read."""
+        def restored(samples: Samples, progress: Progress | None) -> Finished:
+            return finished(restored_bands(restore, samples, progress), samples.original)
+
+        return FileSteps(read, restored, partial(write_with_notes, jpeg_quality=jpeg_quality))
+
+    def restorer(
+        self,
+        *,
+        quality: str | None = None,
+        strength: float = 1.0,
+        crispness: float = 0.0,
+        precision: Precision = "auto",
+        **options: Any,
+    ) -> Restorer:
+        """What restores one picture after another, read part by part, to bands; mistakes in options are found here.
+
+        Its arguments are height and width; what reads rows and columns of the picture, (1, 3, h, w) in [-1, 1]; a
+        progress, or None; and how many such pictures are to come, which the time that one may take depends on.
+        """
         require_quality(quality)
         require_strength(strength)
+        require_budget(options.get("memory_budget"))
         generator = self.with_crispness(crispness)
         generator._require(quality)
+        network = generator.network
 
-        def restored(blurred: Tensor, progress: Progress | None) -> Tensor:
-            made = generator.restore(blurred, quality=quality, progress=progress, **options)
-            return with_strength(blurred, made, strength)
+        def bands(size: tuple[int, int], read: Read, progress: Progress | None, count: int = 1) -> Iterator[Band]:
+            with evaluating(generator):
+                step = generator._step(size, count, quality, precision)
+                more = {"precision": precision, "quality": step, "progress": progress, **options}
+                for top, band in restore_bands(network, size, reflecting(read, size), **more):
+                    if strength != 1:
+                        rows = range(top, top + band.shape[-2])
+                        band = with_strength(read(rows, range(size[1])).to(band), band, strength)
+                    yield top, band
 
-        return restored
+        return bands
+
+    def _step(self, size: Sequence[int], pictures: int, quality: str | None, precision: Precision) -> Quality | None:
+        """The network's step for pictures of (height, width); None if it has a single one."""
+        name = quality or self.config.quality
+        if not name and (choice := self.choose_quality(size, pictures, precision=precision)):
+            name = choice.name
+            log.info("%s", choice)
+        return step_of(self.network, name) if name else None
 
     def restore(
         self,
@@ -208,17 +256,21 @@ class DeblurGenerator(nn.Module):
         quality: str | None = None,
         tile: int | None = None,
         precision: Precision = "auto",
+        memory_budget: float | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
         """(N, 3, H, W) float32 in [-1, 1] to the same, tiled where needed; options as in `deblur`."""
         self._require(quality)
         with evaluating(self):
-            name = quality or self.config.quality
-            if not name and (choice := self.choose_quality(blurred.shape[-2:], len(blurred), precision=precision)):
-                name = choice.name
-                log.info("%s", choice)
-            step = step_of(self.network, name) if name else None
-            return restore(self.network, blurred, tile=tile, precision=precision, quality=step, progress=progress)
+            return restore(
+                self.network,
+                blurred,
+                tile=tile,
+                precision=precision,
+                quality=self._step(blurred.shape[-2:], len(blurred), quality, precision),
+                memory_budget=memory_budget,
+                progress=progress,
+            )
 
     def choose_quality(self, size: Sequence[int], pictures: int = 1, *, precision: Precision = "auto") -> Choice | None:
         """The quality that `deblur` takes by default: the best that is estimated to take at most a minute here.
@@ -524,11 +576,24 @@ class DeblurGenerator(nn.Module):
         return f"DeblurGenerator({', '.join(described)})"
 
 
-def write_with_notes(pages: Iterator[tuple[Tensor, Original]], target: Path, *, jpeg_quality: int | None) -> None:
+def restored_bands(restore: Restorer, samples: Samples, progress: Progress | None) -> Iterator[Band]:
+    """A picture restored in bands; the black ink of CMYK as a picture of its own, behind the colours."""
+    size, count = samples.size, samples.original.pictures
+    if count == 1:
+        return restore(size, samples.read, progress)
+    whole = samples.tensor()
+    pictures = []
+    for number, picture in enumerate(whole.split(1)):
+        share = progress and part_of(progress, number, count)
+        pictures.append(gathered(restore(size, partial(reflect, picture), share, count), picture))
+    return iter([(0, torch.cat(pictures))])
+
+
+def write_with_notes(pages: Iterator[tuple[Finished, Original]], target: Path, *, jpeg_quality: int | None) -> None:
     """Writes restored pages, and logs what is to be said about them."""
     said: list[str] = []
 
-    def noted() -> Iterator[tuple[Tensor, Original]]:
+    def noted() -> Iterator[tuple[Finished, Original]]:
         for restored, original in pages:
             said.extend(f"{original.name}: {note}" for note in original.notes)
             yield restored, original

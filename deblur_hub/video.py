@@ -9,6 +9,7 @@ pixels, colour tags, bit depth and chroma sampling stay as they are.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from .atomic import replacing
 from .errors import PictureError, reason_of
 from .generator import DeblurGenerator
+from .networks.base import gathered, reflect
 from .pictures import Strip
 
 # PyAV's own types say of a stream that it may be one of sound as well.
@@ -81,7 +83,11 @@ def restore_video(
     """
     av = require_av(source)
     container = container_of(target)
-    steps = generator.file_steps(**{"quality": fast(generator), **options})
+    restore = generator.restorer(**{"quality": fast(generator), **options})
+
+    def network(frame: Tensor) -> Tensor:
+        return gathered(restore((frame.shape[-2], frame.shape[-1]), partial(reflect, frame), None), frame)
+
     report = Report()
     try:
         first = first_frame(source)
@@ -94,7 +100,7 @@ def restore_video(
                 copies = add_copies(opened, video, written, container, report)
                 if strip != "metadata":
                     keep_tags(opened, written, strip)
-                for share in restored_frames(opened, video, written, encoder, copies, steps.restore):
+                for share in restored_frames(opened, video, written, encoder, copies, network):
                     report.frames += 1
                     if progress:
                         progress(share)
@@ -160,7 +166,7 @@ def restored_frames(
     written: OutputContainer,
     encoder: VideoStream,
     copies: dict[Stream, Stream],
-    network: Callable[[Tensor, None], Tensor],
+    network: Callable[[Tensor], Tensor],
 ) -> Iterator[float]:
     """Restores the frames, and copies the packets of the other streams; yields the share done after each frame."""
     count, length = 0, video.frames or int((opened.duration or 0) / 1e6 * float(video.average_rate or 25))
@@ -172,7 +178,7 @@ def restored_frames(
             continue
         for decoded in packet.decode():
             before = to_rgb(decoded)
-            restored = to_samples(network(to_tensor(before), None), before.dtype)
+            restored = to_samples(network(to_tensor(before)), before.dtype)
             written.mux(encoder.encode(changed(decoded, before, restored)))
             count += 1
             yield min(1.0, count / length) if length else 0.0

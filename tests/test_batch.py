@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ class Fake:
         with self.lock:
             self.held += 1
             self.most = max(self.most, self.held)
-        yield 0, 1, torch.zeros(1, 3, 1, 1), number
+        yield 0, 1, SimpleNamespace(original=number)
 
     def write(self, pages, target):
         for _ in pages:

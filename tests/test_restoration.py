@@ -207,14 +207,10 @@ def test_other_errors_of_a_network_are_not_taken_for_a_lack_of_memory(compact):
 @given(st.integers(20, 45), st.integers(1, 8000), st.integers(1, 8000))
 def test_a_tile_takes_no_more_than_its_share_of_the_memory(log_memory, height, width):
     network = build_network("compact", **TINY)
-    original, restoration.free_memory = restoration.free_memory, lambda device: 2**log_memory
-    try:
-        side = choose_tile(network, (height, width), CPU, torch.float32)
-    finally:
-        restoration.free_memory = original
+    side = choose_tile(network, (height, width), 2**log_memory, torch.float32)
     read = min(side + 2 * network.receptive_field, max(height, width)) if side else max(height, width)
     cost = read**2 * network.values_per_pixel * 4
-    assert side == restoration.SMALLEST_TILE or cost <= 2**log_memory * restoration.MEMORY_SHARE
+    assert side == restoration.SMALLEST_TILE or cost <= 2**log_memory
     assert side <= restoration.LARGEST_TILE and (side > 0 or max(height, width) <= restoration.LARGEST_TILE)
 
 

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from ..errors import PictureError, reason_of
 from ..generator import DeblurGenerator
-from ..pictures import Original, upright_size
+from ..pictures import Finished, Original, Samples, upright_size
 from .journal import Journals
 
 MOST_PIXELS = 50e6  # of the pictures that wait or are worked on at once; a larger one is there alone
@@ -45,8 +43,8 @@ class Page:
     number: int = 0
     count: int = 1  # of pictures in its file
     pixels: int = 0
-    blurred: Tensor | None = None  # restored, once that is done
-    original: Original | None = None
+    samples: Samples | None = None
+    restored: Finished | None = None
     error: Exception | None = None  # which ends the file
     skipped: bool = False
     seconds: float = 0.0  # that the network took
@@ -135,15 +133,15 @@ def restore_files(
         while more:
             load.take_in(width * height)
             try:
-                number, count, blurred, original = next(pages)
+                number, count, samples = next(pages)
             except BaseException:
                 load.let_go(width * height)
                 raise
             more = number + 1 < count
             if not more:
                 del pages  # which holds the picture as long as it waits
-            decoded.put(Page(job, number, count, width * height, blurred, original))
-            del blurred, original
+            decoded.put(Page(job, number, count, width * height, samples))
+            del samples
 
     def write() -> None:
         while (page := restored.get()) is not None:
@@ -160,17 +158,17 @@ def restore_files(
         source, target = job = jobs[page.job]
         last, pixels, seconds = page, 0, 0.0
 
-        def pages() -> Iterator[tuple[Tensor, Original]]:
+        def pages() -> Iterator[tuple[Finished, Original]]:
             nonlocal last, pixels, seconds
-            while last.blurred is not None and last.original is not None:
-                yield last.blurred, last.original
+            while last.samples is not None and last.restored is not None:
+                yield last.restored, last.samples.original
                 pixels, seconds = pixels + last.pixels, seconds + last.seconds
                 load.let_go(last.pixels)
                 last = following(page)
             if last.error:
                 raise last.error
 
-        if page.blurred is None:
+        if page.samples is None:
             return Outcome(job, page.error, page.skipped)
         try:
             entry = journals.begin(source, target) if journals else None
@@ -183,7 +181,7 @@ def restore_files(
             if journals and entry:
                 journals.finish(target, entry)
         except Exception as error:
-            while last.blurred is not None:  # what else comes of this file
+            while last.samples is not None:  # what else comes of this file
                 load.let_go(last.pixels)
                 last = following(page)
             return Outcome(job, error)
@@ -196,15 +194,15 @@ def restore_files(
     try:
         while (page := decoded.get()) is not None:
             if page.job == failed:
-                if page.blurred is not None:
+                if page.samples is not None:
                     load.let_go(page.pixels)
                 continue
-            if page.blurred is not None:
+            if page.samples is not None:
                 if progress:
                     progress(page.job, page.number / page.count)
                 begun = time.perf_counter()
                 try:
-                    page.blurred = steps.restore(page.blurred, share_of(progress, page))
+                    page.restored = steps.restore(page.samples, share_of(progress, page))
                     page.seconds = time.perf_counter() - begun
                 except Exception as error:
                     failed = page.job

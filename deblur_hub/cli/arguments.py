@@ -62,6 +62,19 @@ def megapixels(text: str) -> float:
     return number
 
 
+def memory(text: str) -> float:
+    """Bytes, of "1.5G" or "800M"; a plain number is bytes."""
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    word = text.upper().removesuffix("IB").removesuffix("B")
+    try:
+        number = float(word.rstrip("KMGT")) * units.get(word[-1:], 1)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 2**60:
+        raise argparse.ArgumentTypeError(f"'{text}' is no amount of memory; give one such as 1.5G or 800M")
+    return number
+
+
 class InsteadOf(argparse.Action):
     """An option that stands in for positional arguments, which argparse otherwise requires."""
 
@@ -234,6 +247,12 @@ def deblur(made: ArgumentParser) -> None:
     either.add_argument("--overwrite", action="store_true", help="replace files that exist")
     either.add_argument("--resume", action="store_true", help="go on with an earlier run: skip what it has done")
     add(made, "--tile")
+    made.add_argument(
+        "--memory-budget",
+        type=memory,
+        metavar="SIZE",
+        help="what the network's work may take, such as 1.5G (default: half of what is free)",
+    )
     made.add_argument("--max-megapixels", type=megapixels, default=100, help="refuse larger pictures (%(default)s)")
     add(made, "--precision", "--device", "--quiet")
     made.add_argument("--debug", action="store_true", help="show where an unexpected error comes from")

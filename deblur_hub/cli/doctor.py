@@ -14,7 +14,8 @@ from ..config import GeneratorConfig
 from ..errors import DeblurHubError
 from ..hub import CONFIG, list_models
 from ..restoration.fused.kernels import compiled
-from ..restoration.restore import dtype_for, free_memory
+from ..restoration.memory import free_memory
+from ..restoration.restore import dtype_for
 from .outcomes import OK
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -130,7 +130,8 @@ def run_jobs(
             elif not options.quiet:
                 bar.write(f"{at[0]}: {text}", file=sys.stderr)
 
-        more = {"max_megapixels": options.max_megapixels, "journals": journals, "resume": options.resume}
+        more = {"max_megapixels": options.max_megapixels, "memory_budget": options.memory_budget}
+        more |= {"journals": journals, "resume": options.resume}
         with logging_to(write):
             for outcome in restore_files(generator, jobs, progress=show, **more, **settings):
                 outcomes.append(outcome)

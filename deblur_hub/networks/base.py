@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from .description import Description, multiply_adds
 
 Layer = TypeVar("Layer", bound=nn.Module)
+Read = Callable[[range, range], Tensor]  # (N, 3, h, w) in [-1, 1] at rows and columns, beyond the picture by reflection
+Band = tuple[int, Tensor]  # the first row, and (N, 3, h, W) from there on
 
 
 class Stage(NamedTuple):
@@ -120,10 +122,38 @@ def reflect(picture: Tensor, rows: range, columns: range) -> Tensor:
         if wanted.start >= 0 and wanted.stop <= length:
             picture = picture.narrow(axis, wanted.start, len(wanted))
             continue
-        period = max(1, 2 * (length - 1))
-        at = torch.arange(wanted.start, wanted.stop, device=picture.device).remainder(period)
-        picture = picture.index_select(axis, torch.minimum(at, period - at).clamp_(max=length - 1))
+        picture = picture.index_select(axis, reflected(wanted, length).to(picture.device))
     return picture
+
+
+def reflected(wanted: range, length: int) -> Tensor:
+    """(len(wanted),) the places below `length` that stand at places of any number."""
+    period = max(1, 2 * (length - 1))
+    at = torch.arange(wanted.start, wanted.stop).remainder(period)
+    return torch.minimum(at, period - at).clamp_(max=length - 1)
+
+
+def reflecting(read: Read, size: tuple[int, int]) -> Read:
+    """Reads beyond a picture of (height, width) what `read` gives within it."""
+
+    def read_anywhere(rows: range, columns: range) -> Tensor:
+        places = [reflected(wanted, length) for wanted, length in zip((rows, columns), size, strict=True)]
+        starts = [int(at.min()) for at in places]
+        part = read(*(range(start, int(at.max()) + 1) for start, at in zip(starts, places, strict=True)))
+        for axis, start, at in zip((-2, -1), starts, places, strict=True):
+            if at[0] != start or len(at) != part.shape[axis]:
+                part = part.index_select(axis, at - start)
+        return part
+
+    return read_anywhere
+
+
+def gathered(bands: Iterable[Band], like: Tensor) -> Tensor:
+    """(N, 3, H, W) of all bands of a picture."""
+    whole = torch.empty_like(like)
+    for top, band in bands:
+        whole[..., top : top + band.shape[-2], :] = band
+    return whole
 
 
 def of_kind(kind: type[Layer], layers: Iterable[nn.Module]) -> list[Layer]:

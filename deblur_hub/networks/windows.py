@@ -6,12 +6,13 @@ They overlap, and where they do, results are blended by linear ramps that add up
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Generator, Quality, reflect
+from .base import Band, Generator, Quality, Read, gathered, reflect
 from .description import Description, counted
 
 Run = Callable[[Iterator[Tensor]], Iterable[Tensor]]  # windows to their results, in the same order
@@ -45,10 +46,6 @@ class Window:
 
     rows: Span
     columns: Span
-
-    def read(self, picture: Tensor) -> Tensor:
-        """(..., H, W) of the window, from the picture's (..., H, W)."""
-        return reflect(picture, self.rows.read, self.columns.read)
 
     def inside(self, result: Tensor) -> Tensor:
         """The part of its result, (..., H, W), that lies in the picture."""
@@ -133,18 +130,35 @@ class WindowedGenerator(Generator):
 
     def restore(self, blurred: Tensor, quality: Quality, run: Run | None = None) -> Tensor:
         """(N, 3, H, W) in [-1, 1], of any size, to the same; `run` restores the windows, None one after another."""
+        size = blurred.shape[-2], blurred.shape[-1]
+        return gathered(self.restore_bands(size, partial(reflect, blurred), quality, run), blurred)
+
+    def restore_bands(
+        self, size: tuple[int, int], read: Read, quality: Quality, run: Run | None = None
+    ) -> Iterator[Band]:
+        """The same of a picture of (height, width) that is read window by window, downwards and band by band."""
         each = run or (lambda windows: (self.restore_window(window, quality) for window in windows))
-        plan = self.plan((blurred.shape[-2], blurred.shape[-1]), quality)
-        restored = torch.zeros_like(blurred)
-        for window, result in zip(plan, each(window.read(blurred) for window in plan), strict=True):
-            place = restored[..., window.rows.place, window.columns.place]
-            inside = window.inside(result).to(restored)
-            place += inside * window.weights().to(restored) if len(plan) > 1 else inside
-        return restored
+        plan = self.plan(size, quality)
+        results = iter(each(read(window.rows.read, window.columns.read) for window in plan))
+        like = read(range(1), range(1))
+        top, held = 0, like.new_zeros(*like.shape[:-2], 0, size[1])  # rows that windows farther down may add to
+        for rows, line in itertools.groupby(plan, lambda window: window.rows):
+            held = F.pad(held, (0, 0, 0, rows.own.stop - top - held.shape[-2]))
+            for window, result in zip(line, results, strict=False):
+                inside = window.inside(result).to(like)
+                place = held[..., rows.own.start - top : rows.own.stop - top, window.columns.place]
+                place += inside * window.weights().to(like) if len(plan) > 1 else inside
+            done = rows.own.stop - rows.fade_out - top
+            yield top, held[..., :done, :]
+            top, held = top + done, held[..., done:, :]
 
     def plan(self, size: tuple[int, int], quality: Quality) -> list[Window]:
         """The windows of a picture of (height, width); those of a halved step are twice as large."""
         return (self.windows.doubled() if quality.halved else self.windows).plan(size)
+
+    def window_values(self, quality: Quality) -> int:
+        """Activation values that a window of a quality costs at the peak."""
+        return self.values_per_pixel * self.windows.side**2
 
     def multiply_adds(self, size: tuple[int, int], quality: Quality) -> int:
         """Of restoring a picture of (height, width), counting what overlapping windows compute twice."""

@@ -7,7 +7,7 @@
              Pillow does not read. `png`, `jpeg` and `tiff` know what else stands in such files
 `original`   describes it: mode, depth, palette, notes, `metadata` (with `exif` and `xmp`); turns it upright into a
              plain mode
-`samples`    makes it a tensor, and after the restoration rows of samples again
+`samples`    makes it, or parts of it, tensors, and after the restoration rows of samples again
 `modes`      brings those back to the original's mode: palettes, transparent colours
 `pages`      takes the pictures of a file one after another to one that holds them
 `writing`    hands them over, or writes them whole or not at all in one of the `formats`, or by `deep`
@@ -19,17 +19,21 @@ from .metadata import Metadata
 from .opening import upright_size
 from .original import Original
 from .pages import Strip, read_pages
-from .samples import check, read, read_8_bits
-from .writing import require_target, to_array, to_image, write, write_pages
+from .samples import Samples, check, read, read_8_bits, read_samples
+from .writing import Finished, finished, require_target, to_array, to_image, write, write_pages
 
 __all__ = [
+    "Finished",
     "Metadata",
     "Original",
+    "Samples",
     "Strip",
     "check",
+    "finished",
     "read",
     "read_8_bits",
     "read_pages",
+    "read_samples",
     "require_target",
     "to_array",
     "to_image",

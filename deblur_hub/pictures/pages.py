@@ -6,12 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-
 from .formats import format_of
 from .metadata import profile_fits
-from .original import Original
-from .samples import read
+from .samples import Samples, read_samples
 from .writing import require_target
 
 Strip = Literal["gps", "metadata"]  # what is left out of the result: where it was taken, or all but what colours mean
@@ -19,8 +16,8 @@ Strip = Literal["gps", "metadata"]  # what is left out of the result: where it w
 
 def read_pages(
     source: str | os.PathLike[str], target: Path, strip: Strip | None = None, *, max_megapixels: float = 100
-) -> Iterator[tuple[int, int, Tensor, Original]]:
-    """(number, pages in all, tensor, original) of each picture that goes into the target, which is known to hold it.
+) -> Iterator[tuple[int, int, Samples]]:
+    """(number, pages in all, samples) of each picture that goes into the target, which is known to hold it.
 
     Raises:
         PictureError: as `read` and `require_target` do.
@@ -28,7 +25,8 @@ def read_pages(
     format_name = format_of(target)
     number, count = 0, 1
     while number < count:
-        tensor, original = read(source, max_megapixels=max_megapixels, page=number)
+        samples = read_samples(source, max_megapixels=max_megapixels, page=number)
+        original = samples.original
         mode = require_target(original, target)
         notes = list(original.notes)
         if format_name == "TIFF":
@@ -44,5 +42,6 @@ def read_pages(
         left = metadata.left_out(format_name)
         if left:
             notes.append(f"left out, as {target.suffix} has no place for it: {', '.join(left)}")
-        yield number, count, tensor, replace(original, metadata=metadata, notes=tuple(notes))
+        yield number, count, replace(samples, original=replace(original, metadata=metadata, notes=tuple(notes)))
+        del samples
         number += 1

@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -14,7 +15,31 @@ from torch import Tensor
 from .opening import binary_file, opened, read_header
 from .original import Original, describe
 
+Band = tuple[int, Tensor]  # the first row, and (P, 3, h, W) from there on
 BAND_SAMPLES = 1 << 21  # of the rows that are computed at once
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A decoded picture, of which parts become tensors when they are asked for."""
+
+    stored: Image.Image | np.ndarray  # upright, in a plain mode or (H, W, C)
+    original: Original
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        width, height = self.original.size
+        return height, width
+
+    def tensor(self) -> Tensor:
+        """(P, 3, H, W) in [-1, 1], all of it."""
+        height, width = self.size
+        return self.read(range(height), range(width))
+
+    def read(self, rows: range, columns: range) -> Tensor:
+        """(P, 3, h, w) in [-1, 1] of rows and columns of it."""
+        return to_tensor(self.stored, self.original, rows, columns)
 
 
 def read(
@@ -38,9 +63,19 @@ def read(
     Raises:
         PictureError: if there is no picture, or it is damaged, too large, or not in range.
     """
+    samples = read_samples(source, max_megapixels=max_megapixels, page=page)
+    return samples.tensor(), samples.original
+
+
+def read_samples(
+    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray,
+    *,
+    max_megapixels: float = 100,
+    page: int | None = None,
+) -> Samples:
+    """The same without making all of it a tensor, which takes twelve bytes a pixel."""
     with opened(source, max_megapixels=max_megapixels, page=page) as picture:
-        samples, original = describe(picture)
-        return to_tensor(samples, original), original
+        return Samples(*describe(picture))
 
 
 def read_8_bits(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray:
@@ -50,10 +85,10 @@ def read_8_bits(source: str | os.PathLike[str] | bytes | BinaryIO) -> np.ndarray
         PictureError: as `read` does.
     """
     with opened(source, max_megapixels=math.inf) as picture:
-        samples, original = describe(picture)
-        if isinstance(samples, Image.Image) and original.dtype == np.uint8:
-            return np.asarray(samples.convert("RGB"))  # without floats of a picture that may be very large
-        unit = to_tensor(samples, original)[0].add_(1).mul_(127.5).add_(0.5).floor_().clamp_(0, 255)
+        samples = Samples(*describe(picture))
+        if isinstance(samples.stored, Image.Image) and samples.original.dtype == np.uint8:
+            return np.asarray(samples.stored.convert("RGB"))  # without floats of a picture that may be very large
+        unit = samples.tensor()[0].add_(1).mul_(127.5).add_(0.5).floor_().clamp_(0, 255)
         return unit.byte().permute(1, 2, 0).numpy()
 
 
@@ -80,63 +115,74 @@ def check(source: str | os.PathLike[str] | bytes | BinaryIO) -> tuple[str, ...]:
         return describe(picture)[1].notes
 
 
-def to_tensor(samples: Image.Image | np.ndarray, original: Original) -> Tensor:
-    """(P, 3, H, W) in [-1, 1], filled in bands of rows."""
-    width, height = original.size
+def to_tensor(samples: Image.Image | np.ndarray, original: Original, rows: range, columns: range) -> Tensor:
+    """(P, 3, h, w) in [-1, 1], of rows and columns of the picture, filled in bands."""
     low, high = original.span
-    tensor = torch.empty(original.pictures, 3, height, width)
-    for top, bottom in band_rows(original):
-        rows = rows_of(samples, top, bottom)
-        exact: type = np.float32 if rows.dtype.itemsize <= 2 else np.float64  # float32 counts up to 16 bits exactly
-        unit = (rows.astype(exact) - low) / (high - low) * 2 - 1
+    tensor = torch.empty(original.pictures, 3, len(rows), len(columns))
+    for band in in_bands(rows, len(columns) * len(original.channels)):
+        part = part_of(samples, band, columns)
+        exact: type = np.float32 if part.dtype.itemsize <= 2 else np.float64  # float32 counts up to 16 bits exactly
+        unit = (part.astype(exact) - low) / (high - low) * 2 - 1
         planes = torch.from_numpy(unit).permute(2, 0, 1).float()
-        tensor[0, :, top:bottom] = planes[: 1 if original.channels in ("L", "LA") else 3]
+        place = tensor[:, :, band.start - rows.start : band.stop - rows.start]
+        place[0] = planes[: 1 if original.channels in ("L", "LA") else 3]
         if original.pictures == 2:
-            tensor[1, :, top:bottom] = planes[-1:]
+            place[1] = planes[-1:]
     return tensor
 
 
 def to_bands(
-    restored: Tensor, original: Original, source: Image.Image | np.ndarray | None
+    restored: Tensor | Iterable[Band], original: Original, source: Image.Image | np.ndarray | None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(first row, (h, W, C) in the original's dtype), downwards.
 
     Args:
+        restored: (P, 3, H, W), or bands of it.
         source: the samples that were read, of which alpha and the colours that it hides come back as they were.
     """
-    shape = (original.pictures, 3, *original.size[::-1])
-    if restored.shape != shape:
-        raise ValueError(f"restored is {tuple(restored.shape)}, but {original.name} was {shape}")
-    low, high = original.span
-    for top, bottom in band_rows(original):
-        precision = torch.float64 if original.dtype.itemsize > 2 else torch.float32
-        part = restored[:, :, top:bottom].detach().to("cpu", precision)
-        colours = part[0].mean(0, keepdim=True) if original.channels in ("L", "LA") else part[0]
-        planes = torch.cat([colours, part[1].mean(0, keepdim=True)]) if original.pictures == 2 else colours
-        values = (planes.clamp(-1, 1).permute(1, 2, 0).numpy() + 1) / 2 * (high - low) + low
-        band = (np.floor(values + 0.5) if original.dtype.kind in "ui" else values).astype(original.dtype)
-        if original.channels.endswith("A"):
-            if source is None:  # opaque all over
-                opacity = np.full((*band.shape[:2], 1), original.alpha, band.dtype)
-                band = np.concatenate([band, opacity], axis=2)
-            else:
-                before = rows_of(source, top, bottom)
-                band = np.concatenate([band, before[..., -1:]], axis=2)
-                hidden = before[..., -1] == 0
-                band[hidden] = before[hidden]
-        yield top, band
-
-
-def rows_of(samples: Image.Image | np.ndarray, top: int, bottom: int) -> np.ndarray:
-    """(bottom - top, W, C)"""
-    if isinstance(samples, np.ndarray):
-        return samples[top:bottom]
-    rows = np.asarray(samples.crop((0, top, samples.width, bottom)))
-    return rows.reshape(*rows.shape[:2], -1)
-
-
-def band_rows(original: Original) -> Iterator[tuple[int, int]]:
     width, height = original.size
-    step = max(1, BAND_SAMPLES // (width * len(original.channels)))
-    for top in range(0, height, step):
-        yield top, min(top + step, height)
+    shape = (original.pictures, 3, height, width)
+    if isinstance(restored, Tensor):
+        if restored.shape != shape:
+            raise ValueError(f"restored is {tuple(restored.shape)}, but {original.name} was {shape}")
+        restored = [(0, restored)]
+    for first, whole in restored:
+        for rows in in_bands(range(first, first + whole.shape[-2]), width * len(original.channels)):
+            part = whole[:, :, rows.start - first : rows.stop - first]
+            yield rows.start, to_samples(part, original, source, rows)
+
+
+def to_samples(
+    restored: Tensor, original: Original, source: Image.Image | np.ndarray | None, rows: range
+) -> np.ndarray:
+    """(h, W, C) in the original's dtype, of (P, 3, h, W) at rows of it."""
+    low, high = original.span
+    part = restored.detach().to("cpu", torch.float64 if original.dtype.itemsize > 2 else torch.float32)
+    colours = part[0].mean(0, keepdim=True) if original.channels in ("L", "LA") else part[0]
+    planes = torch.cat([colours, part[1].mean(0, keepdim=True)]) if original.pictures == 2 else colours
+    values = (planes.clamp(-1, 1).permute(1, 2, 0).numpy() + 1) / 2 * (high - low) + low
+    band = (np.floor(values + 0.5) if original.dtype.kind in "ui" else values).astype(original.dtype)
+    if not original.channels.endswith("A"):
+        return band
+    if source is None:  # opaque all over
+        return np.concatenate([band, np.full((*band.shape[:2], 1), original.alpha, band.dtype)], axis=2)
+    before = part_of(source, rows, range(original.size[0]))
+    band = np.concatenate([band, before[..., -1:]], axis=2)
+    hidden = before[..., -1] == 0
+    band[hidden] = before[hidden]
+    return band
+
+
+def part_of(samples: Image.Image | np.ndarray, rows: range, columns: range) -> np.ndarray:
+    """(h, w, C)"""
+    if isinstance(samples, np.ndarray):
+        return samples[rows.start : rows.stop, columns.start : columns.stop]
+    part = np.asarray(samples.crop((columns.start, rows.start, columns.stop, rows.stop)))
+    return part.reshape(*part.shape[:2], -1)
+
+
+def in_bands(rows: range, samples: int) -> Iterator[range]:
+    """The rows, of so many samples each, as many at a time as are to be computed at once."""
+    step = max(1, BAND_SAMPLES // samples)
+    for top in range(rows.start, rows.stop, step):
+        yield range(top, min(top + step, rows.stop))

@@ -1,6 +1,6 @@
 """The way out: a restored tensor becomes a Pillow picture, an array or a file, as the original was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,18 @@ from .deep import save_deep
 from .metadata import RESOLUTION
 from .modes import back_in_mode, to_plain_mode
 from .original import Original
-from .samples import to_bands
+from .samples import Band, to_bands
 from .tiff import append_entries
 
+Finished = Image.Image | np.ndarray  # a restored picture as it is written
 
-def to_image(restored: Tensor, original: Original) -> Image.Image:
+
+def to_image(restored: Tensor | Iterable[Band], original: Original) -> Image.Image:
     """The restored tensor as a Pillow picture of the original's size and mode, with ICC profile, EXIF and `notes` in
     `info`.
 
     Args:
-        restored: (P, 3, H, W) as `read` gave it, any floating type; clipped to [-1, 1].
+        restored: (P, 3, H, W) as `read` gave it, or bands of it, any floating type; clipped to [-1, 1].
 
     Raises:
         PictureError: if Pillow has no mode for it (16 bits or floats in several channels).
@@ -50,11 +52,11 @@ def to_image(restored: Tensor, original: Original) -> Image.Image:
     return picture
 
 
-def to_array(restored: Tensor, original: Original) -> np.ndarray:
+def to_array(restored: Tensor | Iterable[Band], original: Original) -> np.ndarray:
     """The restored tensor as an array of the dtype and layout that came in; for pictures and files, (H, W[, C]).
 
     Args:
-        restored: (P, 3, H, W) as `read` gave it, any floating type; clipped to [-1, 1].
+        restored: (P, 3, H, W) as `read` gave it, or bands of it, any floating type; clipped to [-1, 1].
     """
     if original.kind != "array" and original.mode:
         return np.array(to_image(restored, original))
@@ -63,6 +65,11 @@ def to_array(restored: Tensor, original: Original) -> np.ndarray:
     for top, band in to_bands(restored, original, original.kept):
         samples[top : top + len(band)] = band
     return samples.reshape(original.shape)
+
+
+def finished(restored: Tensor | Iterable[Band], original: Original) -> Finished:
+    """The restored tensor, or bands of it, as it is written: a Pillow picture, or an array where Pillow has no mode."""
+    return to_image(restored, original) if original.mode else to_array(restored, original)
 
 
 def require_target(original: Original, target: Path) -> str:
@@ -108,11 +115,11 @@ def write(
     Raises:
         PictureError: if the format is not known, would lose alpha, depth or inks, or the file cannot be written.
     """
-    return write_pages(iter([(restored, original)]), target, quality=quality)
+    return write_pages(iter([(finished(restored, original), original)]), target, quality=quality)
 
 
 def write_pages(
-    pages: Iterator[tuple[Tensor, Original]],
+    pages: Iterator[tuple[Finished, Original]],
     target: Path,
     *,
     quality: int | None = None,
@@ -140,7 +147,7 @@ def write_pages(
 
 
 def write_page(
-    restored: Tensor,
+    restored: Finished,
     original: Original,
     target: Path,
     path: Path,
@@ -148,11 +155,11 @@ def write_page(
     quality: int | None,
 ) -> None:
     name = original.name
-    if not original.mode:
+    if not isinstance(restored, Image.Image):
         formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", name=name)
-        samples = to_array(restored, original).reshape(*original.size[::-1], -1)
+        samples = restored.reshape(*original.size[::-1], -1)
         return save_deep(samples, original.channels, path, format_name, original.metadata, name)
-    picture = formats.fitted(to_image(restored, original), target, name)
+    picture = formats.fitted(restored, target, name)
     return formats.save(
         picture,
         path,

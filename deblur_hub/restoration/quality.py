@@ -3,8 +3,10 @@
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -15,10 +17,10 @@ from ..atomic import replacing
 from ..config import QUALITIES
 from ..errors import RestorationError, did_you_mean, shown
 from ..machine import cache_folder, processor
-from ..networks.base import Generator, Quality
+from ..networks.base import Generator, Quality, reflect
 from ..networks.state import evaluating
 from ..networks.windows import WindowedGenerator
-from .tiles import compute_frame
+from .tiles import restore_tiles
 from .windowed import WorkDone, runner
 
 AFFORDED = 60.0  # seconds that a picture may take where no quality is asked for
@@ -167,7 +169,8 @@ def measure_pixels(network: Generator, device: torch.device, dtype: torch.dtype)
     def once() -> float:
         started = time.perf_counter()
         with torch.inference_mode():
-            compute_frame(network, frame, torch.empty_like(frame), tile=0, device=device, dtype=dtype)
+            size = frame.shape[-2], frame.shape[-1]
+            deque(restore_tiles(network, size, partial(reflect, frame), tile=0, device=device, dtype=dtype), maxlen=0)
         return time.perf_counter() - started
 
     once()

@@ -1,18 +1,18 @@
 """Restores tensors: whole or in tiles by the free memory, in the precision that suits the device."""
 
 import math
-import os
-import re
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import RestorationError
-from ..networks.base import Generator, Quality
+from ..networks.base import Band, Generator, Quality, Read, reflect
 from ..networks.windows import WindowedGenerator
-from .tiles import Progress, compute_frame
+from .memory import free_memory, is_out_of_memory
+from .tiles import Progress, restore_tiles
 from .windowed import restore_windows
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -24,7 +24,6 @@ SHARED_TILE = 512  # of networks with statistics of the frame: narrow margins su
 MEMORY_SHARE = 0.5  # of the free memory; the rest is for the picture itself and for others
 
 
-@torch.inference_mode()
 def restore(
     network: Generator,
     blurred: Tensor,
@@ -32,19 +31,15 @@ def restore(
     tile: int | None = None,
     precision: Precision = "auto",
     quality: Quality | None = None,
+    memory_budget: float | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Runs a network over pictures of any size, whole or in tiles; the two differ by 1/255 at most.
 
-    Networks whose layers depend on the place in the frame are not tiled. Where memory runs out, the tile is halved.
-
     Args:
         network: in evaluation mode.
         blurred: (N, 3, H, W) float32 in [-1, 1], any H and W from 1 up; pictures are taken one by one.
-        tile: side of a tile in pixels, 0 for the whole frame; None chooses by the free memory.
-        precision: of the arithmetic; "auto" takes bfloat16 or float16 where that is faster, and the weights' own type
-            where that is not float32.
-        quality: of a network that restores in windows; None for the best.
+        tile, precision, quality, memory_budget: as in `restore_bands`.
         progress: called with steps done and steps in all, after each tile or in thousandths of the work.
 
     Returns:
@@ -55,27 +50,75 @@ def restore(
     """
     if blurred.ndim != 4 or blurred.shape[1] != 3 or blurred.numel() == 0:
         raise ValueError(f"pictures must be (N, 3, H, W) and not empty, not {tuple(blurred.shape)}")
+    restored = torch.empty_like(blurred)
+    for number, picture in enumerate(blurred.split(1)):
+        bands = restore_bands(
+            network,
+            (blurred.shape[-2], blurred.shape[-1]),
+            partial(reflect, picture),
+            tile=tile,
+            precision=precision,
+            quality=quality,
+            memory_budget=memory_budget,
+            progress=progress_of_picture(progress, number, len(blurred)),
+        )
+        for top, band in bands:
+            restored[number : number + 1, :, top : top + band.shape[-2]] = band
+    return restored
+
+
+@torch.inference_mode()
+def restore_bands(
+    network: Generator,
+    size: tuple[int, int],
+    read: Read,
+    *,
+    tile: int | None = None,
+    precision: Precision = "auto",
+    quality: Quality | None = None,
+    memory_budget: float | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Band]:
+    """Runs a network over a picture of (height, width) that is read part by part, float32 in [-1, 1].
+
+    Networks whose layers depend on the place in the frame are not tiled. Where memory runs out, the tile is halved.
+
+    Args:
+        network: in evaluation mode.
+        read: (1, 3, h, w) at rows and columns, beyond the picture by reflection.
+        tile: side of a tile in pixels, 0 for the whole frame; None chooses by the memory.
+        precision: of the arithmetic; "auto" takes bfloat16 or float16 where that is faster, and the weights' own type
+            where that is not float32.
+        quality: of a network that restores in windows; None for the best.
+        memory_budget: bytes that the network's work may take, for which tiles and windows at a time are chosen; None
+            for half of what is free.
+        progress: as in `restore`.
+
+    Yields:
+        Bands of rows, downwards, all of the width; from the top again where memory ran out.
+
+    Raises:
+        RestorationError: as `restore` does.
+    """
     if tile is not None and tile != 0 and tile < SMALLEST_TILE:
         raise RestorationError(f"a tile of {tile} pixels is too small; give at least {SMALLEST_TILE}, or 0 for none")
     device, dtype = device_and_dtype(network, precision)
-    size = blurred.shape[-2], blurred.shape[-1]
+    budget = require_budget(memory_budget) or MEMORY_SHARE * free_memory(device)
     margin = None if isinstance(network, WindowedGenerator) else margin_of(network)
     if margin is None:
         tile = 0
     elif tile is None:
-        tile = choose_tile(network, size, device, dtype)
-    restored = torch.empty_like(blurred)
+        tile = choose_tile(network, size, budget, dtype)
     while True:
         try:
-            for number, picture in enumerate(blurred.split(1)):
-                report = progress_of_picture(progress, number, len(blurred))
-                place = restored[number : number + 1]
-                if isinstance(network, WindowedGenerator):
-                    step = quality or network.best
-                    place.copy_(restore_windows(network, picture, step, device=device, dtype=dtype, progress=report))
-                else:
-                    compute_frame(network, picture, place, tile=tile, device=device, dtype=dtype, progress=report)
-            return restored
+            if isinstance(network, WindowedGenerator):
+                step = quality or network.best
+                work: dict[str, Any] = {"device": device, "dtype": dtype, "budget": budget, "progress": progress}
+                yield from restore_windows(network, size, read, step, **work)
+            else:
+                work = {"tile": tile, "device": device, "dtype": dtype, "progress": progress}
+                yield from restore_tiles(network, size, read, **work)
+            return
         except RuntimeError as reason:
             if not is_out_of_memory(reason):
                 raise
@@ -87,6 +130,13 @@ def restore(
                 f"a picture of {size[1]}x{size[0]} pixels does not fit in the memory of {device}; free some, take a "
                 "smaller picture or the model 'compact'"
             )
+
+
+def require_budget(budget: float | None) -> float | None:
+    """The budget in bytes; raises RestorationError unless it is a number above 0 or None."""
+    if budget is not None and not 0 < budget < math.inf:
+        raise RestorationError(f"a memory budget of {budget} bytes is none; give one such as 2e9, or omit it")
+    return budget
 
 
 def device_and_dtype(network: Generator, precision: Precision) -> tuple[torch.device, torch.dtype]:
@@ -114,33 +164,13 @@ def margin_of(network: Generator) -> int | None:
     return max(reaches) if len(reaches) == len(stages) else None
 
 
-def choose_tile(network: Generator, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> int:
-    """The side of the largest tile whose activations fit in a share of the free memory; 0 for the whole frame."""
-    pixels = MEMORY_SHARE * free_memory(device) / (network.values_per_pixel * dtype.itemsize)
+def choose_tile(network: Generator, size: tuple[int, int], budget: float, dtype: torch.dtype) -> int:
+    """The side of the largest tile whose activations fit in a budget of bytes; 0 for the whole frame."""
+    pixels = budget / (network.values_per_pixel * dtype.itemsize)
     side = min(LARGEST_TILE, max(SMALLEST_TILE, int(math.sqrt(pixels)) - 2 * (margin_of(network) or 0)))
     if max(size) <= side:
         return 0
     return side if network.receptive_field is not None else min(side, SHARED_TILE)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on a device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    available = re.search(r"^MemAvailable:\s*(\d+)", meminfo.read_text(), re.M) if meminfo.exists() else None
-    if available:
-        return int(available[1]) * 1024
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-    except (ValueError, OSError, AttributeError):
-        return 2 * 2**30
-
-
-def is_out_of_memory(reason: RuntimeError) -> bool:
-    """Whether an allocation failed, for which PyTorch raises a plain RuntimeError on a CPU."""
-    words = ("not enough memory", "can't allocate memory")
-    return isinstance(reason, torch.OutOfMemoryError) or any(some in str(reason) for some in words)
 
 
 def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:

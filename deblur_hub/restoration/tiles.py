@@ -1,14 +1,14 @@
 """Runs a network's stages one after another over a frame's tiles, so that the result equals the whole frame's."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 
 import torch
 from torch import Tensor
 
-from ..networks.base import Generator, reflect, unread
+from ..networks.base import Band, Generator, Read, Stage, unread
 from ..networks.frame import Part, Tiles, statistics
 
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
@@ -64,52 +64,43 @@ def spans(length: int, tile: int, margin: int, multiple: int, smallest: int) -> 
         yield range(max(0, start - margin), min(padded, stop + margin)), range(start, stop)
 
 
-def compute_frame(
+def restore_tiles(
     network: Generator,
-    picture: Tensor,
-    restored: Tensor,
+    size: tuple[int, int],
+    read_picture: Read,
     *,
     tile: int,
     device: torch.device,
     dtype: torch.dtype,
     progress: Progress | None = None,
-) -> None:
-    """Computes one frame, (1, 3, H, W) in [-1, 1], into `restored`, whole or in tiles of the given side.
+) -> Iterator[Band]:
+    """Computes one frame of (height, width), whole or in tiles of the given side, to bands, float32 in [-1, 1].
 
     Statistics of the frame are computed over all its tiles, stage by stage; between stages the features of the whole
     frame stay on the device. A network without such statistics has a single stage, and no features stay.
     """
     stored = next(network.parameters()).dtype
-    size = picture.shape[-2], picture.shape[-1]
     padded = [network.padded(side) for side in size]
+    whole = list(cut(size, tile, 0, network.size_multiple, network.smallest_side))
+    *earlier, last = stages = network.stages()
+    done, total = 0, (len(stages) + statistics(network)) * len(whole)
+    held: dict[str, Tensor] = {}
 
     def precision() -> AbstractContextManager[object]:
         return nullcontext() if dtype == stored else torch.autocast(device.type, dtype)
 
     def read(name: str, part: Tile) -> Tensor:
         if name == "blurred":
-            piece = reflect(picture, part.rows, part.columns).to(device, stored)
+            piece = read_picture(part.rows, part.columns).to(device, stored)
         else:
             piece = window(held[name], part.rows, part.columns, padded[0])
         return piece.contiguous(memory_format=torch.channels_last)  # in another layout half precision rounds otherwise
 
-    def write(output: Tensor, part: Tile) -> None:
-        restored[..., *part.target] = output[..., *part.inner].float().clamp_(-1, 1).to(restored.device)
-
-    whole = list(cut(size, tile, 0, network.size_multiple, network.smallest_side))
-    held: dict[str, Tensor] = {}
-    if len(whole) == 1:
-        with precision():
-            write(network(read("blurred", whole[0])), whole[0])
-        if progress:
-            progress(1, 1)
-        return
-    stages = network.stages()
-    done, total = 0, (len(stages) + statistics(network)) * len(whole)
-    for number, stage in enumerate(stages):
+    def outputs(stage: Stage) -> Iterator[tuple[Tensor, Tile]]:
+        nonlocal done
         margin = -(-(stage.reach or 0) // network.size_multiple) * network.size_multiple
         parts = list(cut(size, tile, margin, network.size_multiple, network.smallest_side))
-        tiles, result = Tiles(), None
+        tiles = Tiles()
         while not tiles.complete:
             for part in parts:
                 with precision():
@@ -117,17 +108,40 @@ def compute_frame(
                 done = min(done + 1, total)
                 if progress:
                     progress(done, total)
-                if output is not None and stage.writes == "restored":
-                    write(output, part)
-                elif output is not None:
-                    result = empty_frame(output, part, padded) if result is None else result
-                    paste(output, part, result, padded[0])
+                if output is not None:
+                    yield output, part
             tiles.end_pass()
-        output = None
+
+    if len(whole) == 1:
+        with precision():
+            output = network(read("blurred", whole[0]))
+        if progress:
+            progress(1, 1)
+        yield from bands([(output, whole[0])], size)
+        return
+    for number, stage in enumerate(earlier):
+        result = None
+        for output, part in outputs(stage):
+            result = empty_frame(output, part, padded) if result is None else result
+            paste(output, part, result, padded[0])
+        del output
         if result is not None:
             held[stage.writes] = result
         for name in unread(held, stages[number + 1 :]):
             del held[name]
+    yield from bands(outputs(last), size)
+
+
+def bands(outputs: Iterable[tuple[Tensor, Tile]], size: tuple[int, int]) -> Iterator[Band]:
+    """The tiles' results, row by row, side by side."""
+    for rows, line in groupby(outputs, lambda each: each[1].own_rows):
+        band = torch.empty(0)
+        for output, part in line:
+            if not band.numel():
+                band = torch.empty(1, 3, min(rows.stop, size[0]) - rows.start, size[1], device=output.device)
+            band[..., part.target[1]] = output[..., *part.inner].float().clamp_(-1, 1)
+            del output
+        yield rows.start, band
 
 
 def window(features: Tensor, rows: range, columns: range, height: int) -> Tensor:

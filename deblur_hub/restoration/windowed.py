@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ..networks.base import Quality
+from ..networks.base import Band, Quality, Read
 from ..networks.maxim import MaximGenerator
 from ..networks.windows import Run, WindowedGenerator
 from .fused.maxim import FusedMaxim
@@ -32,26 +32,30 @@ FOLDED: WeakKeyDictionary[MaximGenerator, tuple[Key, FusedMaxim]] = WeakKeyDicti
 
 def restore_windows(
     network: WindowedGenerator,
-    blurred: Tensor,
+    size: tuple[int, int],
+    read: Read,
     quality: Quality,
     *,
     device: torch.device,
     dtype: torch.dtype,
+    budget: float,
     progress: Progress | None = None,
-) -> Tensor:
-    """(1, 3, H, W) float32 in [-1, 1] to the same; the result does not depend on how the windows are run.
+) -> Iterator[Band]:
+    """A picture of (height, width), float32 in [-1, 1], in bands; the result does not depend on how windows are run.
 
     Args:
         network: in evaluation mode, on `device`.
+        budget: bytes that the windows at work may take; one is computed however little that is.
         progress: called in this thread with steps done and steps in all, many times a second; an exception that it
             raises ends the work at once.
     """
-    count = len(network.plan((blurred.shape[-2], blurred.shape[-1]), quality))
-    run = runner(network, quality, count, device=device, dtype=dtype, work=WorkDone(progress))
-    restored = network.restore(blurred, quality, run)
+    plan = network.plan(size, quality)
+    work, most = WorkDone(progress), workers_within(network, quality, budget, dtype)
+    run = runner(network, quality, len(plan), device=device, dtype=dtype, work=work, most=most)
+    for top, band in network.restore_bands(size, read, quality, run):
+        yield top, band.clamp(-1, 1)
     if progress:
         progress(STEPS, STEPS)
-    return restored.clamp_(-1, 1)
 
 
 def runner(
@@ -62,8 +66,9 @@ def runner(
     device: torch.device,
     dtype: torch.dtype,
     work: "WorkDone",
+    most: int = MOST_WORKERS,
 ) -> Run:
-    """A function that restores `count` windows, (1, 3, H, W) float32 each."""
+    """A function that restores `count` windows, (1, 3, H, W) float32 each, at most so many at a time."""
     if isinstance(network, MaximGenerator) and device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
         folded = folded_for(network, dtype)
         work.total = folded.prepare(quality.depth) * count
@@ -76,9 +81,15 @@ def runner(
             with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 return network.restore_window(window, quality, compute)
 
-        return lambda windows: in_threads(restore_window, windows, count, work)
+        return lambda windows: in_threads(restore_window, windows, count, work, most)
     work.total = count
     return lambda windows: in_batches(network, windows, quality, device, dtype, work)
+
+
+def workers_within(network: WindowedGenerator, quality: Quality, budget: float, dtype: torch.dtype) -> int:
+    """How many windows of a quality can be computed side by side in a budget of bytes; at least one."""
+    each = network.window_values(quality) * dtype.itemsize
+    return max(1, min(MOST_WORKERS, int(budget / each)))
 
 
 class Cancelled(Exception):
@@ -117,9 +128,11 @@ def folded_for(network: MaximGenerator, dtype: torch.dtype) -> FusedMaxim:
     return held[1]
 
 
-def in_threads(restore: Work, windows: Iterator[Tensor], count: int, work: WorkDone) -> Iterator[Tensor]:
+def in_threads(
+    restore: Work, windows: Iterator[Tensor], count: int, work: WorkDone, most: int = MOST_WORKERS
+) -> Iterator[Tensor]:
     """A window for each thread at a time; the last ones, if they are fewer, have several threads each."""
-    workers = min(torch.get_num_threads(), MOST_WORKERS, count)
+    workers = min(torch.get_num_threads(), most, count)
     for share in (count - count % workers, count % workers):
         if share:
             yield from in_workers(restore, islice(windows, share), min(workers, share), work)
