@@ -20,31 +20,30 @@ from .errors import ModelError
 from .hub.golden_tensors import golden_of
 from .hub.reading import build_configured as build
 from .model_card import CARD_BEGIN, plain_card, with_tags
-from .networks.base import Band, Generator, Quality, Read, gathered, reflect, reflecting
+from .networks.base import Generator, Piece, Quality, Read, gathered, reflect, reflecting
 from .networks.description import Description
 from .networks.refined import RefinedMaximGenerator
 from .networks.state import cast_floats, evaluating, place_weights, require_weight_dtype
 from .networks.windows import WindowedGenerator
 from .pictures import (
-    Finished,
     Original,
     Samples,
     Strip,
-    finished,
     read_pages,
     read_samples,
     to_array,
     to_image,
+    to_samples,
     write_pages,
 )
 from .restoration.crispness import blended, require_partners, require_share
 from .restoration.quality import Choice, choose, require_quality, require_strength, seconds_for, step_of, with_strength
-from .restoration.restore import Precision, device_and_dtype, dtype_for, require_budget, restore, restore_bands
+from .restoration.restore import Precision, device_and_dtype, dtype_for, require_budget, restore, restore_pieces
 from .restoration.tiles import Progress, part_of
 
 log = logging.getLogger("deblur_hub")
 
-Restorer = Callable[..., Iterator[Band]]  # as `DeblurGenerator.restorer` says
+Restorer = Callable[..., Iterator[Piece]]  # as `DeblurGenerator.restorer` says
 AT_QUALITY = " at quality "  # between a model's name and the quality that it was given
 
 
@@ -70,8 +69,8 @@ class FileSteps(NamedTuple):
     """What `DeblurGenerator.deblur_file` does, in its three steps; threads may take them side by side."""
 
     read: Callable[[Path, Path], Iterator[tuple[int, int, Samples]]]  # `read_pages` of a source and a target
-    restore: Callable[[Samples, Progress | None], Finished]
-    write: Callable[[Iterator[tuple[Finished, Original]], Path], None]  # restored pages into a target
+    restore: Callable[[Samples, Progress | None], np.ndarray]
+    write: Callable[[Iterator[tuple[np.ndarray, Original]], Path], None]  # restored pages into a target
 
 
 class DeblurGenerator(nn.Module):
@@ -157,7 +156,7 @@ class DeblurGenerator(nn.Module):
         for note in original.notes:
             log.warning("%s: %s", original.name, note)
         made = to_array if isinstance(image, np.ndarray) else to_image
-        return made(restored_bands(restore, samples, progress), original)
+        return made(restored_pieces(restore, samples, progress), original)
 
     def deblur_file(
         self,
@@ -182,13 +181,15 @@ class DeblurGenerator(nn.Module):
         """
         target = Path(target)
         steps = self.file_steps(jpeg_quality=jpeg_quality, strip=strip, max_megapixels=max_megapixels, **options)
-        steps.write(
-            (
-                (steps.restore(samples, progress and part_of(progress, number, count)), samples.original)
-                for number, count, samples in steps.read(Path(source), target)
-            ),
-            target,
-        )
+
+        def pages() -> Iterator[tuple[np.ndarray, Original]]:
+            for number, count, samples in steps.read(Path(source), target):
+                original = samples.original
+                restored = steps.restore(samples, progress and part_of(progress, number, count))
+                del samples  # its pixels, before the result is encoded
+                yield restored, original
+
+        steps.write(pages(), target)
         return target
 
     def file_steps(
@@ -203,8 +204,8 @@ class DeblurGenerator(nn.Module):
         read = partial(read_pages, strip=strip, max_megapixels=max_megapixels)
         restore = self.restorer(**options)
 
-        def restored(samples: Samples, progress: Progress | None) -> Finished:
-            return finished(restored_bands(restore, samples, progress), samples.original)
+        def restored(samples: Samples, progress: Progress | None) -> np.ndarray:
+            return to_samples(restored_pieces(restore, samples, progress), samples.original)
 
         return FileSteps(read, restored, partial(write_with_notes, jpeg_quality=jpeg_quality))
 
@@ -217,7 +218,7 @@ class DeblurGenerator(nn.Module):
         precision: Precision = "auto",
         **options: Any,
     ) -> Restorer:
-        """What restores one picture after another, read part by part, to bands; mistakes in options are found here.
+        """What restores one picture after another, read part by part, to pieces; mistakes in options are found here.
 
         Its arguments are height and width; what reads rows and columns of the picture, (1, 3, h, w) in [-1, 1]; a
         progress, or None; and how many such pictures are to come, which the time that one may take depends on.
@@ -229,17 +230,17 @@ class DeblurGenerator(nn.Module):
         generator._require(quality)
         network = generator.network
 
-        def bands(size: tuple[int, int], read: Read, progress: Progress | None, count: int = 1) -> Iterator[Band]:
+        def pieces(size: tuple[int, int], read: Read, progress: Progress | None, count: int = 1) -> Iterator[Piece]:
             with evaluating(generator):
                 step = generator._step(size, count, quality, precision)
                 more = {"precision": precision, "quality": step, "progress": progress, **options}
-                for top, band in restore_bands(network, size, reflecting(read, size), **more):
+                for top, left, piece in restore_pieces(network, size, reflecting(read, size), **more):
                     if strength != 1:
-                        rows = range(top, top + band.shape[-2])
-                        band = with_strength(read(rows, range(size[1])).to(band), band, strength)
-                    yield top, band
+                        rows, columns = range(top, top + piece.shape[-2]), range(left, left + piece.shape[-1])
+                        piece = with_strength(read(rows, columns).to(piece), piece, strength)
+                    yield top, left, piece
 
-        return bands
+        return pieces
 
     def _step(self, size: Sequence[int], pictures: int, quality: str | None, precision: Precision) -> Quality | None:
         """The network's step for pictures of (height, width); None if it has a single one."""
@@ -576,8 +577,8 @@ class DeblurGenerator(nn.Module):
         return f"DeblurGenerator({', '.join(described)})"
 
 
-def restored_bands(restore: Restorer, samples: Samples, progress: Progress | None) -> Iterator[Band]:
-    """A picture restored in bands; the black ink of CMYK as a picture of its own, behind the colours."""
+def restored_pieces(restore: Restorer, samples: Samples, progress: Progress | None) -> Iterator[Piece]:
+    """A picture restored in pieces; the black ink of CMYK as a picture of its own, behind the colours."""
     size, count = samples.size, samples.original.pictures
     if count == 1:
         return restore(size, samples.read, progress)
@@ -586,14 +587,14 @@ def restored_bands(restore: Restorer, samples: Samples, progress: Progress | Non
     for number, picture in enumerate(whole.split(1)):
         share = progress and part_of(progress, number, count)
         pictures.append(gathered(restore(size, partial(reflect, picture), share, count), picture))
-    return iter([(0, torch.cat(pictures))])
+    return iter([(0, 0, torch.cat(pictures))])
 
 
-def write_with_notes(pages: Iterator[tuple[Finished, Original]], target: Path, *, jpeg_quality: int | None) -> None:
+def write_with_notes(pages: Iterator[tuple[np.ndarray, Original]], target: Path, *, jpeg_quality: int | None) -> None:
     """Writes restored pages, and logs what is to be said about them."""
     said: list[str] = []
 
-    def noted() -> Iterator[tuple[Finished, Original]]:
+    def noted() -> Iterator[tuple[np.ndarray, Original]]:
         for restored, original in pages:
             said.extend(f"{original.name}: {note}" for note in original.notes)
             yield restored, original

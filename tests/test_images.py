@@ -562,19 +562,19 @@ def test_old_names_work_and_say_where_they_are_now():
 # --- memory ------------------------------------------------------------------------------------------------------
 
 
-def test_floats_of_a_whole_picture_exist_only_as_the_tensor(monkeypatch, tmp_path):
+def test_floats_of_a_whole_picture_exist_only_where_its_tensor_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(in_bands, "BAND_SAMPLES", 3 * 100 * 8)
     largest = 0
 
     def watched(original):
-        def call(samples, top, bottom):
+        def call(samples, rows, columns):
             nonlocal largest
-            largest = max(largest, bottom - top)
-            return original(samples, top, bottom)
+            largest = max(largest, len(rows))
+            return original(samples, rows, columns)
 
         return call
 
-    monkeypatch.setattr(in_bands, "rows_of", watched(in_bands.rows_of))
+    monkeypatch.setattr(in_bands, "part_of", watched(in_bands.part_of))
     before = picture("RGB", (100, 90))
     tensor, original = images.read(before)
     assert largest == 8 and original.kept is None  # bands of 8 rows, and no copy of the source stays

@@ -20,7 +20,7 @@ from deblur_hub.cli import main
 from deblur_hub.cli.jobs import plan
 from deblur_hub.cli.outcomes import UsageError
 from deblur_hub.errors import PictureError
-from deblur_hub.pictures import finished, read, read_pages, require_target, upright_size, write, write_pages
+from deblur_hub.pictures import read, read_pages, require_target, to_samples, upright_size, write, write_pages
 from tests.conftest import TINY
 from tests.pictures import file_of, noise, picture
 from tests.test_exif import PREFIX, block
@@ -42,7 +42,7 @@ def through(source: Path, target: Path) -> list[str]:
     def pages():
         for _, _, samples in read_pages(source, target):
             notes.extend(samples.original.notes)
-            yield finished(samples.tensor(), samples.original), samples.original
+            yield to_samples(samples.tensor(), samples.original), samples.original
 
     write_pages(pages(), target)
     return notes

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import PictureError, reason_of
 from ..generator import DeblurGenerator
-from ..pictures import Finished, Original, Samples, upright_size
+from ..pictures import Original, Samples, upright_size
 from .journal import Journals
 
 MOST_PIXELS = 50e6  # of the pictures that wait or are worked on at once; a larger one is there alone
@@ -43,8 +45,9 @@ class Page:
     number: int = 0
     count: int = 1  # of pictures in its file
     pixels: int = 0
-    samples: Samples | None = None
-    restored: Finished | None = None
+    samples: Samples | None = None  # until it is restored
+    restored: np.ndarray | None = None
+    original: Original | None = None
     error: Exception | None = None  # which ends the file
     skipped: bool = False
     seconds: float = 0.0  # that the network took
@@ -158,17 +161,17 @@ def restore_files(
         source, target = job = jobs[page.job]
         last, pixels, seconds = page, 0, 0.0
 
-        def pages() -> Iterator[tuple[Finished, Original]]:
+        def pages() -> Iterator[tuple[np.ndarray, Original]]:
             nonlocal last, pixels, seconds
-            while last.samples is not None and last.restored is not None:
-                yield last.restored, last.samples.original
+            while last.restored is not None and last.original is not None:
+                yield last.restored, last.original
                 pixels, seconds = pixels + last.pixels, seconds + last.seconds
                 load.let_go(last.pixels)
                 last = following(page)
             if last.error:
                 raise last.error
 
-        if page.samples is None:
+        if page.restored is None:
             return Outcome(job, page.error, page.skipped)
         try:
             entry = journals.begin(source, target) if journals else None
@@ -181,7 +184,7 @@ def restore_files(
             if journals and entry:
                 journals.finish(target, entry)
         except Exception as error:
-            while last.samples is not None:  # what else comes of this file
+            while last.restored is not None:  # what else comes of this file
                 load.let_go(last.pixels)
                 last = following(page)
             return Outcome(job, error)
@@ -202,7 +205,8 @@ def restore_files(
                     progress(page.job, page.number / page.count)
                 begun = time.perf_counter()
                 try:
-                    page.restored = steps.restore(page.samples, share_of(progress, page))
+                    page.original = page.samples.original
+                    page.restored, page.samples = steps.restore(page.samples, share_of(progress, page)), None
                     page.seconds = time.perf_counter() - begun
                 except Exception as error:
                     failed = page.job

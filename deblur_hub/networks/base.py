@@ -10,7 +10,7 @@ from .description import Description, multiply_adds
 
 Layer = TypeVar("Layer", bound=nn.Module)
 Read = Callable[[range, range], Tensor]  # (N, 3, h, w) in [-1, 1] at rows and columns, beyond the picture by reflection
-Band = tuple[int, Tensor]  # the first row, and (N, 3, h, W) from there on
+Piece = tuple[int, int, Tensor]  # a picture's part: the first row, the first column, and (N, 3, h, w) from there on
 
 
 class Stage(NamedTuple):
@@ -148,11 +148,11 @@ def reflecting(read: Read, size: tuple[int, int]) -> Read:
     return read_anywhere
 
 
-def gathered(bands: Iterable[Band], like: Tensor) -> Tensor:
-    """(N, 3, H, W) of all bands of a picture."""
+def gathered(pieces: Iterable[Piece], like: Tensor) -> Tensor:
+    """(N, 3, H, W) of all pieces of a picture."""
     whole = torch.empty_like(like)
-    for top, band in bands:
-        whole[..., top : top + band.shape[-2], :] = band
+    for top, left, piece in pieces:
+        whole[..., top : top + piece.shape[-2], left : left + piece.shape[-1]] = piece
     return whole
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Band, Generator, Quality, Read, gathered, reflect
+from .base import Generator, Piece, Quality, Read, gathered, reflect
 from .description import Description, counted
 
 Run = Callable[[Iterator[Tensor]], Iterable[Tensor]]  # windows to their results, in the same order
@@ -131,12 +131,12 @@ class WindowedGenerator(Generator):
     def restore(self, blurred: Tensor, quality: Quality, run: Run | None = None) -> Tensor:
         """(N, 3, H, W) in [-1, 1], of any size, to the same; `run` restores the windows, None one after another."""
         size = blurred.shape[-2], blurred.shape[-1]
-        return gathered(self.restore_bands(size, partial(reflect, blurred), quality, run), blurred)
+        return gathered(self.restore_pieces(size, partial(reflect, blurred), quality, run), blurred)
 
-    def restore_bands(
+    def restore_pieces(
         self, size: tuple[int, int], read: Read, quality: Quality, run: Run | None = None
-    ) -> Iterator[Band]:
-        """The same of a picture of (height, width) that is read window by window, downwards and band by band."""
+    ) -> Iterator[Piece]:
+        """The same of a picture of (height, width) that is read window by window, in bands of rows, downwards."""
         each = run or (lambda windows: (self.restore_window(window, quality) for window in windows))
         plan = self.plan(size, quality)
         results = iter(each(read(window.rows.read, window.columns.read) for window in plan))
@@ -149,7 +149,7 @@ class WindowedGenerator(Generator):
                 place = held[..., rows.own.start - top : rows.own.stop - top, window.columns.place]
                 place += inside * window.weights().to(like) if len(plan) > 1 else inside
             done = rows.own.stop - rows.fade_out - top
-            yield top, held[..., :done, :]
+            yield top, 0, held[..., :done, :]
             top, held = top + done, held[..., done:, :]
 
     def plan(self, size: tuple[int, int], quality: Quality) -> list[Window]:

@@ -19,17 +19,15 @@ from .metadata import Metadata
 from .opening import upright_size
 from .original import Original
 from .pages import Strip, read_pages
-from .samples import Samples, check, read, read_8_bits, read_samples
-from .writing import Finished, finished, require_target, to_array, to_image, write, write_pages
+from .samples import Samples, check, read, read_8_bits, read_samples, to_samples
+from .writing import require_target, to_array, to_image, write, write_pages
 
 __all__ = [
-    "Finished",
     "Metadata",
     "Original",
     "Samples",
     "Strip",
     "check",
-    "finished",
     "read",
     "read_8_bits",
     "read_pages",
@@ -37,6 +35,7 @@ __all__ = [
     "require_target",
     "to_array",
     "to_image",
+    "to_samples",
     "upright_size",
     "write",
     "write_pages",

@@ -42,6 +42,7 @@ def read_pages(
         left = metadata.left_out(format_name)
         if left:
             notes.append(f"left out, as {target.suffix} has no place for it: {', '.join(left)}")
-        yield number, count, replace(samples, original=replace(original, metadata=metadata, notes=tuple(notes)))
-        del samples
+        held = [replace(samples, original=replace(original, metadata=metadata, notes=tuple(notes)))]
+        del samples, original
+        yield number, count, held.pop()  # its pixels are the receiver's alone
         number += 1

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .modes import to_plain_mode
 from .opening import binary_file, opened, read_header
 from .original import Original, describe
 
-Band = tuple[int, Tensor]  # the first row, and (P, 3, h, W) from there on
+Piece = tuple[int, int, Tensor]  # a picture's part: the first row, the first column, and (P, 3, h, w) from there on
 BAND_SAMPLES = 1 << 21  # of the rows that are computed at once
 
 
@@ -131,46 +132,53 @@ def to_tensor(samples: Image.Image | np.ndarray, original: Original, rows: range
     return tensor
 
 
-def to_bands(
-    restored: Tensor | Iterable[Band], original: Original, source: Image.Image | np.ndarray | None
-) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, (h, W, C) in the original's dtype), downwards.
+def to_samples(restored: Tensor | Iterable[Piece], original: Original) -> np.ndarray:
+    """(H, W, C) in the original's dtype, of (P, 3, H, W) or pieces of it.
 
-    Args:
-        restored: (P, 3, H, W), or bands of it.
-        source: the samples that were read, of which alpha and the colours that it hides come back as they were.
+    Alpha, and the colours that it hides, come back as they were.
     """
     width, height = original.size
-    shape = (original.pictures, 3, height, width)
     if isinstance(restored, Tensor):
+        shape = (original.pictures, 3, height, width)
         if restored.shape != shape:
             raise ValueError(f"restored is {tuple(restored.shape)}, but {original.name} was {shape}")
-        restored = [(0, restored)]
-    for first, whole in restored:
-        for rows in in_bands(range(first, first + whole.shape[-2]), width * len(original.channels)):
-            part = whole[:, :, rows.start - first : rows.stop - first]
-            yield rows.start, to_samples(part, original, source, rows)
+        restored = [(0, 0, restored)]
+    kept = original.kept
+    before = to_plain_mode(kept) if isinstance(kept, Image.Image) else kept
+    samples = np.empty((height, width, len(original.channels)), original.dtype)
+    for top, left, piece in restored:
+        columns = range(left, left + piece.shape[-1])
+        for rows in in_bands(range(top, top + piece.shape[-2]), len(columns) * len(original.channels)):
+            part = piece[:, :, rows.start - top : rows.stop - top]
+            target = samples[rows.start : rows.stop, left : columns.stop]
+            colours = colours_of(part, original)
+            target[..., : colours.shape[-1]] = colours
+            if original.channels.endswith("A"):
+                add_alpha(target, original, before, rows, columns)
+    return samples
 
 
-def to_samples(
-    restored: Tensor, original: Original, source: Image.Image | np.ndarray | None, rows: range
-) -> np.ndarray:
-    """(h, W, C) in the original's dtype, of (P, 3, h, W) at rows of it."""
+def colours_of(restored: Tensor, original: Original) -> np.ndarray:
+    """(h, w, C) without alpha, in the original's dtype, of (P, 3, h, w)."""
     low, high = original.span
     part = restored.detach().to("cpu", torch.float64 if original.dtype.itemsize > 2 else torch.float32)
     colours = part[0].mean(0, keepdim=True) if original.channels in ("L", "LA") else part[0]
     planes = torch.cat([colours, part[1].mean(0, keepdim=True)]) if original.pictures == 2 else colours
     values = (planes.clamp(-1, 1).permute(1, 2, 0).numpy() + 1) / 2 * (high - low) + low
-    band = (np.floor(values + 0.5) if original.dtype.kind in "ui" else values).astype(original.dtype)
-    if not original.channels.endswith("A"):
-        return band
-    if source is None:  # opaque all over
-        return np.concatenate([band, np.full((*band.shape[:2], 1), original.alpha, band.dtype)], axis=2)
-    before = part_of(source, rows, range(original.size[0]))
-    band = np.concatenate([band, before[..., -1:]], axis=2)
-    hidden = before[..., -1] == 0
-    band[hidden] = before[hidden]
-    return band
+    return (np.floor(values + 0.5) if original.dtype.kind in "ui" else values).astype(original.dtype)
+
+
+def add_alpha(
+    target: np.ndarray, original: Original, before: Image.Image | np.ndarray | None, rows: range, columns: range
+) -> None:
+    """Fills in the alpha of (h, w, C) at rows and columns, and the colours under full transparency."""
+    if before is None:  # opaque all over
+        target[..., -1] = original.alpha
+        return
+    part = part_of(before, rows, columns)
+    target[..., -1] = part[..., -1]
+    hidden = part[..., -1] == 0
+    target[hidden] = part[hidden]
 
 
 def part_of(samples: Image.Image | np.ndarray, rows: range, columns: range) -> np.ndarray:

@@ -15,18 +15,19 @@ from .deep import save_deep
 from .metadata import RESOLUTION
 from .modes import back_in_mode, to_plain_mode
 from .original import Original
-from .samples import Band, to_bands
+from .samples import Piece, in_bands, to_samples
 from .tiff import append_entries
 
-Finished = Image.Image | np.ndarray  # a restored picture as it is written
+Restored = Tensor | Iterable[Piece] | np.ndarray
 
 
-def to_image(restored: Tensor | Iterable[Band], original: Original) -> Image.Image:
+def to_image(restored: Restored, original: Original) -> Image.Image:
     """The restored tensor as a Pillow picture of the original's size and mode, with ICC profile, EXIF and `notes` in
     `info`.
 
     Args:
-        restored: (P, 3, H, W) as `read` gave it, or bands of it, any floating type; clipped to [-1, 1].
+        restored: (P, 3, H, W) as `read` gave it, or pieces of it, any floating type, clipped to [-1, 1]; or samples
+            that `to_samples` made of them.
 
     Raises:
         PictureError: if Pillow has no mode for it (16 bits or floats in several channels).
@@ -36,14 +37,16 @@ def to_image(restored: Tensor | Iterable[Band], original: Original) -> Image.Ima
             f"{original.name}: Pillow holds no {original.channels} of {original.dtype}; write it as .tif or .png, "
             "or hand in an array and get an array back"
         )
+    samples = restored if isinstance(restored, np.ndarray) else to_samples(restored, original)
     source = original.kept if isinstance(original.kept, Image.Image) else None
     plain = to_plain_mode(source) if source is not None else None
     mode = plain.mode if plain is not None else original.mode
     picture = Image.new(mode, original.size)
     little_endian: dict[str, np.dtype] = {"F": np.dtype("<f4"), "I;16": np.dtype("<u2")}
-    for top, band in to_bands(restored, original, plain if plain is not None else original.kept):
-        samples = band.astype(little_endian.get(mode, band.dtype)).tobytes()
-        picture.paste(Image.frombytes(mode, (original.size[0], len(band)), samples), (0, top))
+    for rows in in_bands(range(len(samples)), samples[0].size):
+        band = samples[rows.start : rows.stop]
+        stored = band.astype(little_endian.get(mode, band.dtype)).tobytes()
+        picture.paste(Image.frombytes(mode, (original.size[0], len(band)), stored), (0, rows.start))
     if source is not None and plain is not None:
         picture = back_in_mode(picture, source, plain)
     picture.info.update(original.metadata.info())
@@ -52,24 +55,16 @@ def to_image(restored: Tensor | Iterable[Band], original: Original) -> Image.Ima
     return picture
 
 
-def to_array(restored: Tensor | Iterable[Band], original: Original) -> np.ndarray:
+def to_array(restored: Restored, original: Original) -> np.ndarray:
     """The restored tensor as an array of the dtype and layout that came in; for pictures and files, (H, W[, C]).
 
     Args:
-        restored: (P, 3, H, W) as `read` gave it, or bands of it, any floating type; clipped to [-1, 1].
+        restored: as `to_image` takes it.
     """
     if original.kind != "array" and original.mode:
         return np.array(to_image(restored, original))
-    width, height = original.size
-    samples = np.empty((height, width, len(original.channels)), original.dtype)
-    for top, band in to_bands(restored, original, original.kept):
-        samples[top : top + len(band)] = band
+    samples = restored if isinstance(restored, np.ndarray) else to_samples(restored, original)
     return samples.reshape(original.shape)
-
-
-def finished(restored: Tensor | Iterable[Band], original: Original) -> Finished:
-    """The restored tensor, or bands of it, as it is written: a Pillow picture, or an array where Pillow has no mode."""
-    return to_image(restored, original) if original.mode else to_array(restored, original)
 
 
 def require_target(original: Original, target: Path) -> str:
@@ -115,11 +110,11 @@ def write(
     Raises:
         PictureError: if the format is not known, would lose alpha, depth or inks, or the file cannot be written.
     """
-    return write_pages(iter([(finished(restored, original), original)]), target, quality=quality)
+    return write_pages(iter([(to_samples(restored, original), original)]), target, quality=quality)
 
 
 def write_pages(
-    pages: Iterator[tuple[Finished, Original]],
+    pages: Iterator[tuple[np.ndarray, Original]],
     target: Path,
     *,
     quality: int | None = None,
@@ -147,7 +142,7 @@ def write_pages(
 
 
 def write_page(
-    restored: Finished,
+    restored: np.ndarray,
     original: Original,
     target: Path,
     path: Path,
@@ -155,11 +150,10 @@ def write_page(
     quality: int | None,
 ) -> None:
     name = original.name
-    if not isinstance(restored, Image.Image):
+    if not original.mode:
         formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", name=name)
-        samples = restored.reshape(*original.size[::-1], -1)
-        return save_deep(samples, original.channels, path, format_name, original.metadata, name)
-    picture = formats.fitted(restored, target, name)
+        return save_deep(restored, original.channels, path, format_name, original.metadata, name)
+    picture = formats.fitted(to_image(restored, original), target, name)
     return formats.save(
         picture,
         path,

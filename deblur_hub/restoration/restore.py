@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from ..errors import RestorationError
-from ..networks.base import Band, Generator, Quality, Read, reflect
+from ..networks.base import Generator, Piece, Quality, Read, gathered, reflect
+from ..networks.compact import CompactGenerator
 from ..networks.windows import WindowedGenerator
 from .memory import free_memory, is_out_of_memory
+from .strips import restore_strips
 from .tiles import Progress, restore_tiles
 from .windowed import restore_windows
 
@@ -21,6 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 SMALLEST_TILE = 64
 LARGEST_TILE = 2048  # bounds the memory, to 1.5 GiB in all for 24 megapixels, however much is free
 SHARED_TILE = 512  # of networks with statistics of the frame: narrow margins suffice, and the frame's features are kept
+STRIP_PIXELS = (2**23, 2**20)  # that `compact` takes at a time of a picture of more than two strips; on a GPU, on a CPU
 MEMORY_SHARE = 0.5  # of the free memory; the rest is for the picture itself and for others
 
 
@@ -39,7 +42,7 @@ def restore(
     Args:
         network: in evaluation mode.
         blurred: (N, 3, H, W) float32 in [-1, 1], any H and W from 1 up; pictures are taken one by one.
-        tile, precision, quality, memory_budget: as in `restore_bands`.
+        tile, precision, quality, memory_budget: as in `restore_pieces`.
         progress: called with steps done and steps in all, after each tile or in thousandths of the work.
 
     Returns:
@@ -50,25 +53,28 @@ def restore(
     """
     if blurred.ndim != 4 or blurred.shape[1] != 3 or blurred.numel() == 0:
         raise ValueError(f"pictures must be (N, 3, H, W) and not empty, not {tuple(blurred.shape)}")
-    restored = torch.empty_like(blurred)
-    for number, picture in enumerate(blurred.split(1)):
-        bands = restore_bands(
-            network,
-            (blurred.shape[-2], blurred.shape[-1]),
-            partial(reflect, picture),
-            tile=tile,
-            precision=precision,
-            quality=quality,
-            memory_budget=memory_budget,
-            progress=progress_of_picture(progress, number, len(blurred)),
-        )
-        for top, band in bands:
-            restored[number : number + 1, :, top : top + band.shape[-2]] = band
-    return restored
+    return torch.cat(
+        [
+            gathered(
+                restore_pieces(
+                    network,
+                    (blurred.shape[-2], blurred.shape[-1]),
+                    partial(reflect, picture),
+                    tile=tile,
+                    precision=precision,
+                    quality=quality,
+                    memory_budget=memory_budget,
+                    progress=progress_of_picture(progress, number, len(blurred)),
+                ),
+                picture,
+            )
+            for number, picture in enumerate(blurred.split(1))
+        ]
+    )
 
 
 @torch.inference_mode()
-def restore_bands(
+def restore_pieces(
     network: Generator,
     size: tuple[int, int],
     read: Read,
@@ -78,7 +84,7 @@ def restore_bands(
     quality: Quality | None = None,
     memory_budget: float | None = None,
     progress: Progress | None = None,
-) -> Iterator[Band]:
+) -> Iterator[Piece]:
     """Runs a network over a picture of (height, width) that is read part by part, float32 in [-1, 1].
 
     Networks whose layers depend on the place in the frame are not tiled. Where memory runs out, the tile is halved.
@@ -95,7 +101,7 @@ def restore_bands(
         progress: as in `restore`.
 
     Yields:
-        Bands of rows, downwards, all of the width; from the top again where memory ran out.
+        Pieces, downwards; from the top again where memory ran out.
 
     Raises:
         RestorationError: as `restore` does.
@@ -105,18 +111,25 @@ def restore_bands(
     device, dtype = device_and_dtype(network, precision)
     budget = require_budget(memory_budget) or MEMORY_SHARE * free_memory(device)
     margin = None if isinstance(network, WindowedGenerator) else margin_of(network)
+    strip: float = STRIP_PIXELS[device.type == "cpu"]
     if margin is None:
         tile = 0
+    elif tile is None and isinstance(network, CompactGenerator) and size[0] * size[1] > 2 * strip:
+        strip = min(strip, budget / (network.values_per_pixel * dtype.itemsize))
     elif tile is None:
         tile = choose_tile(network, size, budget, dtype)
+    work: dict[str, Any]
     while True:
         try:
-            if isinstance(network, WindowedGenerator):
+            if tile is None and isinstance(network, CompactGenerator):
+                work = {"pixels": strip, "device": device, "dtype": dtype, "progress": progress}
+                yield from restore_strips(network, size, read, **work)
+            elif isinstance(network, WindowedGenerator):
                 step = quality or network.best
-                work: dict[str, Any] = {"device": device, "dtype": dtype, "budget": budget, "progress": progress}
+                work = {"device": device, "dtype": dtype, "budget": budget, "progress": progress}
                 yield from restore_windows(network, size, read, step, **work)
             else:
-                work = {"tile": tile, "device": device, "dtype": dtype, "progress": progress}
+                work = {"tile": tile or 0, "device": device, "dtype": dtype, "progress": progress}
                 yield from restore_tiles(network, size, read, **work)
             return
         except RuntimeError as reason:

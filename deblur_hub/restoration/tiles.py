@@ -1,14 +1,14 @@
 """Runs a network's stages one after another over a frame's tiles, so that the result equals the whole frame's."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import groupby, product
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from ..networks.base import Band, Generator, Read, Stage, unread
+from ..networks.base import Generator, Piece, Read, Stage, unread
 from ..networks.frame import Part, Tiles, statistics
 
 Progress = Callable[[int, int], None]  # tiles done, tiles in all
@@ -30,11 +30,6 @@ class Tile(Part):
         """Its own part of the picture within what it reads."""
         height, width = self.size
         return within(self.own_rows, height, self.rows.start), within(self.own_columns, width, self.columns.start)
-
-    @property
-    def target(self) -> tuple[slice, slice]:
-        """Its own part of the picture."""
-        return within(self.own_rows, self.size[0]), within(self.own_columns, self.size[1])
 
 
 def within(own: range, length: int, start: int = 0) -> slice:
@@ -73,8 +68,8 @@ def restore_tiles(
     device: torch.device,
     dtype: torch.dtype,
     progress: Progress | None = None,
-) -> Iterator[Band]:
-    """Computes one frame of (height, width), whole or in tiles of the given side, to bands, float32 in [-1, 1].
+) -> Iterator[Piece]:
+    """Computes one frame of (height, width), whole or in tiles of the given side, to pieces, float32 in [-1, 1].
 
     Statistics of the frame are computed over all its tiles, stage by stage; between stages the features of the whole
     frame stay on the device. A network without such statistics has a single stage, and no features stay.
@@ -117,7 +112,7 @@ def restore_tiles(
             output = network(read("blurred", whole[0]))
         if progress:
             progress(1, 1)
-        yield from bands([(output, whole[0])], size)
+        yield piece_of(output, whole[0])
         return
     for number, stage in enumerate(earlier):
         result = None
@@ -129,19 +124,13 @@ def restore_tiles(
             held[stage.writes] = result
         for name in unread(held, stages[number + 1 :]):
             del held[name]
-    yield from bands(outputs(last), size)
+    for output, part in outputs(last):
+        yield piece_of(output, part)
 
 
-def bands(outputs: Iterable[tuple[Tensor, Tile]], size: tuple[int, int]) -> Iterator[Band]:
-    """The tiles' results, row by row, side by side."""
-    for rows, line in groupby(outputs, lambda each: each[1].own_rows):
-        band = torch.empty(0)
-        for output, part in line:
-            if not band.numel():
-                band = torch.empty(1, 3, min(rows.stop, size[0]) - rows.start, size[1], device=output.device)
-            band[..., part.target[1]] = output[..., *part.inner].float().clamp_(-1, 1)
-            del output
-        yield rows.start, band
+def piece_of(output: Tensor, part: Tile) -> Piece:
+    """A tile's own part of what came of it."""
+    return part.own_rows.start, part.own_columns.start, output[..., *part.inner].float().clamp_(-1, 1)
 
 
 def window(features: Tensor, rows: range, columns: range, height: int) -> Tensor:

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ..networks.base import Band, Quality, Read
+from ..networks.base import Piece, Quality, Read
 from ..networks.maxim import MaximGenerator
 from ..networks.windows import Run, WindowedGenerator
 from .fused.maxim import FusedMaxim
@@ -40,8 +40,8 @@ def restore_windows(
     dtype: torch.dtype,
     budget: float,
     progress: Progress | None = None,
-) -> Iterator[Band]:
-    """A picture of (height, width), float32 in [-1, 1], in bands; the result does not depend on how windows are run.
+) -> Iterator[Piece]:
+    """A picture of (height, width), float32 in [-1, 1], in pieces; the result does not depend on how windows are run.
 
     Args:
         network: in evaluation mode, on `device`.
@@ -52,8 +52,8 @@ def restore_windows(
     plan = network.plan(size, quality)
     work, most = WorkDone(progress), workers_within(network, quality, budget, dtype)
     run = runner(network, quality, len(plan), device=device, dtype=dtype, work=work, most=most)
-    for top, band in network.restore_bands(size, read, quality, run):
-        yield top, band.clamp(-1, 1)
+    for top, left, piece in network.restore_pieces(size, read, quality, run):
+        yield top, left, piece.clamp(-1, 1)
     if progress:
         progress(STEPS, STEPS)
 
