@@ -23,7 +23,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 SMALLEST_TILE = 64
 LARGEST_TILE = 2048  # bounds the memory, to 1.5 GiB in all for 24 megapixels, however much is free
 SHARED_TILE = 512  # of networks with statistics of the frame: narrow margins suffice, and the frame's features are kept
-STRIP_PIXELS = (2**23, 2**20)  # that `compact` takes at a time of a picture of more than two strips; on a GPU, on a CPU
+STRIP_PIXELS = (2**23, 2**18)  # that `compact` takes at a time, on a GPU and on a CPU
+WHOLE_PIXELS = 2**21  # up to which it takes a picture whole
 MEMORY_SHARE = 0.5  # of the free memory; the rest is for the picture itself and for others
 
 
@@ -114,7 +115,7 @@ def restore_pieces(
     strip: float = STRIP_PIXELS[device.type == "cpu"]
     if margin is None:
         tile = 0
-    elif tile is None and isinstance(network, CompactGenerator) and size[0] * size[1] > 2 * strip:
+    elif tile is None and isinstance(network, CompactGenerator) and size[0] * size[1] > WHOLE_PIXELS:
         strip = min(strip, budget / (network.values_per_pixel * dtype.itemsize))
     elif tile is None:
         tile = choose_tile(network, size, budget, dtype)

@@ -1,10 +1,11 @@
 """Runs `compact` over a picture from top to bottom in strips of its full width.
 
-Each layer keeps the few rows that the next strip needs again, so that nothing is computed twice, as the margins of
-tiles are, the result is the whole frame's, and memory grows with the width alone.
+Each layer is a generator that takes the strips of the one before, and keeps the few rows that its next strip needs
+again. So nothing is computed twice, as the margins of tiles are, the result is the whole frame's, and memory grows with
+the width alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
@@ -16,7 +17,7 @@ from ..networks.base import Piece, Read, ResidualBlock, of_kind
 from ..networks.compact import CompactGenerator
 from .tiles import Progress
 
-Push = Callable[[Tensor, bool], Tensor]  # from the next rows, and whether they are the last, to rows that are ready
+Strips = Iterator[Tensor]  # (1, C, h, W), downwards; h may change from one to the next
 
 
 def restore_strips(
@@ -32,24 +33,32 @@ def restore_strips(
     """Computes one frame of (height, width), float32 in [-1, 1], in strips of about so many pixels."""
     stored = next(network.parameters()).dtype
     height, width = map(network.padded, size)
-    multiple = network.size_multiple
-    step = max(1, int(pixels / width) // multiple) * multiple
-    push, blurred, done = network_of(network), Rows(), 0
-    for top in range(0, height, step):
-        bottom = min(top + step, height)
-        strip = read(range(top, bottom), range(width)).to(device, stored)
-        blurred.add(strip)
+    step = max(1, int(pixels / width) // network.size_multiple) * network.size_multiple
+    waiting, done = Rows(), 0
+
+    def folded() -> Strips:
+        for top in range(0, height, step):
+            strip = read(range(top, min(top + step, height)), range(width)).to(device, stored)
+            waiting.add(strip)
+            if progress:
+                progress(top, height)
+            yield network.fold(strip.contiguous(memory_format=torch.channels_last))
+
+    changes = unet(network, folded())
+    while True:
         precision: AbstractContextManager[object] = (
             nullcontext() if dtype == stored else torch.autocast(device.type, dtype)
         )
         with precision:
-            change = push(strip.contiguous(memory_format=torch.channels_last), bottom == height)
-        if progress:
-            progress(bottom, height)
-        if change.shape[-2]:
-            restored = (blurred.take(change.shape[-2]) + change).float().clamp_(-1, 1)
-            yield done, 0, restored[..., : size[0] - done, : size[1]]
-            done += change.shape[-2]
+            change = next(changes, None)
+        if change is None:
+            break
+        restored = (waiting.take(change.shape[-2]) + change).float().clamp_(-1, 1)
+        yield done, 0, restored[..., : size[0] - done, : size[1]]
+        done += restored.shape[-2]
+        del change, restored
+    if progress:
+        progress(height, height)
 
 
 class Rows:
@@ -71,78 +80,75 @@ class Rows:
         return taken
 
 
-class Conv:
+# Layers: no strip stays in one while the layers behind it are at work, so each is deleted before another is asked for.
+
+
+def unet(network: CompactGenerator, folded: Strips) -> Strips:
+    """From strips of the folded picture to those of what is added to the picture."""
+    strips = level(network, 0, conv(network.stem, folded))
+    return map(network.unfold, conv(network.head, strips))
+
+
+def level(network: CompactGenerator, number: int, strips: Strips) -> Strips:
+    """A level of the U-Net and all below it."""
+    if number == len(network.encoder):
+        return blocks(network.middle, strips)
+    encoder, decoder = network.encoder[number], network.decoder[number]
+    down, up = cast(nn.Conv2d, network.down[number]), network.up[number]
+    skips, odd = Rows(), Rows()
+
+    def halved() -> Strips:
+        for skip in blocks(encoder, strips):
+            skips.add(skip)
+            odd.add(skip)
+            del skip
+            if even := odd.count // 2 * 2:
+                yield down(odd.take(even))
+
+    def merged() -> Strips:
+        for deep in level(network, number + 1, halved()):
+            risen = [up(deep)]
+            del deep
+            yield risen[0] + skips.take(risen.pop().shape[-2])
+
+    return blocks(decoder, merged())
+
+
+def blocks(layers: nn.Module, strips: Strips) -> Strips:
+    for layer in of_kind(ResidualBlock, layers.children()):
+        strips = block(layer, strips)
+    return strips
+
+
+def block(layer: ResidualBlock, strips: Strips) -> Strips:
+    waiting = Rows()
+
+    def watched() -> Strips:
+        for rows in strips:
+            waiting.add(rows)
+            held = [rows]
+            del rows
+            yield held.pop()
+
+    for change in conv(layer.second, map(layer.activation, conv(layer.first, watched()))):
+        held = [waiting.take(change.shape[-2]) + change]
+        del change
+        yield held.pop()
+
+
+def conv(layer: nn.Conv2d, strips: Iterable[Tensor]) -> Strips:
     """A 3x3 convolution with padding, which gives a row once it has the one below."""
-
-    def __init__(self, layer: nn.Conv2d) -> None:
-        self.layer = layer
-        self.held: Tensor | None = None  # the last two rows; above the first is the padding
-
-    def push(self, rows: Tensor, last: bool) -> Tensor:
-        padding = rows.new_zeros(*rows.shape[:2], 1, rows.shape[3])
-        above = padding if self.held is None else self.held
-        rows = torch.cat([above, rows, padding] if last else [above, rows], dim=-2)
-        self.held = rows[..., max(0, rows.shape[-2] - 2) :, :].clone(memory_format=torch.channels_last)
-        if rows.shape[-2] < 3:
-            return rows.new_empty(1, self.layer.out_channels, 0, rows.shape[3])
-        return F.conv2d(rows, self.layer.weight, self.layer.bias, padding=(0, 1))
+    above = None  # the last two rows; above the first is the padding
+    for rows in strips:
+        above = torch.cat([padding_of(rows) if above is None else above, rows], dim=-2)
+        del rows
+        ready = [F.conv2d(above, layer.weight, layer.bias, padding=(0, 1))] if above.shape[-2] > 2 else []
+        above = above[..., max(0, above.shape[-2] - 2) :, :].clone(memory_format=torch.channels_last)
+        if ready:
+            yield ready.pop()
+    if above is not None:
+        yield F.conv2d(torch.cat([above, padding_of(above)], dim=-2), layer.weight, layer.bias, padding=(0, 1))
 
 
-class Block:
-    """A residual block."""
-
-    def __init__(self, block: ResidualBlock) -> None:
-        self.first, self.second, self.activation = Conv(block.first), Conv(block.second), block.activation
-        self.waiting = Rows()
-
-    def push(self, rows: Tensor, last: bool) -> Tensor:
-        self.waiting.add(rows)
-        change = self.second.push(self.activation(self.first.push(rows, last)), last)
-        return self.waiting.take(change.shape[-2]) + change
-
-
-def chained(pushes: Iterable[Push]) -> Push:
-    def push(rows: Tensor, last: bool) -> Tensor:
-        for each in pushes:
-            rows = each(rows, last)
-        return rows
-
-    return push
-
-
-def blocks_of(layers: nn.Module) -> Push:
-    blocks = [Block(block) for block in of_kind(ResidualBlock, layers.children())]
-    return chained([block.push for block in blocks])
-
-
-class Level:
-    """A level of the U-Net around those below it."""
-
-    def __init__(self, encoder: nn.Module, down: nn.Conv2d, below: Push, up: nn.Sequential, decoder: nn.Module) -> None:
-        self.encode, self.below, self.decode = blocks_of(encoder), below, blocks_of(decoder)
-        self.down, self.up = down, up
-        self.odd, self.skips = Rows(), Rows()
-
-    def push(self, rows: Tensor, last: bool) -> Tensor:
-        skip = self.encode(rows, last)
-        self.skips.add(skip)
-        self.odd.add(skip)
-        even = self.odd.take(self.odd.count // 2 * 2)
-        deep = self.below(self.down(even) if even.shape[-2] else empty(even, self.down.out_channels, 2), last)
-        coarse = cast(nn.Conv2d, self.up[0]).out_channels
-        risen = self.up(deep) if deep.shape[-2] else empty(rows, coarse // 4)
-        return self.decode(risen + self.skips.take(risen.shape[-2]), last)
-
-
-def empty(rows: Tensor, channels: int, stride: int = 1) -> Tensor:
-    return rows.new_empty(1, channels, 0, rows.shape[3] // stride)
-
-
-def network_of(network: CompactGenerator) -> Push:
-    """From strips of the picture to those of what is added to it."""
-    push = blocks_of(network.middle)
-    levels = zip(network.encoder, network.down, network.up, network.decoder, strict=True)
-    for encoder, down, up, decoder in reversed(list(levels)):
-        push = Level(encoder, cast(nn.Conv2d, down), push, cast(nn.Sequential, up), decoder).push
-    unet = chained([Conv(network.stem).push, push, Conv(network.head).push])
-    return lambda rows, last: network.unfold(unet(network.fold(rows), last))
+def padding_of(rows: Tensor) -> Tensor:
+    return rows.new_zeros(*rows.shape[:2], 1, rows.shape[3])
