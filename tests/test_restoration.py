@@ -1,5 +1,8 @@
 """Tiles leave no trace, memory that runs out is lived with, and every pixel is written once."""
 
+import math
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +11,13 @@ from hypothesis import strategies as st
 
 from deblur_hub.errors import RestorationError
 from deblur_hub.networks import build_network
-from deblur_hub.networks.base import Generator, reflect
+from deblur_hub.networks.base import Generator, gathered, reflect
+from deblur_hub.restoration import memory
 from deblur_hub.restoration import restore as restoration
 from deblur_hub.restoration.restore import choose_tile, dtype_for, restore
-from deblur_hub.restoration.tiles import cut
+from deblur_hub.restoration.strips import restore_strips
+from deblur_hub.restoration.tiles import cut, within
+from deblur_hub.restoration.windowed import MOST_WORKERS, workers_within
 from tests.conftest import TINY, awake
 
 CPU = torch.device("cpu")
@@ -124,10 +130,11 @@ def test_tiles_write_every_pixel_once_and_read_as_far_as_the_margin_goes(height,
     margin = -(-margin // multiple) * multiple
     written = np.zeros((height, width), int)
     for part in cut((height, width), tile, margin, multiple):
-        written[part.target] += 1
+        target = tuple(within(own, length) for own, length in ((part.own_rows, height), (part.own_columns, width)))
+        written[target] += 1
         for length, read, inner, out in (
-            (height, part.rows, part.inner[0], part.target[0]),
-            (width, part.columns, part.inner[1], part.target[1]),
+            (height, part.rows, part.inner[0], target[0]),
+            (width, part.columns, part.inner[1], target[1]),
         ):
             frame = -(-length // multiple) * multiple
             assert len(read) % multiple == 0 and read.start % multiple == 0
@@ -226,8 +233,78 @@ def test_less_memory_means_smaller_tiles_and_the_same_picture(compact, monkeypat
     assert counts[0] == 1 and counts == sorted(counts) and counts[-1] > counts[0]
 
 
+def test_a_budget_of_memory_is_kept_to_and_a_wrong_one_refused(compact):
+    blurred, network = picture(260, 390), Wrapped(compact)
+    whole = restore(network, blurred, memory_budget=1e10)
+    assert len(network.sizes) == 1
+    network.sizes.clear()
+    cut = restore(network, blurred, memory_budget=1e6)
+    assert len(network.sizes) > 1 and (cut - whole).abs().max() < ONE_STEP / 100
+    for wrong in (0, -1, math.nan, math.inf):
+        with pytest.raises(RestorationError, match="memory budget"):
+            restore(compact, blurred, memory_budget=wrong)
+
+
+def test_windows_side_by_side_are_as_many_as_the_budget_holds():
+    network = build_network("maxim", width=4, stages=1)
+    each = network.window_values(network.best) * 4
+    found = [workers_within(network, network.best, share * each, torch.float32) for share in (0.1, 1, 3.5, 100)]
+    assert found == [1, 1, 3, MOST_WORKERS]
+
+
 def test_the_free_memory_of_this_machine_is_a_sensible_number():
-    assert 2**24 < restoration.free_memory(CPU) < 2**50
+    assert 2**24 < memory.free_memory(CPU) < 2**50
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_container_is_held_to_the_tightest_of_its_control_groups(version, tmp_path, monkeypatch):
+    root = tmp_path / "memory" if version == 1 else tmp_path
+    limit, used, cached = memory.FILES[version]
+    for folder, most in ((root, 2**63 if version == 1 else "max"), (root / "a", 900), (root / "a/b", 2000)):
+        folder.mkdir(exist_ok=True)
+        (folder / limit).write_text(f"{most}\n")
+        (folder / used).write_text("500\n")
+        (folder / "memory.stat").write_text(f"anon 7\n{cached} 100\n")
+    own = tmp_path / "own"
+    own.write_text("9:name=systemd:/\n4:memory:/a/b\n0::/\n" if version == 1 else "0::/a/b\n")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN_GROUPS", own)
+    assert memory.free_memory(CPU) == 900 - 500 + 100
+    own.write_text("0::/\n")
+    assert memory.free_in_cgroups() is None
+
+
+# --- strips ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [TINY, {"widths": [8], "blocks": [2], "unshuffle": 1}, {}], ids=str)
+@pytest.mark.parametrize(
+    ("height", "width", "rows"), [(150, 70, 8), (150, 70, 40), (1, 90, 1), (97, 3, 1), (64, 48, 64)]
+)
+def test_strips_give_what_the_whole_frame_gives(options, height, width, rows):
+    network = awake(build_network("compact", **options))
+    with torch.inference_mode():
+        network.head.weight.mul_(0.1)  # that little is cut off at black or white
+    blurred, seen = picture(height, width), []
+    read = partial(reflect, blurred)
+    settings = {"device": CPU, "dtype": torch.float32, "progress": lambda *count: seen.append(count)}
+    with torch.inference_mode():
+        pieces = list(restore_strips(network, (height, width), read, pixels=rows * width, **settings))
+    whole = restore(network, blurred, tile=0, precision="float32")
+    assert (whole - blurred).abs().max() > 0.1
+    assert (gathered(pieces, blurred) - whole).abs().max() < ONE_STEP / 100
+    assert seen[-1][0] == seen[-1][1] and seen == sorted(seen)
+    assert len(pieces) > 1 or rows >= height
+
+
+def test_compact_takes_a_large_picture_in_strips_in_either_precision(compact, monkeypatch):
+    monkeypatch.setattr(restoration, "WHOLE_PIXELS", 100 * 100)
+    monkeypatch.setattr(restoration, "STRIP_PIXELS", (0, 40 * 120))
+    blurred, settings = picture(130, 120), ("float32", "bfloat16")
+    whole = [restore(compact, blurred, tile=0, precision=precision) for precision in settings]
+    monkeypatch.setattr(restoration, "restore_tiles", None)  # is not called any more
+    for precision, expected in zip(settings, whole, strict=True):
+        assert (restore(compact, blurred, precision=precision) - expected).abs().max() < ONE_STEP / 2
 
 
 # --- precision ---------------------------------------------------------------------------------------------------

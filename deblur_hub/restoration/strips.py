@@ -51,7 +51,7 @@ def restore_strips(
         )
         with precision:
             change = next(changes, None)
-        if change is None:
+        if change is None or done >= size[0]:  # the rest is padding
             break
         restored = (waiting.take(change.shape[-2]) + change).float().clamp_(-1, 1)
         yield done, 0, restored[..., : size[0] - done, : size[1]]
