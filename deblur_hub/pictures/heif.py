@@ -1,0 +1,112 @@
+"""HEIC and AVIF: what Pillow does not say of them or cuts to 8 bits, and HEIC written with the depth that it had."""
+
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from ..errors import PictureError
+from . import isobmff
+from .metadata import Metadata
+
+BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+DEPTHS = (10, 12)  # beside 8
+HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
+# Those that are, or are shown as, sRGB: primaries, and transfer characteristics.
+USUAL = ((1, 2), (1, 2, 6, 13))
+GAIN_MAP, DEPTH = "gainmap", ("auxid:2", "depth", "disparity")  # in the names of further pictures
+
+
+def is_heic(prefix: bytes) -> bool:
+    return prefix[4:8] == b"ftyp" and prefix[8:12] in BRANDS
+
+
+def registers_heif() -> bool:
+    """Makes Pillow read and write HEIC, if the package for it is installed; no if it does already, or cannot."""
+    if "HEIF" in Image.OPEN:
+        return False
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return "HEIF" in Image.OPEN
+
+
+def need(name: str, *, written: bool = False) -> PictureError:
+    other = "write .jpg instead" if written else "save the photo as JPEG first"
+    return PictureError(
+        f"{name}: HEIC needs another package; install it with pip install 'deblur-hub[heif]', or {other}"
+    )
+
+
+def depth_of(picture: Image.Image, file: BinaryIO, name: str) -> int:
+    """Bits a channel of an opened HEIC or AVIF; what its colours mean goes into its `info`, as PNG's chunk `cICP`.
+
+    Raises:
+        PictureError: if it is HDR.
+    """
+    said = isobmff.properties(file)
+    nclx = said.get(b"colrnclx", b"")
+    if len(nclx) >= 10:
+        primaries, transfer = struct.unpack(">2H", nclx[4:8])
+        if transfer in HDR:
+            raise PictureError(
+                f"{name}: is HDR ({HDR[transfer]}), which the models do not know; convert it to SDR first"
+            )
+        usual = primaries in USUAL[0] and transfer in USUAL[1]
+        if not usual and not picture.info.get("icc_profile") and max(primaries, transfer) < 256:
+            picture.info["cicp"] = bytes((primaries, transfer, 0, 1))
+    bits = said.get(b"pixi", b"")[5:6]  # behind its version and the number of channels
+    return int(picture.info.get("bit_depth", bits[0] if bits else 8))
+
+
+def further_notes(picture: Image.Image) -> tuple[str, ...]:
+    """Sentences on what else lies in an opened HEIC: more pictures, depth and gain maps."""
+    info, notes = picture.info, []
+    frames = getattr(picture, "n_frames", 1)
+    kinds = [str(kind) for kind in info.get("aux", ())]
+    if frames > 1:
+        notes.append(f"{frames} pictures; only the main one is restored")
+    depth = bool(info.get("depth_images")) or any(part in kind for kind in kinds for part in DEPTH)
+    if any(GAIN_MAP in kind for kind in kinds):
+        notes.append("its gain map is not restored, and was left out")
+    if depth:
+        notes.append("its depth map is not restored, and was left out")
+    others = [kind for kind in kinds if GAIN_MAP not in kind and not any(part in kind for part in DEPTH)]
+    if others:
+        notes.append(f"its masks are not restored, and were left out ({', '.join(sorted(others))})")
+    return tuple(notes)
+
+
+def decode(file: BinaryIO) -> np.ndarray:
+    """(H, W[, C]) uint16 from 0 to the greatest sample of its depth, upright."""
+    import pillow_heif
+
+    return np.asarray(pillow_heif.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=False))
+
+
+def options_of(metadata: Metadata, quality: int) -> dict[str, Any]:
+    """For pillow-heif's `save`. Chroma has half the resolution, as in cameras' files: few viewers show any other."""
+    known = {key: value for key, value in metadata.info().items() if key in ("exif", "xmp", "icc_profile")}
+    known |= {"quality": quality, "chroma": 420}
+    for name, contents in metadata.chunks:
+        if name == b"cICP" and "icc_profile" not in known:
+            known |= {"color_primaries": contents[0], "transfer_characteristics": contents[1]}
+    return known
+
+
+def save(samples: np.ndarray, channels: str, path: Path, metadata: Metadata, *, bits: int, quality: int) -> None:
+    """Writes (H, W, C) uint16 as HEIC of 10 or 12 bits."""
+    import pillow_heif
+
+    most = (1 << bits) - 1
+    stored = ((samples.astype(np.uint32) * most + 32767) // 65535).astype(np.uint16)
+    height, width = samples.shape[:2]
+    known = options_of(metadata, quality)
+    made = pillow_heif.from_bytes(f"{channels};{bits}", (width, height), stored.tobytes())
+    if profile := known.pop("icc_profile", None):
+        made.info.update(icc_profile=profile, icc_profile_type="prof")
+    made.save(path, **known)
