@@ -217,7 +217,8 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
             return factory(file, "")
         except Exception as error:  # readers fail in their own ways on what is not theirs or is damaged
             if accept is not None and not reason:
-                reason = f" (its {'HEIC' if format_name == 'HEIF' else format_name} header is damaged or not read here: {reason_of(error)})"
+                called = "HEIC" if format_name == "HEIF" else format_name
+                reason = f" (its {called} header is damaged or not read here: {reason_of(error)})"
     if heif.is_heic(prefix):
         if heif.registers_heif():
             return identify(file, name)
