@@ -77,7 +77,11 @@ KINDS: dict[str, tuple[bytes, bool, str | None]] = {
     "heic.jpg": (b"\0\0\0\x18ftypheic" + bytes(40), False, "HEIC"),
     "IMG.HEIC": (b"\0\0\0\x18ftypheic", False, "HEIC" if "heif" not in missing_extras() else "passed over, not read"),
     "drawing.xcf": (b"gimp xcf", False, "passed over, not read here"),
-    "DSC.NEF": (b"MM\0*" + bytes(40), False, "passed over, not read here"),
+    "DSC.NEF": (
+        b"MM\0*" + bytes(40),
+        False,
+        "camera raw that cannot be read" if "raw" not in missing_extras() else "passed over, not read here",
+    ),
     "clip.mov": (b"\0\0\0\x14ftypqt  ", False, "passed over, videos"),
     "photo-deblurred.jpg": (JPEG, False, "results of earlier runs"),
     "notes.txt": (b"Monday", False, None),

@@ -137,7 +137,7 @@ def save(
         case "AVIF":
             options |= {"quality": quality or 95, "subsampling": "4:4:4"}
         case "HEIF":
-            options = heif.options_of(metadata, quality or 95)
+            options = heif.options_of(metadata, picture.size, quality or 95)
         case "GIF":
             options["comment"] = comment_of(metadata.segments)
         case "PNG":

@@ -16,6 +16,7 @@ DEPTHS = (10, 12)  # beside 8
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
 # Those that are, or are shown as, sRGB: primaries, and transfer characteristics.
 USUAL = ((1, 2), (1, 2, 6, 13))
+MOST_WHOLE, TILE = 8192, 4096  # pixels a side that one HEVC picture has, and of the tiles of larger ones
 GAIN_MAP, DEPTH = "gainmap", ("auxid:2", "depth", "disparity")  # in the names of further pictures
 
 
@@ -42,6 +43,12 @@ def need(name: str, *, written: bool = False) -> PictureError:
     )
 
 
+def bits_of(file: BinaryIO) -> int:
+    """Bits a channel of the main picture; 8 where the file does not say."""
+    bits = isobmff.properties(file).get(b"pixi", b"")[5:6]  # behind its version and the number of channels
+    return bits[0] if bits else 8
+
+
 def depth_of(picture: Image.Image, file: BinaryIO, name: str) -> int:
     """Bits a channel of an opened HEIC or AVIF; what its colours mean goes into its `info`, as PNG's chunk `cICP`.
 
@@ -59,8 +66,7 @@ def depth_of(picture: Image.Image, file: BinaryIO, name: str) -> int:
         usual = primaries in USUAL[0] and transfer in USUAL[1]
         if not usual and not picture.info.get("icc_profile") and max(primaries, transfer) < 256:
             picture.info["cicp"] = bytes((primaries, transfer, 0, 1))
-    bits = said.get(b"pixi", b"")[5:6]  # behind its version and the number of channels
-    return int(picture.info.get("bit_depth", bits[0] if bits else 8))
+    return int(picture.info.get("bit_depth", bits_of(file)))
 
 
 def further_notes(picture: Image.Image) -> tuple[str, ...]:
@@ -88,10 +94,10 @@ def decode(file: BinaryIO) -> np.ndarray:
     return np.asarray(pillow_heif.open_heif(file, convert_hdr_to_8bit=False, hdr_to_16bit=False))
 
 
-def options_of(metadata: Metadata, quality: int) -> dict[str, Any]:
+def options_of(metadata: Metadata, size: tuple[int, int], quality: int) -> dict[str, Any]:
     """For pillow-heif's `save`. Chroma has half the resolution, as in cameras' files: few viewers show any other."""
     known = {key: value for key, value in metadata.info().items() if key in ("exif", "xmp", "icc_profile")}
-    known |= {"quality": quality, "chroma": 420}
+    known |= {"quality": quality, "chroma": 420, "tile_size": TILE if max(size) > MOST_WHOLE else 0}
     for name, contents in metadata.chunks:
         if name == b"cICP" and "icc_profile" not in known:
             known |= {"color_primaries": contents[0], "transfer_characteristics": contents[1]}
@@ -105,7 +111,7 @@ def save(samples: np.ndarray, channels: str, path: Path, metadata: Metadata, *, 
     most = (1 << bits) - 1
     stored = ((samples.astype(np.uint32) * most + 32767) // 65535).astype(np.uint16)
     height, width = samples.shape[:2]
-    known = options_of(metadata, quality)
+    known = options_of(metadata, (width, height), quality)
     made = pillow_heif.from_bytes(f"{channels};{bits}", (width, height), stored.tobytes())
     if profile := known.pop("icc_profile", None):
         made.info.update(icc_profile=profile, icc_profile_type="prof")
