@@ -9,8 +9,8 @@ from pathlib import Path
 from ..datasets import folders_below, named, passed_over
 from ..errors import DeblurHubError, PictureError, reason_of
 from ..pictures.formats import format_of
-from ..pictures.opening import readable_suffixes, result_suffix
-from ..pictures.suffixes import MISSED, PICTURE_SUFFIXES, VIDEOS, missing_extras, picture_suffixes
+from ..pictures.opening import readable_suffixes
+from ..pictures.suffixes import MISSED, PICTURE_SUFFIXES, VIDEOS, missing_extras, picture_suffixes, result_suffix
 from .outcomes import UsageError
 
 RESULT = "-deblurred"  # suffix of a result that lies beside its photo
@@ -80,7 +80,7 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None, may_replac
         if place in seen:
             continue  # a folder and a file in it, or two patterns that match one file
         seen.add(place)
-        name = relative.with_suffix(f".{suffix}" if suffix else result_suffix(source))
+        name = relative.with_suffix(f".{suffix}" if suffix else result_suffix(relative.suffix))
         if output is None:
             target = source.with_name(f"{source.stem}{RESULT}{name.suffix}")
         else:

@@ -179,10 +179,13 @@ def save_deep(
     bits: int = 16,
     quality: int = 95,
 ) -> None:
-    """Writes (H, W, C) uint16 or floats as PNG (uint16 without CMYK), TIFF or, of 10 or 12 `bits`, HEIC."""
+    """Writes (H, W, C) uint16 or floats as PNG (uint16 without CMYK), TIFF or, of 10 or 12 `bits`, HEIC or AVIF."""
     if format_name == "HEIF":
-        return heif.save(samples, channels, path, metadata, bits=bits, quality=quality)
+        return heif.save_heic(samples, channels, path, metadata, bits=bits, quality=quality)
     imagecodecs, tifffile = codecs(name)
+    if format_name == "AVIF":
+        heif.save_avif(samples, channels, path, metadata, bits=bits, quality=quality)
+        return heif.name_colours(path, metadata)
     if format_name == "PNG":
         path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(samples)))
         insert_chunks(path, metadata.png_chunks())

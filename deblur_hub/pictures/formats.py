@@ -93,7 +93,7 @@ def fitted(picture: Image.Image, target: Path, name: str) -> Image.Image:
 def require_deep(target: Path, channels: str, *, whole: bool, bits: int, name: str) -> None:
     """Raises PictureError if the target's format does not hold several channels of so many bits, or floats."""
     format_name = format_of(target)
-    if format_name == "HEIF" and whole and bits in heif.DEPTHS and channels in ("RGB", "RGBA"):
+    if format_name in ("HEIF", "AVIF") and whole and bits in heif.DEPTHS and channels in ("RGB", "RGBA"):
         return
     if format_name != "TIFF" and not (format_name == "PNG" and whole and channels != "CMYK"):
         lost = LOST["C"] if channels == "CMYK" else f"its {bits} bits a channel" if whole else LOST["F"]
@@ -151,5 +151,7 @@ def save(
     if format_name == "PNG":
         fits = not metadata.icc_profile or profile_fits(metadata.icc_profile, picture.mode)
         insert_chunks(path, (metadata if fits else replace(metadata, icc_profile=None)).png_chunks())
+    elif format_name == "AVIF":
+        heif.name_colours(path, metadata)
     elif format_name == "TIFF":
         append_entries(path, *metadata.tiff_entries(), instead_of=RESOLUTION)

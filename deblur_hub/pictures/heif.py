@@ -1,4 +1,4 @@
-"""HEIC and AVIF: what Pillow does not say of them or cuts to 8 bits, and HEIC written with the depth that it had."""
+"""HEIC and AVIF: what Pillow does not say of them or cuts to 8 bits, both ways."""
 
 import struct
 from pathlib import Path
@@ -43,12 +43,6 @@ def need(name: str, *, written: bool = False) -> PictureError:
     )
 
 
-def bits_of(file: BinaryIO) -> int:
-    """Bits a channel of the main picture; 8 where the file does not say."""
-    bits = isobmff.properties(file).get(b"pixi", b"")[5:6]  # behind its version and the number of channels
-    return bits[0] if bits else 8
-
-
 def depth_of(picture: Image.Image, file: BinaryIO, name: str) -> int:
     """Bits a channel of an opened HEIC or AVIF; what its colours mean goes into its `info`, as PNG's chunk `cICP`.
 
@@ -66,7 +60,8 @@ def depth_of(picture: Image.Image, file: BinaryIO, name: str) -> int:
         usual = primaries in USUAL[0] and transfer in USUAL[1]
         if not usual and not picture.info.get("icc_profile") and max(primaries, transfer) < 256:
             picture.info["cicp"] = bytes((primaries, transfer, 0, 1))
-    return int(picture.info.get("bit_depth", bits_of(file)))
+    bits = said.get(b"pixi", b"")[5:6]  # behind its version and the number of channels
+    return int(picture.info.get("bit_depth", bits[0] if bits else 8))
 
 
 def further_notes(picture: Image.Image) -> tuple[str, ...]:
@@ -98,21 +93,71 @@ def options_of(metadata: Metadata, size: tuple[int, int], quality: int) -> dict[
     """For pillow-heif's `save`. Chroma has half the resolution, as in cameras' files: few viewers show any other."""
     known = {key: value for key, value in metadata.info().items() if key in ("exif", "xmp", "icc_profile")}
     known |= {"quality": quality, "chroma": 420, "tile_size": TILE if max(size) > MOST_WHOLE else 0}
-    for name, contents in metadata.chunks:
-        if name == b"cICP" and "icc_profile" not in known:
-            known |= {"color_primaries": contents[0], "transfer_characteristics": contents[1]}
+    if colours := colours_of(metadata):
+        known |= dict(zip(("color_primaries", "transfer_characteristics"), colours, strict=True))
     return known
 
 
-def save(samples: np.ndarray, channels: str, path: Path, metadata: Metadata, *, bits: int, quality: int) -> None:
+def colours_of(metadata: Metadata) -> tuple[int, int] | None:
+    """Primaries and transfer characteristics of what has no profile, if they are not sRGB's."""
+    said = next((contents for name, contents in metadata.chunks if name == b"cICP"), None)
+    return (said[0], said[1]) if said and not metadata.icc_profile else None
+
+
+def with_bits(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Samples of 16 bits as those of fewer."""
+    return ((samples.astype(np.uint32) * ((1 << bits) - 1) + 32767) // 65535).astype(np.uint16)
+
+
+def save_heic(samples: np.ndarray, channels: str, path: Path, metadata: Metadata, *, bits: int, quality: int) -> None:
     """Writes (H, W, C) uint16 as HEIC of 10 or 12 bits."""
     import pillow_heif
 
-    most = (1 << bits) - 1
-    stored = ((samples.astype(np.uint32) * most + 32767) // 65535).astype(np.uint16)
+    stored = with_bits(samples, bits)
     height, width = samples.shape[:2]
     known = options_of(metadata, (width, height), quality)
     made = pillow_heif.from_bytes(f"{channels};{bits}", (width, height), stored.tobytes())
     if profile := known.pop("icc_profile", None):
         made.info.update(icc_profile=profile, icc_profile_type="prof")
     made.save(path, **known)
+
+
+def save_avif(samples: np.ndarray, channels: str, path: Path, metadata: Metadata, *, bits: int, quality: int) -> None:
+    """Writes (H, W, C) uint16 as AVIF of 10 or 12 bits.
+
+    imagecodecs writes samples of that depth and no metadata, and Pillow metadata and 8 bits, both through libavif. So
+    the samples of the one take the place of a black picture of the other's, which stays behind as a few bytes.
+    """
+    import imagecodecs
+
+    height, width = samples.shape[:2]
+    known = {key: value for key, value in metadata.info().items() if key in ("exif", "xmp", "icc_profile")}
+    Image.new(channels, (width, height)).save(path, "AVIF", subsampling="4:4:4", **known)
+    deep = imagecodecs.avif_encode(with_bits(samples, bits), level=quality, bitspersample=bits)
+    whole = bytearray(path.read_bytes())
+    _, targets = isobmff.items(whole)
+    for number, source in isobmff.items(deep)[1].items():
+        target = targets[number]
+        for kind in target.properties.keys() & source.properties.keys() & {b"pixi", b"av1C", b"colrnclx"}:
+            (start, end), (first, last) = target.properties[kind], source.properties[kind]
+            if end - start != last - first:
+                raise ValueError(f"libavif writes {kind!r} in another way than is known here")
+            whole[start:end] = deep[first:last]
+        if target.place is None or source.place is None:
+            raise ValueError("libavif lays its files out in another way than is known here")
+        place, length = struct.unpack_from(">2I", deep, source.place)
+        whole += struct.pack(">I4s", length + 8, b"mdat")
+        struct.pack_into(">2I", whole, target.place, len(whole), length)
+        whole += deep[place : place + length]
+    path.write_bytes(whole)
+
+
+def name_colours(path: Path, metadata: Metadata) -> None:
+    """Puts what the colours of an AVIF without a profile mean, which Pillow does not write, where they are named."""
+    if not (colours := colours_of(metadata)):
+        return
+    whole = bytearray(path.read_bytes())
+    main, found = isobmff.items(whole)
+    start, _ = found[main].properties[b"colrnclx"]
+    struct.pack_into(">2H", whole, start + 4, *colours)
+    path.write_bytes(whole)

@@ -46,9 +46,9 @@ def size_of(file: BinaryIO, name: str) -> tuple[int, int]:
     file.seek(0)
     data = file.read()
     if data.startswith(CONTAINER):
-        parts = ((kind, part) for kind, part in boxes(data) if kind in (b"jxlc", b"jxlp"))
-        kind, part = next(parts, (b"", b""))
-        data = part[4:] if kind == b"jxlp" else part  # a part begins with its number
+        parts = (box for box in boxes(data) if box[0] in (b"jxlc", b"jxlp"))
+        kind, start, _ = next(parts, (b"", len(data), 0))
+        data = data[start + 4 if kind == b"jxlp" else start :][:MOST_HEADER]  # a part begins with its number
     try:
         if not data.startswith(CODESTREAM):
             raise ValueError("no codestream")

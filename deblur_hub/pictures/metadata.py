@@ -128,7 +128,7 @@ class Metadata:
         gone = []
         texts = [name for name, _ in self.chunks if name in TEXTS]
         others = {name.decode("ascii") for name, _ in self.chunks if name not in COLOURS + TEXTS + COMMON}
-        known_colours = (b"sRGB", b"cICP") if format_name == "HEIF" else (b"sRGB",)
+        known_colours = (b"sRGB", b"cICP") if format_name in ("HEIF", "AVIF") else (b"sRGB",)
         colours = [name.decode("ascii") for name, _ in self.chunks if name in COLOURS and name not in known_colours]
         if format_name != "PNG":
             gone += ["its PNG texts"] if texts else []

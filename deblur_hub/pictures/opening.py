@@ -26,7 +26,7 @@ from .jpeg import Compression, compression_of, ended, rows_of, segments_of
 from .metadata import orientation_of
 from .modes import KNOWN_MODES
 from .png import NO_END, PngFile, read_png
-from .suffixes import AVIF_SUFFIXES, DEVELOPED, MISSED, picture_suffixes
+from .suffixes import MISSED, picture_suffixes
 from .tiff import (
     CHANNELS,
     COMPRESSION,
@@ -228,17 +228,6 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
     raise PictureError(f"{name}: not a picture that can be read{reason}")
 
 
-def result_suffix(source: Path) -> str:
-    """The suffix of a file's result where nobody asks for another: its own, if it is written with the same depth."""
-    suffix = source.suffix.lower()
-    if suffix in DEVELOPED:
-        return ".tif"
-    if suffix in AVIF_SUFFIXES:
-        with suppress(OSError), source.open("rb") as file:
-            return ".png" if heif.bits_of(file) > 8 else source.suffix
-    return source.suffix
-
-
 def readable_suffixes() -> set[str]:
     """Of `MISSED`, those that something installed reads."""
     Image.init()
@@ -317,7 +306,6 @@ def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | No
     if deep is not None:
         check_size(deep.size, name, max_megapixels=max_megapixels)
         notes += frame_notes(header) if header is not None and page is None else ()
-        notes += (f"{deep.bits} bits a channel, which are not written as AVIF here",) if deep.format == "AVIF" else ()
         samples, channels = decode_deep(file, deep, name)
         if deep.format == "RAW":
             header, page = raw.metadata_of(file, name)

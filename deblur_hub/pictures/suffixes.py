@@ -9,7 +9,6 @@ PICTURE_SUFFIXES = (
 )
 RAW_SUFFIXES = {".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2", ".pef"}
 RAW_SUFFIXES |= {".srw", ".dcr", ".kdc", ".3fr", ".iiq", ".erf", ".mrw", ".x3f", ".raw"}
-AVIF_SUFFIXES = {".avif", ".avifs"}
 HEIF_SUFFIXES = {".heic", ".heif", ".hif", ".heics", ".heifs"}
 JXL_SUFFIXES = {".jxl"}
 # By the extra that reads them, with its package.
@@ -40,3 +39,8 @@ def is_installed(package: str) -> bool:
         return find_spec(package) is not None
     except ValueError:  # of a module that is there without a spec
         return False
+
+
+def result_suffix(suffix: str) -> str:
+    """The suffix of the result of a file with this one, where nobody asks for another."""
+    return ".tif" if suffix.lower() in DEVELOPED else suffix
