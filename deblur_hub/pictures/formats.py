@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..errors import PictureError
 from . import heif
+from .exif import for_pillows_avif
 from .jpeg import MOST, Compression, comment_of
 from .metadata import RESOLUTION, Metadata, profile_fits
 from .modes import PLAIN, converted, extrema
@@ -136,6 +137,8 @@ def save(
             options |= {"quality": quality or 95, "exact": True, "lossless": lossless and quality is None}
         case "AVIF":
             options |= {"quality": quality or 95, "subsampling": "4:4:4"}
+            if "exif" in options:
+                options["exif"] = for_pillows_avif(options["exif"])
         case "HEIF":
             options = heif.options_of(metadata, picture.size, quality or 95)
         case "GIF":

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..errors import PictureError
 from . import isobmff
+from .exif import for_pillows_avif
 from .metadata import Metadata
 
 BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
@@ -132,6 +133,8 @@ def save_avif(samples: np.ndarray, channels: str, path: Path, metadata: Metadata
 
     height, width = samples.shape[:2]
     known = {key: value for key, value in metadata.info().items() if key in ("exif", "xmp", "icc_profile")}
+    if "exif" in known:
+        known["exif"] = for_pillows_avif(known["exif"])
     Image.new(channels, (width, height)).save(path, "AVIF", subsampling="4:4:4", **known)
     deep = imagecodecs.avif_encode(with_bits(samples, bits), level=quality, bitspersample=bits)
     whole = bytearray(path.read_bytes())

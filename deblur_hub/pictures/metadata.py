@@ -207,7 +207,7 @@ def read_metadata(
         chunks=png.kept if png else ((b"cICP", info["cicp"]),) if "cicp" in info else (),
         entries=page.kept() if page else (),
         inner=upright_entries(page.inner, size) if page else {},
-    ), tuple(notes)
+    ), tuple(dict.fromkeys(notes))
 
 
 def is_made_up(picture: Image.Image | None, exif: bytes | None) -> bool:

@@ -437,6 +437,8 @@ def frame_notes(picture: Image.Image) -> tuple[str, ...]:
     frames = 1
     with suppress(Exception):  # a damaged second frame is no reason to refuse the first
         frames = getattr(picture, "n_frames", 1)
+    if picture.format == "MPO" and frames > 1:
+        return (f"{frames} pictures; only the main one is restored",)
     return (f"{frames} frames; only the first is restored",) if frames > 1 else ()
 
 
