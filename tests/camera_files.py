@@ -107,11 +107,15 @@ def jxl(bits: int = 8, *, alpha: bool = False) -> bytes:
 def dng(
     turn: int = 1, *, colour: tuple[float, float, float] = (0.25, 0.5, 0.125), size: tuple[int, int] = (WIDTH, HEIGHT)
 ) -> bytes:
-    """A DNG whose sensor saw one `colour`, in linear sRGB, under a light that is not daylight."""
-    seen = [round(BLACK + part * gain * (WHITE - BLACK)) for part, gain in zip(colour, NEUTRAL, strict=True)]
-    mosaic = np.empty(size[::-1], np.uint16)
-    mosaic[::2, ::2], mosaic[1::2, 1::2] = seen[0], seen[2]
-    mosaic[::2, 1::2], mosaic[1::2, ::2] = seen[1], seen[1]
+    """A DNG whose sensor saw one `colour`, in linear sRGB, under a light that is not daylight; in its right half, a
+    quarter of that light.
+    """
+    seen = [part * gain * (WHITE - BLACK) for part, gain in zip(colour, NEUTRAL, strict=True)]
+    light = np.empty(size[::-1])
+    light[::2, ::2], light[1::2, 1::2] = seen[0], seen[2]
+    light[::2, 1::2], light[1::2, ::2] = seen[1], seen[1]
+    light[:, size[0] // 2 :] /= 4
+    mosaic = np.rint(BLACK + light).astype(np.uint16)
     matrix = np.rint(np.diag(NEUTRAL) @ np.linalg.inv(TO_XYZ) * 10000).astype(int).ravel()
     tags = [
         (274, "H", 1, turn, True),

@@ -17,7 +17,7 @@ DEPTHS = (10, 12)  # beside 8
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics of ITU-T H.273
 # Those that are, or are shown as, sRGB: primaries, and transfer characteristics.
 USUAL = ((1, 2), (1, 2, 6, 13))
-MOST_WHOLE, TILE = 8192, 4096  # pixels a side that one HEVC picture has, and of the tiles of larger ones
+MOST_WHOLE, TILE = 8192, 512  # pixels a side that one HEVC picture has, and of the tiles of larger ones
 GAIN_MAP, DEPTH = "gainmap", ("auxid:2", "depth", "disparity")  # in the names of further pictures
 
 
@@ -94,6 +94,7 @@ def options_of(metadata: Metadata, size: tuple[int, int], quality: int) -> dict[
     """For pillow-heif's `save`. Chroma has half the resolution, as in cameras' files: few viewers show any other."""
     known = {key: value for key, value in metadata.info().items() if key in ("exif", "xmp", "icc_profile")}
     known |= {"quality": quality, "chroma": 420, "tile_size": TILE if max(size) > MOST_WHOLE else 0}
+    known["enc_params"] = {"preset": "medium"}  # twice as fast as libheif's choice, for 4 % more bytes
     if colours := colours_of(metadata):
         known |= dict(zip(("color_primaries", "transfer_characteristics"), colours, strict=True))
     return known
@@ -102,7 +103,7 @@ def options_of(metadata: Metadata, size: tuple[int, int], quality: int) -> dict[
 def colours_of(metadata: Metadata) -> tuple[int, int] | None:
     """Primaries and transfer characteristics of what has no profile, if they are not sRGB's."""
     said = next((contents for name, contents in metadata.chunks if name == b"cICP"), None)
-    return (said[0], said[1]) if said and not metadata.icc_profile else None
+    return (said[0], said[1]) if said and len(said) == 4 and not metadata.icc_profile else None
 
 
 def with_bits(samples: np.ndarray, bits: int) -> np.ndarray:
