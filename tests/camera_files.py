@@ -89,9 +89,9 @@ def mpo(turn: int = 1) -> bytes:
     )
 
 
-def packed_jpeg(turn: int = 1) -> bytes:
+def packed_jpeg(turn: int = 1, profile: bytes = PROFILE) -> bytes:
     """A JPEG that JPEG XL packs without loss."""
-    jpeg = file_of(Image.fromarray(ramp(8)), "JPEG", exif=exif(turn), xmp=XMP, icc_profile=PROFILE, quality=95)
+    jpeg = file_of(Image.fromarray(ramp(8)), "JPEG", exif=exif(turn), xmp=XMP, icc_profile=profile, quality=95)
     return bytes(pillow_jxl.Encoder(mode="RGB", lossless=True)(jpeg, WIDTH, HEIGHT, jpeg_encode=True))
 
 

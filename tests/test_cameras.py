@@ -126,6 +126,8 @@ def test_what_else_lies_in_a_heic_is_named():
         ("depth", "its depth map is not restored, and was left out"),
     ):
         assert read(camera_files.heic(further=further))[1].notes == (note,)
+    before, _, behind = camera_files.heic(further="picture").rpartition(b"hvc1")  # what the second one is
+    assert read(before + b"tmap" + behind)[1].notes == ("its gain map is not restored, and was left out",)
     mask = camera_files.heic(further="depth").replace(b"auxid:2", b"auxid:9")
     assert "its masks are not restored" in read(mask)[1].notes[0]
 
@@ -255,6 +257,15 @@ def test_all_bits_of_a_jpeg_xl_are_read(bits, tmp_path):
             read(whole[:cut])
     with pytest.raises(PictureError, match=r"not written as '\.jxl'"):
         require_target(original, tmp_path / "x.jxl")
+
+
+def test_hdr_in_a_jpeg_xl_is_refused_by_name():
+    profile = read(camera_files.jxl())[1].metadata.icc_profile
+    assert profile.count(b"cicp\0\0\0\0\x01\x0d") == 1  # primaries and transfer of sRGB, in libjxl's own profile
+    assert read(camera_files.packed_jpeg(profile=profile))[1].metadata.icc_profile == profile
+    profile = profile.replace(b"cicp\0\0\0\0\x01\x0d", b"cicp\0\0\0\0\x09\x10")
+    with pytest.raises(PictureError, match=r"is HDR \(PQ\)"):
+        read(camera_files.packed_jpeg(profile=profile))
 
 
 # --- extras and folders ------------------------------------------------------------------------------------------

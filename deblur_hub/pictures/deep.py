@@ -134,8 +134,9 @@ def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> tuple[np.ndarr
         if header.format == "PNG":
             samples = imagecodecs.png_decode(file.read())
         elif header.format in DECODERS:
-            samples = DECODERS[header.format](file, imagecodecs).astype(np.uint32) * 65535 // header.most
-            samples = samples.astype(np.uint16)
+            samples = np.array(DECODERS[header.format](file, imagecodecs), np.uint16)
+            for row in samples:  # so that no wider ones of a whole picture exist
+                row[:] = row.astype(np.uint32) * 65535 // header.most
         elif header.format == "JXL":
             samples = imagecodecs.jpegxl_decode(file.read(), index=0)
         else:

@@ -61,19 +61,23 @@ def depth_of(picture: Image.Image, file: BinaryIO, name: str) -> int:
         usual = primaries in USUAL[0] and transfer in USUAL[1]
         if not usual and not picture.info.get("icc_profile") and max(primaries, transfer) < 256:
             picture.info["cicp"] = bytes((primaries, transfer, 0, 1))
-    bits = said.get(b"pixi", b"")[5:6]  # behind its version and the number of channels
-    return int(picture.info.get("bit_depth", bits[0] if bits else 8))
+    if b"tmap" in isobmff.described(file):  # a picture made of the main one and a gain map
+        picture.info["gain_map"] = True
+    bits, flags = said.get(b"pixi", b"")[5:6], said.get(b"av1C", bytes(3))[2]
+    told = bits[0] if bits else 12 if flags & 0x20 else 10 if flags & 0x40 else 8
+    return int(picture.info.get("bit_depth", told))
 
 
 def further_notes(picture: Image.Image) -> tuple[str, ...]:
-    """Sentences on what else lies in an opened HEIC: more pictures, depth and gain maps."""
+    """Sentences on what else lies in an opened HEIC or AVIF: more pictures, depth and gain maps."""
     info, notes = picture.info, []
     frames = getattr(picture, "n_frames", 1)
     kinds = [str(kind) for kind in info.get("aux", ())]
     if frames > 1:
-        notes.append(f"{frames} pictures; only the main one is restored")
+        kind = "pictures; only the main one" if picture.format == "HEIF" else "frames; only the first"
+        notes.append(f"{frames} {kind} is restored")
     depth = bool(info.get("depth_images")) or any(part in kind for kind in kinds for part in DEPTH)
-    if any(GAIN_MAP in kind for kind in kinds):
+    if info.get("gain_map") or any(GAIN_MAP in kind for kind in kinds):
         notes.append("its gain map is not restored, and was left out")
     if depth:
         notes.append("its depth map is not restored, and was left out")
@@ -108,7 +112,10 @@ def colours_of(metadata: Metadata) -> tuple[int, int] | None:
 
 def with_bits(samples: np.ndarray, bits: int) -> np.ndarray:
     """Samples of 16 bits as those of fewer."""
-    return ((samples.astype(np.uint32) * ((1 << bits) - 1) + 32767) // 65535).astype(np.uint16)
+    most, made = (1 << bits) - 1, np.empty_like(samples)
+    for row, fewer in zip(samples, made, strict=True):  # so that no wider ones of a whole picture exist
+        fewer[:] = (row.astype(np.uint32) * most + 32767) // 65535
+    return made
 
 
 def save_heic(samples: np.ndarray, channels: str, path: Path, metadata: Metadata, *, bits: int, quality: int) -> None:

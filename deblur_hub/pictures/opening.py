@@ -432,7 +432,7 @@ def is_lossless(file: BinaryIO) -> bool:
 
 def frame_notes(picture: Image.Image) -> tuple[str, ...]:
     """A sentence on further frames, if there are any; to be asked before the pixels are loaded."""
-    if picture.format == "HEIF":
+    if picture.format in ("HEIF", "AVIF"):
         return heif.further_notes(picture)
     frames = 1
     with suppress(Exception):  # a damaged second frame is no reason to refuse the first
