@@ -19,7 +19,7 @@ from deblur_hub.pictures import Metadata
 from deblur_hub.pictures.exif import PREFIX
 from deblur_hub.pictures.heif import save_avif
 from deblur_hub.pictures.tiff import append_entries, entries_of_exif
-from tests.pictures import file_of
+from tests.pictures import file_of, noise
 
 WIDTH, HEIGHT = 96, 64
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -104,34 +104,41 @@ def jxl(bits: int = 8, *, alpha: bool = False) -> bytes:
     return data
 
 
-def dng(
-    turn: int = 1, *, colour: tuple[float, float, float] = (0.25, 0.5, 0.125), size: tuple[int, int] = (WIDTH, HEIGHT)
-) -> bytes:
+def dng(turn: int = 1, *, colour: tuple[float, float, float] = (0.25, 0.5, 0.125), preview: bool = False) -> bytes:
     """A DNG whose sensor saw one `colour`, in linear sRGB, under a light that is not daylight; in its right half, a
-    quarter of that light.
+    quarter of that light. With a `preview`, a JPEG stands first and the sensor's samples below it, as in most.
     """
     seen = [part * gain * (WHITE - BLACK) for part, gain in zip(colour, NEUTRAL, strict=True)]
-    light = np.empty(size[::-1])
+    light = np.empty((HEIGHT, WIDTH))
     light[::2, ::2], light[1::2, 1::2] = seen[0], seen[2]
     light[::2, 1::2], light[1::2, ::2] = seen[1], seen[1]
-    light[:, size[0] // 2 :] /= 4
+    light[:, WIDTH // 2 :] /= 4
     mosaic = np.rint(BLACK + light).astype(np.uint16)
     matrix = np.rint(np.diag(NEUTRAL) @ np.linalg.inv(TO_XYZ) * 10000).astype(int).ravel()
-    tags = [
-        (274, "H", 1, turn, True),
+    sensor = [
         (33421, "H", 2, (2, 2), True),  # CFARepeatPatternDim
         (33422, "B", 4, bytes((0, 1, 1, 2)), True),  # CFAPattern: red, green, green, blue
-        (50706, "B", 4, bytes((1, 4, 0, 0)), True),  # DNGVersion
-        (50708, "s", 0, "Maker Model", True),  # UniqueCameraModel
         (50714, "H", 1, BLACK, True),
         (50717, "I", 1, WHITE, True),
+    ]
+    whole = [
+        (274, "H", 1, turn, True),
+        (50706, "B", 4, bytes((1, 4, 0, 0)), True),  # DNGVersion
+        (50708, "s", 0, "Maker Model", True),  # UniqueCameraModel
         (50721, "2i", 9, tuple(part for value in matrix.tolist() for part in (value, 10000)), True),  # ColorMatrix1
         (50728, "2I", 3, tuple(part for value in NEUTRAL for part in (round(value * 1000), 1000)), True),
         (50778, "H", 1, 21, True),  # CalibrationIlluminant1: D65
         (700, "B", len(XMP), XMP, True),
     ]
+    plain = {"metadata": None, "software": False}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.dng"
-        tifffile.imwrite(path, mosaic, photometric=32803, metadata=None, software=False, byteorder="<", extratags=tags)
+        with tifffile.TiffWriter(path, byteorder="<") as file:
+            if preview:
+                small = noise(32, 48, 3)
+                file.write(
+                    small, photometric="ycbcr", compression="jpeg", subfiletype=1, subifds=1, extratags=whole, **plain
+                )
+            file.write(mosaic, photometric=32803, extratags=sensor if preview else sensor + whole, **plain)
         append_entries(path, *entries_of_exif(exif()))
         return path.read_bytes()

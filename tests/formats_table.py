@@ -90,7 +90,7 @@ other view, a depth or gain map, a mask) is left out with a sentence. Thumbnails
 """
 WRITTEN = """
 - Camera raw is developed by LibRaw: the camera's white balance, its demosaicing (AHD), exposure as it was taken without
-  automatic brightening, clipped highlights, sRGB. The size is checked before. EXIF is that of DNG, NEF, ARW, CR2 and
+  automatic brightening, clipped highlights, sRGB. Its size is checked before that. EXIF is that of DNG, NEF, ARW, CR2 and
   others that are TIFFs inside, and else that of their preview; a maker's notes are left out, which is said. What is
   tested is a DNG of known colours; the files of Canon (CR2, CR3), Nikon (NEF), Sony (ARW), Fujifilm (RAF), Olympus
   (ORF), Panasonic (RW2) and others are LibRaw's to read, and none of them was tried.

@@ -42,15 +42,14 @@ def encoded(linear: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("turn", [1, 3, 6, 8])
 @pytest.mark.parametrize("colour", [(0.25, 0.5, 0.125), (0.9, 0.05, 0.3), (0.18, 0.18, 0.18)])
-def test_camera_raw_is_developed_to_the_colours_that_the_sensor_saw(turn, colour, tmp_path):
+@pytest.mark.parametrize("preview", [False, True])
+def test_camera_raw_is_developed_to_the_colours_that_the_sensor_saw(turn, colour, preview, tmp_path):
     path = tmp_path / "x.dng"
-    path.write_bytes(camera_files.dng(turn, colour=colour))
+    path.write_bytes(camera_files.dng(turn, colour=colour, preview=preview))
     tensor, original = read(path)
     assert original.size == upright_size(path) == ((64, 96) if turn in (6, 8) else (96, 64))
-    bright, dark = {1: ((32, 20), (32, 75)), 3: ((32, 75), (32, 20)), 6: ((20, 32), (75, 32)), 8: ((75, 32), (20, 32))}[
-        turn
-    ]
-    for (row, column), light in ((bright, 1), (dark, 0.25)):
+    for place, light in ((20, 1), (75, 0.25)):  # columns of the sensor
+        row, column = {1: (32, place), 3: (32, 95 - place), 6: (place, 32), 8: (95 - place, 32)}[turn]
         seen = (tensor[0, :, row, column].numpy() + 1) / 2
         assert np.abs(seen - encoded(np.array(colour) * light)).max() < 2e-3
     write(tensor, original, tmp_path / "x.tif")
@@ -59,6 +58,17 @@ def test_camera_raw_is_developed_to_the_colours_that_the_sensor_saw(turn, colour
         assert after.pages[0].tags[315].value.encode() == "Jürgen".encode() and 274 not in after.pages[0].tags
         assert after.pages[0].tags[34665].value["ISOSpeedRatings"] == 400
         assert "MakerNote" not in after.pages[0].tags[34665].value
+
+
+def test_the_exif_of_raw_that_is_no_tiff_is_that_of_its_preview(monkeypatch):
+    data = camera_files.dng(6, preview=True)  # stands for CR3, RAF and others, which nobody here can make
+    monkeypatch.setattr(raw_files, "is_tiff", lambda start: False)
+    _, original = read(data)
+    kept = Image.Exif()
+    kept.load(original.metadata.exif)
+    assert kept.get_ifd(0x8769)[0x8827] == 400 and kept[315].encode("latin-1") == "Jürgen".encode()
+    assert original.size == (64, 96) and kept[274] == 1
+    assert read(camera_files.dng())[1].metadata.exif is None  # without a preview
 
 
 @pytest.mark.parametrize("cut", [30, 100, 400, 3000, -2000])
