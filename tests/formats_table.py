@@ -89,11 +89,11 @@ other view, a depth or gain map, a mask) is left out with a sentence. Thumbnails
 
 """
 WRITTEN = """
-- Camera raw is developed by LibRaw: the camera's white balance, its demosaicing (AHD), exposure as it was taken without
-  automatic brightening, clipped highlights, sRGB. Its size is checked before that. EXIF is that of DNG, NEF, ARW, CR2 and
-  others that are TIFFs inside, and else that of their preview; a maker's notes are left out, which is said. What is
-  tested is a DNG of known colours; the files of Canon (CR2, CR3), Nikon (NEF), Sony (ARW), Fujifilm (RAF), Olympus
-  (ORF), Panasonic (RW2) and others are LibRaw's to read, and none of them was tried.
+- Camera raw is developed by LibRaw to sRGB of 16 bits: the camera's white balance, demosaicing by AHD, clipped
+  highlights. Nothing is brightened, so that it may look darker than the camera's own JPEG. Its size is checked before.
+  EXIF is that of DNG, NEF, ARW, CR2 and others that are TIFFs inside, and else that of their preview; a maker's notes
+  are left out, which is said. What is tested is a DNG of known colours. The files of Canon (CR2, CR3), Nikon (NEF),
+  Sony (ARW), Fujifilm (RAF), Olympus (ORF), Panasonic (RW2) and others are LibRaw's to read; none of them was tried.
 - HEIC and AVIF come back with their bits; so do 10 and 12 bits from one into the other. Into `.png` and `.tif` they
   come as 16 bits. HEIC is written at quality 95 with chroma of half the resolution, as cameras do; above 8192 pixels a
   side in tiles. Colours that have no profile but a name, such as BT.2020, keep it in HEIC, AVIF and PNG.
