@@ -63,7 +63,7 @@ def depth_of(picture: Image.Image, file: BinaryIO, name: str) -> int:
             picture.info["cicp"] = bytes((primaries, transfer, 0, 1))
     if b"tmap" in isobmff.described(file):  # a picture made of the main one and a gain map
         picture.info["gain_map"] = True
-    bits, flags = said.get(b"pixi", b"")[5:6], said.get(b"av1C", bytes(3))[2]
+    bits, flags = said.get(b"pixi", b"")[5:6], (said.get(b"av1C", b"") + bytes(3))[2]
     told = bits[0] if bits else 12 if flags & 0x20 else 10 if flags & 0x40 else 8
     return int(picture.info.get("bit_depth", told))
 
