@@ -8,21 +8,25 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import tifffile
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from torch import Tensor
 
 from deblur_hub.errors import PictureError
-from deblur_hub.pictures import Metadata, Original, read, require_target, write
+from deblur_hub.pictures import Metadata, Original, read, read_pages, require_target, to_samples, write, write_pages
 from deblur_hub.pictures.exif import EXIF_DIRECTORY, GPS_DIRECTORY, PREFIX, ExifBlock
 from deblur_hub.pictures.formats import format_of
+from deblur_hub.pictures.suffixes import result_suffix
+from tests import camera_files
 from tests.pictures import file_of, noise, picture
 
-SUFFIXES = ("png", "jpg", "tif", "webp", "avif", "jp2", "bmp", "gif", "ppm", "tga")
+SUFFIXES = ("png", "jpg", "tif", "webp", "avif", "heic", "jp2", "bmp", "gif", "ppm", "tga")
 KINDS = {
     "black and white": "1",
     "grey": "L",
@@ -36,10 +40,21 @@ KINDS = {
     "32-bit whole numbers": "I",
     "32-bit floats": "F",
 }
-DEEP = {"16-bit colour": 3, "16-bit colour with alpha": 4}
+DEEP: dict[str, Callable[[], bytes]] = {
+    "10-bit colour": lambda: camera_files.heic(10),
+    "12-bit colour with alpha": lambda: camera_files.heic(12, alpha=True),
+    "16-bit colour": lambda: imagecodecs.png_encode(noise(23, 37, 3, dtype=np.uint16)),
+    "16-bit colour with alpha": lambda: imagecodecs.png_encode(noise(23, 37, 4, dtype=np.uint16)),
+}
 NAMES = {"1": "black and white", "L": "grey", "LA": "grey with alpha", "P": "palette", "RGB": "colour"}
-NAMES |= {"RGBA": "colour with alpha", "CMYK": "CMYK", "I;16": "16-bit grey", "I": "32-bit"}
-LOSSY = {"jpg", "webp", "avif", "jp2"}
+NAMES |= {
+    "16-bit RGB": "16-bit colour",
+    "16-bit RGBA": "16-bit colour with alpha",
+    "RGBA": "colour with alpha",
+    "CMYK": "CMYK",
+    "I;16": "16-bit grey",
+    "I": "32-bit",
+}
 
 HEAD = """# File formats
 
@@ -49,9 +64,9 @@ For people who want to know what comes back of a file, and what doesn't. The tab
 ## What is read
 
 PNG, JPEG (also MPO and `.jfif`), TIFF and BigTIFF, WebP, AVIF, BMP, JPEG 2000, GIF, PPM, TGA, and whatever else Pillow
-reads. 16-bit colour in PNG, TIFF and JPEG 2000 needs `pip install 'deblur-hub[deep]'`, and so do rare kinds of TIFF
-(floats in colour, compression by JPEG XL); it is never cut to 8 bits. Of deeper AVIF and PPM 8 bits are read, which is
-said.
+reads; with extras HEIC (`heif`), camera raw (`raw`) and JPEG XL (`jxl`). More than 8 bits of colour in PNG, TIFF, AVIF
+and JPEG 2000 need `pip install 'deblur-hub[deep]'`, which the other extras bring along, and so do rare kinds of TIFF
+(floats in colour, compression by JPEG XL); they are never cut to 8. Of deeper PPM 8 bits are read, which is said.
 
 - All pages of a TIFF are restored into a TIFF, and the first into other formats, which is said. Of animations the first
   frame is restored, which is said. Reduced versions and masks in a TIFF are passed over for the photograph.
@@ -62,8 +77,27 @@ said.
 - A file that lacks nothing but its end, or has a damaged chunk or entry that no viewer needs, is restored, which is
   said. One that was cut off earlier is refused; of a JPEG the sentence says after which share of its rows. Evaluation
   accepts what is restored and refuses what is not.
-- Camera raw (DNG, CR2, CR3, NEF, ARW, ...) is refused by name, and HEIC as well unless the extra `heif` is installed.
-  In folders such files are counted and named; with `--format`, those are restored that are read and just not written.
+- A file whose extra is not installed is refused by a sentence that names it; in folders such files are counted and
+  named. With `--format`, those are restored as well that are read and just not written.
+- HDR in HEIC, AVIF and JPEG XL (PQ, HLG) is refused, as the models do not know it.
+
+## Files of cameras
+
+What comes back of a file where no other format is asked for. The extra is what reads it: `pip install
+'deblur-hub[heif,raw,jxl]'`. "upright" means turned once, as the photo is shown; "said" that what is not restored (the
+other view, a depth or gain map, a mask) is left out with a sentence. Thumbnails are left out without one.
+
+"""
+WRITTEN = """
+- Camera raw is developed by LibRaw to sRGB of 16 bits: the camera's white balance, demosaicing by AHD, clipped
+  highlights. Nothing is brightened, so that it may look darker than the camera's own JPEG. Its size is checked before.
+  EXIF is that of DNG, NEF, ARW, CR2 and others that are TIFFs inside, and else that of their preview; a maker's notes
+  are left out, which is said. What is tested is a DNG of known colours. The files of Canon (CR2, CR3), Nikon (NEF),
+  Sony (ARW), Fujifilm (RAF), Olympus (ORF), Panasonic (RW2) and others are LibRaw's to read; none of them was tried.
+- HEIC and AVIF come back with their bits; so do 10 and 12 bits from one into the other. Into `.png` and `.tif` they
+  come as 16 bits. HEIC is written at quality 95 with chroma of half the resolution, as cameras do; above 8192 pixels a
+  side in tiles. Colours that have no profile but a name, such as BT.2020, keep it in HEIC, AVIF and PNG.
+- JPEG XL is read and not written, since no library here writes its colour profiles.
 
 ## What is written
 
@@ -94,10 +128,14 @@ def outcome(original: Original, restored: object, suffix: str, folder: Path, mod
     except PictureError:
         return "refused"
     again = read(target)[1]
-    back = again.mode or f"16-bit {again.channels}"
+    back = kind_of(again)
     if back == mode or (mode, suffix, back) == ("I;16", "ppm", "I"):  # which Pillow reads into wider samples
         return "kept"
     return f"as {NAMES.get(back, back)}"
+
+
+def kind_of(original: Original) -> str:
+    return original.mode or f"{original.bits}-bit {original.channels}"
 
 
 def modes_table(folder: Path) -> list[list[str]]:
@@ -105,12 +143,107 @@ def modes_table(folder: Path) -> list[list[str]]:
     for name, mode in KINDS.items():
         tensor, original = read(picture(mode))
         rows.append([name, *(outcome(original, tensor, suffix, folder, mode) for suffix in SUFFIXES)])
-    for name, channels in DEEP.items():
-        source = folder / "deep.png"
-        source.write_bytes(imagecodecs.png_encode(noise(23, 37, channels, dtype=np.uint16)))
-        tensor, original = read(source)
-        mode = f"16-bit {original.channels}"
-        rows.append([name, *(outcome(original, tensor, suffix, folder, mode) for suffix in SUFFIXES)])
+    for name, made in DEEP.items():
+        tensor, original = read(made())
+        rows.append([name, *(outcome(original, tensor, suffix, folder, kind_of(original)) for suffix in SUFFIXES)])
+    return rows
+
+
+# --- files of cameras --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A kind of file that cameras write: the extra that reads it, and makers of such files."""
+
+    suffix: str
+    extra: str
+    plain: Callable[[], bytes]
+    turned: Callable[[], bytes]
+    alpha: Callable[[], bytes] | None = None
+    further: Callable[[], bytes] | None = None
+
+
+def heic_camera(bits: int) -> Camera:
+    made = partial(camera_files.heic, bits)
+    return Camera(
+        "heic", "heif", made, partial(made, turn=6), partial(made, alpha=True), partial(made, further="depth")
+    )
+
+
+def avif_camera(bits: int, extra: str) -> Camera:
+    made = partial(camera_files.avif, bits)
+    return Camera("avif", extra, made, partial(made, turn=6), partial(made, alpha=True))
+
+
+CAMERAS = {
+    "HEIC, 8 bits": heic_camera(8),
+    "HEIC, 10 bits": heic_camera(10),
+    "HEIC, 12 bits": heic_camera(12),
+    "AVIF, 10 bits": avif_camera(10, "heif"),
+    "AVIF, 12 bits": avif_camera(12, "heif"),
+    "camera raw (DNG)": Camera("dng", "raw", camera_files.dng, partial(camera_files.dng, 6)),
+    "JPEG with a gain map": Camera(
+        "jpg", "", camera_files.gain_map_jpeg, partial(camera_files.gain_map_jpeg, 6), None, camera_files.gain_map_jpeg
+    ),
+    "MPO": Camera("mpo", "", camera_files.mpo, partial(camera_files.mpo, 6), None, camera_files.mpo),
+    "JPEG packed as JPEG XL": Camera("jxl", "jxl", camera_files.packed_jpeg, partial(camera_files.packed_jpeg, 6)),
+    "JPEG XL, 8 bits": Camera(
+        "jxl", "jxl", camera_files.jxl, partial(camera_files.packed_jpeg, 6), partial(camera_files.jxl, alpha=True)
+    ),
+    "JPEG XL, 16 bits": Camera(
+        "jxl",
+        "jxl",
+        partial(camera_files.jxl, 16),
+        partial(camera_files.packed_jpeg, 6),
+        partial(camera_files.jxl, 16, alpha=True),
+    ),
+}
+CLOSE = 0.04  # of 2, between the samples of a photo and of its result after lossy compression
+
+
+def through(contents: bytes, suffix: str, folder: Path) -> tuple[Tensor, Original, Tensor, Original]:
+    """What is read of a file, and of its result with nothing restored."""
+    source, target = folder / f"x.{suffix}", folder / f"out{result_suffix(f'.{suffix}')}"
+    source.write_bytes(contents)
+    found = [samples for _, _, samples in read_pages(source, target)]
+    write_pages(((to_samples(each.tensor(), each.original), each.original) for each in found), target)
+    return found[0].tensor(), found[0].original, *read(target)
+
+
+def cameras_table(folder: Path) -> list[list[str]]:
+    rows = [["", "extra", "result", "EXIF", "XMP", "colour profile", "orientation", "alpha", "further pictures"]]
+    for name, camera in CAMERAS.items():
+        before, source, after, result = through(camera.plain(), camera.suffix, folder)
+        close = (before - after).abs().max() < CLOSE
+        bits = result.bits if result.dtype == np.uint16 else 8
+        cells = [f"`{camera.extra}`" if camera.extra else "-"]
+        cells.append(f"{result_suffix(f'.{camera.suffix}')}, {bits} bits" if close else "changed")
+        holds = {
+            "EXIF": lambda m: has_entry(m, None, 0x13B, "Jürgen".encode()),
+            "XMP": lambda m: m.xmp == camera_files.XMP,
+            "profile": lambda m: bool(m.icc_profile),
+        }
+        for held in holds.values():
+            same = "kept" if held(result.metadata) else "gone"
+            cells.append(same if held(source.metadata) else "-" if not held(result.metadata) else "made up")
+        _, _, upright, turned = through(camera.turned(), camera.suffix, folder)
+        block = block_of(turned.metadata)
+        again = block is not None and (block.number(block.first, 0x112) or 1) != 1
+        same = turned.size == source.size[::-1] and (upright.flip(-1).mT - after).abs().max() < CLOSE
+        cells.append("upright" if same and not again else "wrong")
+        if camera.alpha:
+            before, source, after, result = through(camera.alpha(), camera.suffix, folder)
+            opacities = [np.asarray(x.kept)[..., -1].astype(float) / np.iinfo(x.dtype).max for x in (source, result)]
+            cells.append("kept" if np.abs(opacities[0] - opacities[1]).max() < CLOSE / 2 else "gone")
+        else:
+            cells.append("-")
+        if camera.further:
+            notes = through(camera.further(), camera.suffix, folder)[1].notes
+            cells.append("said" if any("is restored" in note or "not restored" in note for note in notes) else "gone")
+        else:
+            cells.append("-")
+        rows.append([name, *cells])
     return rows
 
 
@@ -220,8 +353,9 @@ def markdown(rows: list[list[str]]) -> str:
 
 def page() -> str:
     with tempfile.TemporaryDirectory() as folder:
-        modes, metadata = modes_table(Path(folder)), metadata_table(Path(folder))
-    return HEAD + markdown(modes) + BETWEEN + markdown(metadata)
+        tables = [made(Path(folder)) for made in (cameras_table, modes_table, metadata_table)]
+    cameras, modes, metadata = map(markdown, tables)
+    return HEAD + cameras + WRITTEN + modes + BETWEEN + metadata
 
 
 if __name__ == "__main__":

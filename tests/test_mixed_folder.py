@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from deblur_hub import DeblurGenerator, GeneratorConfig
 from deblur_hub.cli import main
 from deblur_hub.pictures import read
+from deblur_hub.pictures.suffixes import missing_extras
 from tests.pictures import file_of, picture
 
 tifffile = pytest.importorskip("tifffile")
@@ -74,8 +75,13 @@ KINDS: dict[str, tuple[bytes, bool, str | None]] = {
     "grey.png": (without_palette(), False, "no palette"),
     "page.jpg": (b"<!doctype html><title>404</title>", False, "not a picture"),
     "heic.jpg": (b"\0\0\0\x18ftypheic" + bytes(40), False, "HEIC"),
-    "IMG.HEIC": (b"\0\0\0\x18ftypheic", False, "passed over, not written here"),
-    "DSC.NEF": (b"MM\0*" + bytes(40), False, "passed over, not read here"),
+    "IMG.HEIC": (b"\0\0\0\x18ftypheic", False, "HEIC" if "heif" not in missing_extras() else "passed over, not read"),
+    "drawing.xcf": (b"gimp xcf", False, "passed over, not read here"),
+    "DSC.NEF": (
+        b"MM\0*" + bytes(40),
+        False,
+        "camera raw that cannot be read" if "raw" not in missing_extras() else "passed over, not read here",
+    ),
     "clip.mov": (b"\0\0\0\x14ftypqt  ", False, "passed over, videos"),
     "photo-deblurred.jpg": (JPEG, False, "results of earlier runs"),
     "notes.txt": (b"Monday", False, None),

@@ -130,6 +130,17 @@ def test_what_a_format_cannot_hold_comes_back_in_another_and_is_told(tmp_path):
     assert run.file.suffix == ".tif" and "The download is TIF, since .png cannot hold it." in run.notes
 
 
+def test_camera_raw_is_downloaded_as_a_tiff_of_16_bits(tmp_path):
+    pytest.importorskip("rawpy")
+    from tests import camera_files
+
+    file = tmp_path / "x.dng"
+    file.write_bytes(camera_files.dng())
+    run = restore(file, "instant")
+    assert run.file.name == "x-deblurred.tif" and "developed in sRGB" in "".join(run.notes)
+    assert runs.pictures.read(run.file)[1].dtype == np.uint16
+
+
 def test_a_large_picture_is_viewed_smaller_and_closer_and_downloaded_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(views, "FITTING", 100)
     file = tmp_path / "large.png"

@@ -10,7 +10,7 @@ from ..datasets import folders_below, named, passed_over
 from ..errors import DeblurHubError, PictureError, reason_of
 from ..pictures.formats import format_of
 from ..pictures.opening import readable_suffixes
-from ..pictures.suffixes import MISSED, PICTURE_SUFFIXES, VIDEOS
+from ..pictures.suffixes import MISSED, PICTURE_SUFFIXES, VIDEOS, missing_extras, picture_suffixes, result_suffix
 from .outcomes import UsageError
 
 RESULT = "-deblurred"  # suffix of a result that lies beside its photo
@@ -40,7 +40,9 @@ class Plan:
     def notes(self) -> Iterator[str]:
         """A sentence on each kind of file that was passed over."""
         readable = readable_suffixes() if self.passed_over else set()
-        kinds = {"not read here (convert them to JPEG or PNG first)": MISSED - readable}
+        lacking = missing_extras()
+        kinds = {f"not read here (pip install 'deblur-hub[{extra}]' reads them)": lacking[extra] for extra in lacking}
+        kinds["not read here (convert them to JPEG or PNG first)"] = MISSED.difference(readable, *lacking.values())
         kinds |= {"not written here (--format jpg restores them)": readable, "videos (name one to restore it)": VIDEOS}
         for kind, suffixes in kinds.items():
             files = [path for path in self.passed_over if path.suffix.lower() in suffixes]
@@ -78,7 +80,7 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None, may_replac
         if place in seen:
             continue  # a folder and a file in it, or two patterns that match one file
         seen.add(place)
-        name = relative.with_suffix(f".{suffix}") if suffix else relative
+        name = relative.with_suffix(f".{suffix}" if suffix else result_suffix(relative.suffix))
         if output is None:
             target = source.with_name(f"{source.stem}{RESULT}{name.suffix}")
         else:
@@ -137,7 +139,7 @@ def pictures_below(folder: Path, output: Path | None, to: str | None, made: Plan
 
     Where `to` names another format, also those of formats that are read and not written.
     """
-    taken = PICTURE_SUFFIXES | (readable_suffixes() if to else set())
+    taken = picture_suffixes() | (readable_suffixes() if to else set())
     inside = resolved(output) if output is not None and resolved(output) != resolved(folder) else None
     for path in (path for below in folders_below(folder) for path in sorted(below.iterdir())):
         parts = path.relative_to(folder).parts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import DatasetError, PictureError
 from ..pictures import upright_size
-from ..pictures.suffixes import MISSED, PICTURE_SUFFIXES
+from ..pictures.suffixes import MISSED, RAW_SUFFIXES, picture_suffixes
 
 NAMED = 3  # files that a sentence names
 
@@ -27,16 +27,18 @@ def folders_below(root: Path) -> Iterator[Path]:
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures directly in a folder, by name; hidden files are passed over."""
+    taken = picture_suffixes() - RAW_SUFFIXES  # which lie beside their JPEGs, under the same name
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in taken and not path.name.startswith(".") and path.is_file()
     )
 
 
 def missed_note(root: Path) -> list[str]:
     """A sentence on pictures below a folder that are of a kind not read here, if there are any."""
-    files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in MISSED and path.is_file()]
+    missed = MISSED - (picture_suffixes() - RAW_SUFFIXES)
+    files = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in missed and path.is_file()]
     return [f"{passed_over(files)}, not read here (convert them to JPEG or PNG first): {named(files)}"] if files else []
 
 

@@ -103,7 +103,7 @@ def requirements() -> bytes:
     needed = [
         one
         for one in stated
-        if not one.marker or any(one.marker.evaluate({"extra": extra}) for extra in ("space", "heif"))
+        if not one.marker or any(one.marker.evaluate({"extra": extra}) for extra in ("space", "heif", "jxl", "raw"))
     ]
     return "".join(f"{one.name}{one.specifier}\n" for one in needed).encode()
 

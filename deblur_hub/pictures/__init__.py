@@ -4,7 +4,8 @@
     write(network(tensor), original, Path("sharp.jpg"))
 
 `opening`    identifies the picture, checks its size and decodes it; `deep` does so for 16-bit colour and what else
-             Pillow does not read. `png`, `jpeg` and `tiff` know what else stands in such files
+             Pillow does not read. `png`, `jpeg`, `tiff`, `heif` (with `isobmff`), `raw` and `jxl` know what else stands
+             in such files
 `original`   describes it: mode, depth, palette, notes, `metadata` (with `exif` and `xmp`); turns it upright into a
              plain mode
 `samples`    makes it, or parts of it, tensors, and after the restoration rows of samples again

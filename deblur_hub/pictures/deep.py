@@ -1,8 +1,9 @@
-"""What Pillow does not read whole, through imagecodecs and tifffile: 16 bits in each of several channels, and whatever
-kind of TIFF it does not know.
+"""What Pillow does not read whole: more than 8 bits in each of several channels, kinds of TIFF that it does not know,
+camera raw and JPEG XL; through imagecodecs, tifffile, pillow-heif and rawpy.
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import PictureError, reason_of
+from . import heif, raw
 from .metadata import RESOLUTION, Metadata
 from .png import PngFile, insert_chunks
 from .tiff import (
@@ -33,6 +35,14 @@ TIFF_CHANNELS = {(1, 1): "L", (1, 2): "LA", (2, 3): "RGB", (2, 4): "RGBA", (5, 4
 TIFF_SAMPLES = ((1, 8), (1, 16), (3, 16), (3, 32), (3, 64))  # whole numbers, and floats: formats and bits that are read
 
 
+# Samples of those formats whose greatest one is that of their depth.
+DECODERS: dict[str, Callable[[BinaryIO, ModuleType], np.ndarray]] = {
+    "JPEG2000": lambda file, imagecodecs: imagecodecs.jpeg2k_decode(file.read()),
+    "AVIF": lambda file, imagecodecs: imagecodecs.avif_decode(file.read(), index=0),
+    "HEIF": lambda file, _: heif.decode(file),
+}
+
+
 @dataclass(frozen=True)
 class DeepHeader:
     """What the header of a file says that is not Pillow's to decode."""
@@ -42,7 +52,13 @@ class DeepHeader:
     channels: str  # "L", "LA", "RGB", "RGBA" or "CMYK"
     number: int = 0  # of a TIFF's directory
     premultiplied: bool = False
-    most: int = 65535  # the greatest sample of a JPEG 2000
+    most: int = 65535  # the greatest sample of a JPEG 2000, HEIC or AVIF
+    upright: bool = False  # that its decoder turns it
+
+    @property
+    def bits(self) -> int:
+        """Bits a channel that its file stores."""
+        return self.most.bit_length()
 
 
 def deep_png(png: PngFile) -> DeepHeader | None:
@@ -83,6 +99,18 @@ def deep_tiff(file: BinaryIO, page: TiffPage, name: str, *, forced: bool = False
     )
 
 
+def deep_heif(header: Image.Image, bits: int) -> DeepHeader | None:
+    """What the header of a HEIC or an AVIF says if it holds more than 8 bits a channel."""
+    if bits not in heif.DEPTHS:
+        return None
+    # Pillow says "I;16" of grey ones, and "RGBa" where colours are multiplied by the alpha.
+    channels = {"I;16": "L", "RGBa": "RGBA", "La": "LA"}.get(header.mode, header.mode)
+    is_heic = header.format == "HEIF"
+    multiplied = header.mode in ("RGBa", "La")
+    most = (1 << bits) - 1
+    return DeepHeader(header.format or "", header.size, channels, 0, multiplied, most, upright=is_heic)
+
+
 def deep_jpeg2000(header: Image.Image, bits: int) -> DeepHeader | None:
     """What a JPEG 2000's header says if it holds more than 8 bits of colour, whose whites Pillow turns black."""
     if header.format != "JPEG2000" or bits <= 8 or header.mode not in ("LA", "RGB", "RGBA"):
@@ -90,19 +118,27 @@ def deep_jpeg2000(header: Image.Image, bits: int) -> DeepHeader | None:
     return DeepHeader("JPEG2000", header.size, header.mode, most=(1 << bits) - 1)
 
 
-def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
-    """(H, W, C) as stored (not yet upright), colours not multiplied by alpha; PictureError if it is damaged.
+def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> tuple[np.ndarray, str]:
+    """(H, W, C) as stored (not yet upright), colours not multiplied by alpha, and their channels.
 
-    uint16; of a TIFF that Pillow does not know, also uint8 or floats.
+    uint16; of a JPEG XL or a TIFF that Pillow does not know, also uint8 or floats.
+
+    Raises:
+        PictureError: if it is damaged, or its package is missing.
     """
     imagecodecs, tifffile = codecs(name)
+    if header.format == "RAW":
+        return raw.decode(file, name), "RGB"
     file.seek(0)
     try:
         if header.format == "PNG":
             samples = imagecodecs.png_decode(file.read())
-        elif header.format == "JPEG2000":
-            samples = imagecodecs.jpeg2k_decode(file.read()).astype(np.uint32) * 65535 // header.most
-            samples = samples.astype(np.uint16)
+        elif header.format in DECODERS:
+            samples = np.array(DECODERS[header.format](file, imagecodecs), np.uint16)
+            for row in samples:  # so that no wider ones of a whole picture exist
+                row[:] = row.astype(np.uint32) * 65535 // header.most
+        elif header.format == "JXL":
+            samples = imagecodecs.jpegxl_decode(file.read(), index=0)
         else:
             with tifffile.TiffFile(file) as tiff:
                 page = tiff.pages[header.number]
@@ -112,11 +148,14 @@ def decode_deep(file: BinaryIO, header: DeepHeader, name: str) -> np.ndarray:
     except Exception as error:
         raise PictureError(f"{name}: cannot be decoded ({reason_of(error)}); nothing was written") from error
     width, height = header.size
-    samples = samples[..., None] if header.channels == "L" else samples
-    if samples.shape != (height, width, len(header.channels)) or samples.dtype.kind not in "uf":
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    channels = header.channels
+    if header.format in ("AVIF", "JXL") and samples.ndim == 3:  # whose headers do not say it, or say more
+        channels = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(samples.shape[2], channels)
+    if samples.shape != (height, width, len(channels)) or samples.dtype.kind not in "uf":
         raise PictureError(f"{name}: its samples are not what its header says; nothing was written")
     samples = np.asarray(samples, samples.dtype.newbyteorder("="))
-    return divided_by_alpha(samples) if header.premultiplied else samples
+    return divided_by_alpha(samples) if header.premultiplied else samples, channels
 
 
 def divided_by_alpha(samples: np.ndarray) -> np.ndarray:
@@ -130,9 +169,24 @@ def divided_by_alpha(samples: np.ndarray) -> np.ndarray:
     return divided
 
 
-def save_deep(samples: np.ndarray, channels: str, path: Path, format_name: str, metadata: Metadata, name: str) -> None:
-    """Writes (H, W, C) uint16 or floats as PNG (uint16 without CMYK) or TIFF."""
+def save_deep(
+    samples: np.ndarray,
+    channels: str,
+    path: Path,
+    format_name: str,
+    metadata: Metadata,
+    name: str,
+    *,
+    bits: int = 16,
+    quality: int = 95,
+) -> None:
+    """Writes (H, W, C) uint16 or floats as PNG (uint16 without CMYK), TIFF or, of 10 or 12 `bits`, HEIC or AVIF."""
+    if format_name == "HEIF":
+        return heif.save_heic(samples, channels, path, metadata, bits=bits, quality=quality)
     imagecodecs, tifffile = codecs(name)
+    if format_name == "AVIF":
+        heif.save_avif(samples, channels, path, metadata, bits=bits, quality=quality)
+        return heif.name_colours(path, metadata)
     if format_name == "PNG":
         path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(samples)))
         insert_chunks(path, metadata.png_chunks())

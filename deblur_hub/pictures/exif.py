@@ -132,10 +132,20 @@ class ExifBlock:
                 if value.length > 4:
                     self._clear(value.values, value.length)
             self._clear(directory, 2 + ENTRY * self._unpack("H", directory))
+        self._take_out(entry)
+        return True
+
+    def drop_upright(self) -> None:
+        """Takes out an orientation that says upright."""
+        entry = self.find(self.first, ORIENTATION)
+        if entry is not None and self.number(self.first, ORIENTATION) == 1:
+            self._take_out(entry)
+
+    def _take_out(self, entry: Entry) -> None:
+        """Moves the entries behind one of the first directory onto it."""
         end = self._link(self.first) + 4
         self.data[entry.place : end] = self.data[entry.place + ENTRY : end] + bytes(ENTRY)
         struct.pack_into(self.order + "H", self.data, self.first, self._unpack("H", self.first) - 1)
-        return True
 
     def _sized(self) -> Iterator[tuple[int, tuple[int, int]]]:
         """Directories that say how large the picture is, and by which tags."""
@@ -168,6 +178,16 @@ def upright_exif(block: bytes, size: tuple[int, int]) -> bytes:
     """
     exif = ExifBlock(block)
     exif.make_upright(size)
+    return (PREFIX if block.startswith(PREFIX) else b"") + bytes(exif.data)
+
+
+def for_pillows_avif(block: bytes) -> bytes:
+    """The block without an orientation that says upright, for which Pillow would write all of it anew."""
+    try:
+        exif = ExifBlock(block)
+        exif.drop_upright()
+    except ExifError:
+        return block
     return (PREFIX if block.startswith(PREFIX) else b"") + bytes(exif.data)
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import PictureError
+from . import heif
+from .exif import for_pillows_avif
 from .jpeg import MOST, Compression, comment_of
 from .metadata import RESOLUTION, Metadata, profile_fits
 from .modes import PLAIN, converted, extrema
 from .png import insert_chunks
+from .suffixes import HEIF_SUFFIXES
 from .tiff import append_entries
 
 # The modes that each format gives back as they were written. Pillow would flatten or clip some others without a word.
@@ -22,6 +25,7 @@ HOLDS = {
     "TIFF": ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB", "I", "I;16", "I;16B", "F"),
     "WEBP": ("RGB", "RGBA"),
     "AVIF": ("RGB", "RGBA"),
+    "HEIF": ("L", "LA", "RGB", "RGBA"),
     "JPEG2000": ("L", "LA", "RGB", "RGBA"),
     "BMP": ("1", "L", "P", "RGB"),
     "DIB": ("1", "L", "P", "RGB"),
@@ -39,11 +43,15 @@ def format_of(target: Path) -> str:
     """The format of a file's suffix, by Pillow's name; PictureError if it is none that is written here."""
     Image.init()
     suffix = target.suffix.lower()
+    if suffix in HEIF_SUFFIXES:
+        heif.registers_heif()
+        if "HEIF" not in Image.SAVE:
+            raise heif.need(target.name, written=True)
     format_name = "JPEG" if suffix == ".mpo" else Image.registered_extensions().get(suffix)
     if format_name not in HOLDS or format_name not in Image.SAVE or target.suffix.lower() == ".pfm":
         raise PictureError(
             f"{target.name}: pictures are not written as '{target.suffix}' here; use .png, .jpg, .tif, .webp, .avif, "
-            ".jp2, .bmp, .gif, .ppm or .tga"
+            ".heic, .jp2, .bmp, .gif, .ppm or .tga"
         )
     return format_name
 
@@ -83,11 +91,13 @@ def fitted(picture: Image.Image, target: Path, name: str) -> Image.Image:
     raise PictureError(f"{name}: {target.suffix} would lose {lost}; write {better} instead")
 
 
-def require_deep(target: Path, channels: str, *, whole: bool, name: str) -> None:
-    """Raises PictureError if the target's format does not hold several channels of 16 bits, whole numbers or floats."""
+def require_deep(target: Path, channels: str, *, whole: bool, bits: int, name: str) -> None:
+    """Raises PictureError if the target's format does not hold several channels of so many bits, or floats."""
     format_name = format_of(target)
+    if format_name in ("HEIF", "AVIF") and whole and bits in heif.DEPTHS and channels in ("RGB", "RGBA"):
+        return
     if format_name != "TIFF" and not (format_name == "PNG" and whole and channels != "CMYK"):
-        lost = LOST["C"] if channels == "CMYK" else "its 16 bits a channel" if whole else LOST["F"]
+        lost = LOST["C"] if channels == "CMYK" else f"its {bits} bits a channel" if whole else LOST["F"]
         raise PictureError(f"{name}: {target.suffix} would lose {lost}; write {'.png or .tif' if whole else '.tif'}")
 
 
@@ -105,8 +115,8 @@ def save(
     """Writes a Pillow picture of a mode that the format holds.
 
     Args:
-        quality: of JPEG, WebP and AVIF, up to 100; None for that of the source: its `compression` of a JPEG, `lossless`
-            of a WebP, or else 95.
+        quality: of JPEG, WebP, AVIF and HEIC, up to 100; None for that of the source: its `compression` of a JPEG,
+            `lossless` of a WebP, or else 95.
     """
     options = {key: value for key, value in metadata.info().items() if key in ("exif", "icc_profile", "dpi")}
     picture.info.pop("exif", None)  # or Pillow takes it from there where `options` have none
@@ -127,6 +137,10 @@ def save(
             options |= {"quality": quality or 95, "exact": True, "lossless": lossless and quality is None}
         case "AVIF":
             options |= {"quality": quality or 95, "subsampling": "4:4:4"}
+            if "exif" in options:
+                options["exif"] = for_pillows_avif(options["exif"])
+        case "HEIF":
+            options = heif.options_of(metadata, picture.size, quality or 95)
         case "GIF":
             options["comment"] = comment_of(metadata.segments)
         case "PNG":
@@ -140,5 +154,7 @@ def save(
     if format_name == "PNG":
         fits = not metadata.icc_profile or profile_fits(metadata.icc_profile, picture.mode)
         insert_chunks(path, (metadata if fits else replace(metadata, icc_profile=None)).png_chunks())
+    elif format_name == "AVIF":
+        heif.name_colours(path, metadata)
     elif format_name == "TIFF":
         append_entries(path, *metadata.tiff_entries(), instead_of=RESOLUTION)

@@ -16,9 +16,10 @@ COMMENT, APP0, PHOTOSHOP = 0xFE, 0xE0, 0xED  # markers; the last is APP13, in wh
 SIGNATURE = b"Photoshop 3.0\0"
 PROFILE = b"ICC_PROFILE\0"
 # Segments that are written anew, or speak of what is not written: JFIF, EXIF, XMP, profile, further pictures, Adobe's
-# kind of colours. `CREDENTIALS` are C2PA's.
+# kind of colours, gain maps (ISO 21496-1). `CREDENTIALS` are C2PA's.
 ANEW = ("APP0", "APP14")
-ANEW_STARTS = (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", PROFILE, b"MPF\0")
+GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+ANEW_STARTS = (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", PROFILE, b"MPF\0", GAIN_MAP)
 CREDENTIALS = "APP11"
 LONGEST = 65533  # bytes that a segment holds
 MOST = {"exif": LONGEST, "xmp": LONGEST - 29}  # of a block that is one segment; XMP's begins with its name
@@ -69,6 +70,8 @@ def segment_notes(picture: Image.Image) -> tuple[str, ...]:
     notes = [NO_CREDENTIALS] if any(kind == CREDENTIALS for kind, _ in found) else []
     if any(contents.startswith(PROFILE) for _, contents in found) and not picture.info.get("icc_profile"):
         notes.append("its colour profile is damaged and was left out")
+    if any(contents.startswith(GAIN_MAP) for _, contents in found):
+        notes.append("its gain map is not restored, and was left out")
     return tuple(notes)
 
 

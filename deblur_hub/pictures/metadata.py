@@ -32,7 +32,7 @@ from .tiff import TiffEntry, TiffPage
 RESOLUTION = (282, 283, 296)  # tags: pixels per unit across and down, and the unit
 RESOLUTION_UNITS = {2: 1.0, 3: 2.54}  # per inch
 # What of a TIFF's directory EXIF defines as well.
-EXIF_TAGS = {270, 271, 272, 305, 306, 315, 316, 33432, 18246, 18249, *range(40091, 40096), *RESOLUTION}
+EXIF_TAGS = {*tiff.DESCRIBING, *RESOLUTION}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ class Metadata:
         gone = []
         texts = [name for name, _ in self.chunks if name in TEXTS]
         others = {name.decode("ascii") for name, _ in self.chunks if name not in COLOURS + TEXTS + COMMON}
-        colours = [name.decode("ascii") for name, _ in self.chunks if name in COLOURS and name != b"sRGB"]
+        known_colours = (b"sRGB", b"cICP") if format_name in ("HEIF", "AVIF") else (b"sRGB",)
+        colours = [name.decode("ascii") for name, _ in self.chunks if name in COLOURS and name not in known_colours]
         if format_name != "PNG":
             gone += ["its PNG texts"] if texts else []
             gone += [f"what its {' and '.join(colours)} said of its colours"] if colours else []
@@ -146,11 +147,11 @@ class Metadata:
             known = EXIF_TAGS | ({tiff.PHOTOSHOP} if format_name == "JPEG" else set())
             tags = sorted(entry.tag for entry in self.entries if entry.tag not in known)
             gone += [f"its TIFF tags {', '.join(map(str, tags))}"] if tags else []
-        if format_name not in ("PNG", "JPEG", "TIFF", "WEBP", "AVIF"):
+        if format_name not in ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "HEIF"):
             gone += ["its EXIF"] if self.exif_block() else []
             gone += ["its XMP"] if self.xmp else []
             gone += ["its colour profile"] if self.icc_profile else []
-        in_exif = format_name in ("WEBP", "AVIF") and has_resolution(self.exif_block())
+        in_exif = format_name in ("WEBP", "AVIF", "HEIF") and has_resolution(self.exif_block())
         if self.dpi and not in_exif and format_name not in ("PNG", "JPEG", "TIFF", "BMP", "DIB"):
             gone.append("its resolution")
         return tuple(gone)
@@ -203,10 +204,10 @@ def read_metadata(
         xmp=packet if isinstance(packet, bytes) else None,
         dpi=page_dpi(page) if page else valid_dpi(info.get("dpi")) if not is_made_up(picture, exif) else None,
         segments=segments,
-        chunks=png.kept if png else (),
+        chunks=png.kept if png else ((b"cICP", info["cicp"]),) if "cicp" in info else (),
         entries=page.kept() if page else (),
         inner=upright_entries(page.inner, size) if page else {},
-    ), tuple(notes)
+    ), tuple(dict.fromkeys(notes))
 
 
 def is_made_up(picture: Image.Image | None, exif: bytes | None) -> bool:

@@ -18,15 +18,15 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from ..errors import PictureError, reason_of
+from . import heif, jxl, raw, xmp
 from . import png as png_files
-from . import xmp
-from .deep import DeepHeader, decode_deep, deep_jpeg2000, deep_png, deep_tiff
+from .deep import DeepHeader, decode_deep, deep_heif, deep_jpeg2000, deep_png, deep_tiff
 from .exif import ORIENTATION, ExifBlock, ExifError
 from .jpeg import Compression, compression_of, ended, rows_of, segments_of
 from .metadata import orientation_of
 from .modes import KNOWN_MODES
 from .png import NO_END, PngFile, read_png
-from .suffixes import MISSED, RAW_SUFFIXES
+from .suffixes import MISSED, picture_suffixes
 from .tiff import (
     CHANNELS,
     COMPRESSION,
@@ -35,6 +35,7 @@ from .tiff import (
     PHOTOMETRIC,
     SAMPLE_FORMAT,
     WIDTH,
+    CameraRaw,
     TiffPage,
     is_tiff,
     pages_of,
@@ -45,8 +46,6 @@ WHITE_IS_ZERO = 0  # the photometric interpretation of a negative
 YCBCR, UNCOMPRESSED = 6, 1  # a photometric interpretation, and a compression
 SIGNED = 2  # the sample format of whole numbers that may be negative
 RUNS_PROGRAMS = {"EPS", "WMF"}  # vector formats, drawn by an outside program: not for files from strangers
-HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
-RAW_STARTS = {b"FUJIFILMCCD-RAW": "RAF", b"IIRO": "ORF", b"MMOR": "ORF", b"IIU\0": "RW2", b"FOVb": "X3F"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ class Opened:
     def orientation(self) -> int:
         """The EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
         found: int | None = 1
+        if self.deep is not None and self.deep.upright:
+            return 1
         if self.png is not None:
             found = None
             with suppress(ExifError):
@@ -100,7 +101,7 @@ class Opened:
     @property
     def most_sample(self) -> int | None:
         """The greatest sample that the file speaks of, where it says so."""
-        if self.deep is not None and self.deep.format == "JPEG2000":
+        if self.deep is not None and self.deep.format not in ("PNG", "TIFF"):
             return 65535  # whatever it stores
         if self.png is not None and self.png.significant_bits:
             return (1 << self.png.significant_bits) - 1
@@ -216,46 +217,21 @@ def identify(file: BinaryIO, name: str) -> Image.Image:
             return factory(file, "")
         except Exception as error:  # readers fail in their own ways on what is not theirs or is damaged
             if accept is not None and not reason:
-                reason = f" (its {format_name} header is damaged or not read here: {reason_of(error)})"
-    if is_heic(prefix) and registers_heif():
-        return identify(file, name)
-    require_readable(prefix, name)
+                called = "HEIC" if format_name == "HEIF" else format_name
+                reason = f" (its {called} header is damaged or not read here: {reason_of(error)})"
+    if heif.is_heic(prefix):
+        if heif.registers_heif():
+            return identify(file, name)
+        if "HEIF" not in Image.OPEN:
+            raise heif.need(name)
     reason = reason or " (none of the formats that Pillow knows)"
     raise PictureError(f"{name}: not a picture that can be read{reason}")
-
-
-def is_heic(prefix: bytes) -> bool:
-    return prefix[4:8] == b"ftyp" and prefix[8:12] in HEIC_BRANDS
-
-
-def registers_heif() -> bool:
-    """Makes Pillow read HEIC, if the package for it is installed; no if it does already, or cannot."""
-    if "HEIF" in Image.OPEN:
-        return False
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener()
-    return "HEIF" in Image.OPEN
 
 
 def readable_suffixes() -> set[str]:
     """Of `MISSED`, those that something installed reads."""
     Image.init()
-    registers_heif()
-    return MISSED & Image.registered_extensions().keys()
-
-
-def require_readable(prefix: bytes, name: str) -> None:
-    """Raises PictureError for a format that nothing installed here reads, but the user knows: HEIC and camera raw."""
-    if is_heic(prefix):
-        raise PictureError(
-            f"{name}: HEIC needs another package; install it with pip install 'deblur-hub[heif]', or save the photo as "
-            "JPEG first"
-        )
-    if any(prefix.startswith(start) for start in RAW_STARTS) or prefix[4:12] == b"ftypcrx ":
-        raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
+    return MISSED & (Image.registered_extensions().keys() | picture_suffixes())
 
 
 def check_size(size: tuple[int, int], name: str, *, max_megapixels: float) -> None:
@@ -280,13 +256,18 @@ def read_header(
     file.seek(0)
     start = file.read(16)
     png, page, deep = None, None, None
+    if raw.is_raw(start, Path(name).suffix):
+        return None, None, DeepHeader("RAW", raw.size_of(file, name), "RGB", upright=True), None
+    if jxl.is_jxl(start):
+        return None, None, DeepHeader("JXL", jxl.size_of(file, name), "RGB", upright=True), None
     if start.startswith(png_files.SIGNATURE):
         png = read_png(file, name)
         file, deep = png.picture, deep_png(png)
     elif is_tiff(start):
-        if Path(name).suffix.lower() in RAW_SUFFIXES:
-            raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
-        page = pages_of(file, name)[number or 0]
+        try:
+            page = pages_of(file, name)[number or 0]
+        except CameraRaw:
+            return None, None, DeepHeader("RAW", raw.size_of(file, name), "RGB", upright=True), None
         deep = deep_tiff(file, page, name)
     header: Image.Image | None = None
     try:
@@ -305,7 +286,9 @@ def read_header(
             ) from None
         if deep is None:
             raise
-    if deep is None and header is not None:
+    if header is not None and header.format in ("HEIF", "AVIF"):
+        deep = deep_heif(header, heif.depth_of(header, file, name))
+    elif deep is None and header is not None:
         deep = deep_jpeg2000(header, bits_of(file, header.format))
     return png, page, deep, header
 
@@ -322,9 +305,14 @@ def from_file(file: BinaryIO, name: str, max_megapixels: float, number: int | No
     file = png.picture if png else file
     if deep is not None:
         check_size(deep.size, name, max_megapixels=max_megapixels)
-        notes += frame_notes(header) if png and header else ()
-        samples = decode_deep(file, deep, name)
-        return Opened("file", name, samples, deep.channels, header, deep, png, page, pages, notes=notes)
+        notes += frame_notes(header) if header is not None and page is None else ()
+        samples, channels = decode_deep(file, deep, name)
+        if deep.format == "RAW":
+            header, page = raw.metadata_of(file, name)
+            notes += (raw.NOTE,)
+        elif deep.format == "JXL":
+            header = jxl.metadata_of(file, name)
+        return Opened("file", name, samples, channels, header, deep, png, page, pages, notes=notes)
     assert header is not None  # or there was an error
     made = from_pillow(header, "file", name, max_megapixels, file, is_page=page is not None)
     if page is not None:
@@ -444,9 +432,13 @@ def is_lossless(file: BinaryIO) -> bool:
 
 def frame_notes(picture: Image.Image) -> tuple[str, ...]:
     """A sentence on further frames, if there are any; to be asked before the pixels are loaded."""
+    if picture.format in ("HEIF", "AVIF"):
+        return heif.further_notes(picture)
     frames = 1
     with suppress(Exception):  # a damaged second frame is no reason to refuse the first
         frames = getattr(picture, "n_frames", 1)
+    if picture.format == "MPO" and frames > 1:
+        return (f"{frames} pictures; only the main one is restored",)
     return (f"{frames} frames; only the first is restored",) if frames > 1 else ()
 
 
@@ -465,12 +457,9 @@ def depth_notes(picture: Image.Image, file: BinaryIO | None) -> tuple[str, ...]:
 
 
 def bits_of(file: BinaryIO, format_name: str | None) -> int:
-    """Bits a channel that the header of an AVIF or a JPEG 2000 speaks of; 8 where it does not."""
+    """Bits a channel that the header of a JPEG 2000 speaks of; 8 where it does not."""
     file.seek(0)
     start = file.read(1 << 16)
-    if format_name == "AVIF":  # the property `pixi`: its version, the number of channels, the bits of each
-        place = start.find(b"pixi")
-        return start[place + 9] if 0 <= place < len(start) - 9 else 8
     if format_name == "JPEG2000":  # the marker SIZ, in which the bits of the first channel follow their number
         place = start.find(b"\xff\x4f\xff\x51")
         return (start[place + 42] & 0x7F) + 1 if 0 <= place < len(start) - 42 else 8

@@ -33,6 +33,7 @@ class Original:
     dtype: np.dtype  # of the samples as restored
     span: tuple[float, float]  # the samples that become -1 and 1
     shape: tuple[int, ...]  # of the array that came in, or (H, W, C)
+    bits: int = 16  # a channel, where Pillow has no mode for it
     alpha: float | None = None  # where it is the same everywhere
     format: str | None = None
     pages: int = 1  # pictures in its file, of a TIFF
@@ -117,6 +118,7 @@ def describe_array(picture: Opened, stored: np.ndarray) -> tuple[np.ndarray, Ori
         dtype=samples.dtype,
         span=span[::-1] if channels == "CMYK" else span,
         shape=samples.shape,
+        bits=deep.bits if deep is not None else 16,
         alpha=low if low == high and channels.endswith("A") else None,
         format=deep.format if deep else None,
         pages=picture.pages,

@@ -30,8 +30,15 @@ STRUCTURE = (
     | {*range(512, 522), 529, 530, 531, 532, XMP, EXIF, GPS, PROFILE, 37724}
 )
 WANTED = {BITS, SUBDIRECTORIES, EXTRA_SAMPLES, SAMPLE_FORMAT, MOST_SAMPLE, XMP, PROFILE, *OFFSETS, *LENGTHS}
+NOTES = int(ExifTags.Base.MakerNote)
+# What EXIF defines of a first directory as well, but for the resolution: title, camera, time, author, rights, stars.
+DESCRIBING = {270, 271, 272, 305, 306, 315, 316, 33432, 18246, 18249, *range(40091, 40096)}
 MOST_ENTRIES, MOST_PAGES, MOST_BYTES = 4096, 10_000, 1 << 28  # of a whole file, so that none takes memory and hours
 LONG8, IFD8 = (16, 17, 18), 18
+
+
+class CameraRaw(PictureError):
+    """A TIFF whose samples are a sensor's."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +127,28 @@ def is_tiff(start: bytes) -> bool:
     return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
+def raw_page(file: BinaryIO, profile: bytes) -> TiffPage | None:
+    """Of camera raw, what its first directory says that is true of the developed picture, with its `profile`.
+
+    Neither a maker's notes, whose offsets are those of the raw file, nor what describes the sensor's samples.
+    """
+    try:
+        directories = _Directories(file)
+        page, _ = directories.page(0, directories.first)
+    except (struct.error, ValueError, OverflowError, MemoryError):
+        return None
+    entries = {tag: entry for tag, entry in page.entries.items() if tag in DESCRIBING or tag == XMP}
+    entries[PROFILE] = TiffEntry(PROFILE, 7, len(profile), profile)
+    inner = {tag: tuple(entry for entry in found if entry.tag != NOTES) for tag, found in page.inner.items()}
+    return TiffPage(0, entries, inner)
+
+
 def pages_of(file: BinaryIO, name: str) -> list[TiffPage]:
     """The directories of a file that hold pictures of their own: neither reduced versions of others, nor masks.
 
     Raises:
-        PictureError: if it is camera raw, or its directories cannot be read.
+        CameraRaw: if it is that.
+        PictureError: if its directories cannot be read.
     """
     try:
         directories = _Directories(file)
@@ -134,7 +158,7 @@ def pages_of(file: BinaryIO, name: str) -> list[TiffPage]:
     if not pages:
         raise PictureError(f"{name}: a TIFF without a picture")
     if any(RAW_VERSION in page.entries or page.value(PHOTOMETRIC, 0) in RAW_PHOTOMETRICS for page in pages):
-        raise PictureError(f"{name}: camera raw, which is not read here; develop it to TIFF or JPEG first")
+        raise CameraRaw(f"{name}: camera raw")
     own = [page for page in pages if not page.value(SUBFILE, 0) & (REDUCED | MASK)]
     if not own and any(page.numbers(SUBDIRECTORIES) for page in pages):
         raise PictureError(f"{name}: holds small versions of a picture that is not read here, such as camera raw's")

@@ -79,7 +79,7 @@ def require_target(original: Original, target: Path) -> str:
     target, name = Path(target), original.name
     formats.require_size(original.size, target, name)
     if not original.mode:
-        formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", name=name)
+        formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", bits=original.bits, name=name)
         return original.channels
     kept = original.kept
     probe = kept.crop((0, 0, 1, 1)) if isinstance(kept, Image.Image) else Image.new(original.mode, (1, 1))
@@ -102,7 +102,8 @@ def write(
 
     Args:
         restored: (P, 3, H, W) as `read` gave it, any floating type; clipped to [-1, 1].
-        quality: of JPEG, WebP and AVIF, up to 100; None for that of the source, or 95 if it was of another format.
+        quality: of JPEG, WebP, AVIF and HEIC, up to 100; None for that of the source, or 95 if it was of
+            another format.
 
     Returns:
         The target.
@@ -151,8 +152,17 @@ def write_page(
 ) -> None:
     name = original.name
     if not original.mode:
-        formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", name=name)
-        return save_deep(restored, original.channels, path, format_name, original.metadata, name)
+        formats.require_deep(target, original.channels, whole=original.dtype.kind == "u", bits=original.bits, name=name)
+        return save_deep(
+            restored,
+            original.channels,
+            path,
+            format_name,
+            original.metadata,
+            name,
+            bits=original.bits,
+            quality=quality or 95,
+        )
     picture = formats.fitted(to_image(restored, original), target, name)
     return formats.save(
         picture,

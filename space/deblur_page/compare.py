@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deblur_hub import DeblurHubError, metrics, pictures
 from deblur_hub.errors import PictureError
+from deblur_hub.pictures.suffixes import UPLOADS
 
 from . import words
 from .choices import choices, labels
@@ -91,11 +92,11 @@ def build_compare(line: Line, app: gr.Blocks) -> None:
         with gr.Column(scale=7, min_width=300):
             with gr.Row():
                 photo = gr.File(
-                    label="Photo", file_types=["image"], height=120, elem_id="compare-photo", elem_classes="drop-zone"
+                    label="Photo", file_types=UPLOADS, height=120, elem_id="compare-photo", elem_classes="drop-zone"
                 )
                 sharp = gr.File(
                     label="Its sharp original, if there is one",
-                    file_types=["image"],
+                    file_types=UPLOADS,
                     height=120,
                     elem_id="compare-sharp",
                     elem_classes="drop-zone",

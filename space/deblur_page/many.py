@@ -14,7 +14,7 @@ import gradio as gr
 
 from deblur_hub import DeblurHubError
 from deblur_hub.errors import reason_of
-from deblur_hub.pictures.suffixes import PICTURE_SUFFIXES
+from deblur_hub.pictures.suffixes import UPLOADS, picture_suffixes
 
 from . import words
 from .choices import AUTO, labels
@@ -87,13 +87,14 @@ def entries(files: Iterable[Path]) -> tuple[list[Entry], list[str]]:
 
 
 def archived(archive: Path) -> Iterator[Entry]:
+    taken = picture_suffixes()
     with zipfile.ZipFile(archive) as packed:
         for member in packed.infolist():
             parts = PurePosixPath(member.filename.replace("\\", "/")).parts
             parts = tuple(part for part in parts if part not in ("/", "..") and ":" not in part)
             if member.is_dir() or not parts or any(part.startswith(HIDDEN) for part in parts):
                 continue
-            if PurePosixPath(parts[-1]).suffix.lower() in PICTURE_SUFFIXES:
+            if PurePosixPath(parts[-1]).suffix.lower() in taken:
                 yield Entry("/".join(parts), lambda folder, name=member.filename: unpacked(archive, name, folder))
 
 
@@ -184,7 +185,7 @@ def build_many(line: Line, app: gr.Blocks) -> None:
             photos = gr.File(
                 label="Your photos",
                 file_count="multiple",
-                file_types=["image", ".zip"],
+                file_types=[*UPLOADS, ".zip"],
                 height=160,
                 elem_id="photos",
                 elem_classes="drop-zone",

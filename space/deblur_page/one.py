@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from deblur_hub import DeblurHubError
+from deblur_hub.pictures.suffixes import UPLOADS
 
 from . import words
 from .choices import AUTO, choices, labels
@@ -77,7 +78,7 @@ def build_one(line: Line, opening: Run, app: gr.Blocks) -> None:
     with gr.Row(elem_id="bench"):
         with gr.Column(elem_id="result", scale=7, min_width=300):
             photo = gr.File(
-                label="Your photo", file_types=["image"], height=84, elem_id="photo", elem_classes="drop-zone"
+                label="Your photo", file_types=UPLOADS, height=84, elem_id="photo", elem_classes="drop-zone"
             )
             gr.HTML(words.viewer("view"))
             data = gr.HTML(words.view_data(opening.view.at(SLIDER_AT)), elem_id="view", elem_classes="data")

@@ -14,6 +14,7 @@ from deblur_hub.errors import PictureError
 from deblur_hub.metrics import blur_kind
 from deblur_hub.pictures import Original, Strip
 from deblur_hub.pictures.formats import format_of
+from deblur_hub.pictures.suffixes import result_suffix
 from deblur_hub.restoration.quality import require_strength, with_strength
 from deblur_hub.restoration.tiles import Progress
 
@@ -174,7 +175,7 @@ def written(
     stripped: Strip | None = None if request.keep_place else "gps"
     metadata = original.metadata if stripped is None else original.metadata.without_position()
     original = replace(original, metadata=metadata)
-    asked = FORMATS[request.file_format] or request.source.suffix.lower()
+    asked = FORMATS[request.file_format] or result_suffix(request.source.suffix.lower())
     suffix, reason = holding(original, asked)
     notes = [f"The download is {suffix[1:].upper()}, since {reason}."] if reason else []
     if left := metadata.left_out(format_of(Path(f"x{suffix}"))):
