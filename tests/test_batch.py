@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -209,7 +209,7 @@ def test_a_line_of_the_journal_that_was_cut_off_is_passed_over(model, photos, tm
 def start(*typed: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     command = [sys.executable, *launcher, "-m", "deblur_hub.batch", "-q", *map(str, typed)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def killed_once(running: subprocess.Popen, out: Path, count: int) -> None:
@@ -218,8 +218,9 @@ def killed_once(running: subprocess.Popen, out: Path, count: int) -> None:
     while len(list(out.glob("[!.]*"))) < count:
         assert running.poll() is None and time.monotonic() < deadline, running.stderr.read()
         time.sleep(0.005)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    for each in (psutil.Process(running.pid), *psutil.Process(running.pid).children(recursive=True)):
+        each.kill()  # by its id: the launcher puts each into a session of its own
+    running.communicate()
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "deblur_hub"
 FLOORS = (  # from the ground up; a room imports from its own floor and those below
-    {"errors", "config", "machine", "atomic", "networks", "blur", "metrics", "pictures", "model_card", "processes"},
+    {"errors", "config", "machine", "atomic", "networks", "blur", "metrics", "pictures", "model_card", "processes"}
+    | {"remote"},
     {"restoration", "datasets", "hub"},
     {"generator"},
     {"evaluation", "conversion", "release", "batch", "video"},
@@ -31,6 +32,9 @@ HEAVY = (
     "tifffile",
     "imagecodecs",
     "av",
+    "fsspec",
+    "upath",
+    "ray",
     "train",
     "space",
 )

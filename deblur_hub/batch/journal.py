@@ -6,26 +6,79 @@ leaves no result that the next one does not know. Several processes write a file
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from .. import __version__
+from .. import __version__, remote
 from ..generator import DeblurGenerator
+from ..remote import is_remote
 
 NAME = ".deblur-hub"  # of the files, with the rank of a process behind it, and ".jsonl"
+State = tuple[int, int | str] | tuple[None, None]  # size in bytes and last change; None of a file that is not there
 
 
 @dataclass(frozen=True)
 class Entry:
     """A result: of what it was made, and once it is there, its size in bytes and the time of its last change."""
 
-    source: str  # SHA-256 of the photo's file
+    source: str  # the photo's `identity`
     settings: str  # as `fingerprint` gives it
     size: int | None = None
-    changed: int | None = None
+    changed: int | str | None = None
+
+
+class Journal:
+    """Of the results in one folder: a file of lines for each process, in the folder itself."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.folder, self.file = folder, folder / f"{NAME}{f'.{rank}' if rank else ''}.jsonl"
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        """As they were when they were first asked for."""
+        found: dict[str, Entry] = {}
+        for file in sorted(self.folder.glob(f"{NAME}*.jsonl"), key=lambda file: file.stat().st_mtime_ns):
+            found |= entries_of(file.read_text(encoding="utf-8", errors="replace"))
+        return found
+
+    def add(self, name: str, entry: Entry) -> None:
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(line_of(name, entry))
+
+    def state(self, name: str) -> State:
+        return state_of(self.folder / name)
+
+
+class RemoteJournal(Journal):
+    """An object for each result, below `.deblur-hub/`: object stores have no files that lines can be added to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def found(self) -> dict[str, dict[str, Any]]:
+        return remote.files_below(self.folder)
+
+    @cached_property
+    def entries(self) -> dict[str, Entry]:
+        records = [name for name in self.found if name.startswith(f"{NAME}/")]
+        read = remote.read_all(self.folder, records).values()
+        return entries_of("\n".join(text.decode(errors="replace") for text in read))
+
+    def add(self, name: str, entry: Entry) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            record = Path(folder) / "record"
+            record.write_text(line_of(name, entry), encoding="utf-8")
+            remote.upload(record, self.folder / NAME / f"{name}.json")
+
+    def state(self, name: str) -> State:
+        return remote.state_told(self.found[name]) if name in self.found else (None, None)
 
 
 class Journals:
@@ -38,28 +91,29 @@ class Journals:
     """
 
     def __init__(self, settings: str, output: Path | None = None, rank: int = 0) -> None:
-        self.settings, self.output = settings, output
-        self.name = f"{NAME}{f'.{rank}' if rank else ''}.jsonl"
-        self._folders: dict[Path, dict[str, Entry]] = {}
+        self.settings, self.output, self.rank = settings, output, rank
+        self._journals: dict[Path, Journal] = {}
 
     def is_ours(self, target: Path) -> bool:
         """Whether an earlier run wrote this file, or was about to, and nobody has changed it since."""
-        entry = self._entry(target)
-        return entry is not None and (entry.size is None or (entry.size, entry.changed) == state_of(target))
+        journal, name = self._place(target)
+        entry = journal.entries.get(name)
+        return entry is not None and (entry.size is None or (entry.size, entry.changed) == journal.state(name))
 
     def is_done(self, source: Path, target: Path) -> bool:
-        """Whether the target holds this photo, restored with these settings; OSError if a file cannot be read."""
-        entry = self._entry(target)
+        """Whether the target holds this photo, restored with these settings; an error if a file cannot be read."""
+        journal, name = self._place(target)
+        entry = journal.entries.get(name)
         return (
             entry is not None
             and entry.settings == self.settings
             and entry.size is not None
-            and (entry.size, entry.changed) == state_of(target)
-            and entry.source == digest(source)
+            and (entry.size, entry.changed) == journal.state(name)
+            and entry.source == identity(source)
         )
 
     def begin(self, source: Path, target: Path) -> Entry:
-        entry = Entry(digest(source), self.settings)
+        entry = Entry(identity(source), self.settings)
         self._add(target, entry)
         return entry
 
@@ -71,34 +125,27 @@ class Journals:
         self._add(target, Entry("", "", 0, 0))
 
     def _add(self, target: Path, entry: Entry) -> None:
-        folder, name = self._place(target)
-        self._entries(folder)[name] = entry
-        line = json.dumps({"result": name, **vars(entry)})
-        with (folder / self.name).open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+        journal, name = self._place(target)
+        journal.add(name, entry)
 
-    def _entry(self, target: Path) -> Entry | None:
-        folder, name = self._place(target)
-        return self._entries(folder).get(name)
-
-    def _place(self, target: Path) -> tuple[Path, str]:
-        """The folder of a result's journal, and the name of the result in it."""
-        if self.output is not None and target != self.output and target.is_relative_to(self.output):
-            return self.output, target.relative_to(self.output).as_posix()
-        return target.parent, target.name
-
-    def _entries(self, folder: Path) -> dict[str, Entry]:
-        if folder not in self._folders:
-            self._folders[folder] = {}
-            for file in sorted(folder.glob(f"{NAME}*.jsonl"), key=lambda file: file.stat().st_mtime_ns):
-                self._folders[folder].update(read(file))
-        return self._folders[folder]
+    def _place(self, target: Path) -> tuple[Journal, str]:
+        """The journal of a result, and the name of the result in it."""
+        folder, name = target.parent, target.name
+        if self.output is not None and target != self.output and remote.is_below(target, self.output):
+            folder, name = self.output, remote.relative(target, self.output).as_posix()
+        if folder not in self._journals:
+            self._journals[folder] = RemoteJournal(folder) if is_remote(folder) else Journal(folder, self.rank)
+        return self._journals[folder], name
 
 
-def read(file: Path) -> dict[str, Entry]:
+def line_of(name: str, entry: Entry) -> str:
+    return f"{json.dumps({'result': name, **vars(entry)})}\n"
+
+
+def entries_of(text: str) -> dict[str, Entry]:
     """The last entry of each result; a line that a power cut left unfinished is passed over."""
     found = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.splitlines():
         try:
             held = json.loads(line)
             result = str(held.pop("result"))
@@ -108,7 +155,9 @@ def read(file: Path) -> dict[str, Entry]:
     return found
 
 
-def state_of(target: Path) -> tuple[int, int] | tuple[None, None]:
+def state_of(target: Path) -> State:
+    if is_remote(target):
+        return remote.state_of(target)
     try:
         found = target.stat()
     except OSError:
@@ -116,7 +165,10 @@ def state_of(target: Path) -> tuple[int, int] | tuple[None, None]:
     return found.st_size, found.st_mtime_ns
 
 
-def digest(source: Path) -> str:
+def identity(source: Path) -> str:
+    """SHA-256 of a file's content. Behind a URI it is what is told of the file: nothing is fetched to be skipped."""
+    if is_remote(source):
+        return " ".join(map(str, remote.state_of(source)))
     with source.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

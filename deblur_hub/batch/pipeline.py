@@ -14,12 +14,14 @@ import numpy as np
 from ..errors import PictureError, reason_of
 from ..generator import DeblurGenerator
 from ..pictures import Original, Samples, upright_size
+from ..remote import is_remote
 from .journal import Journals
+from .nearby import Nearby
 
 MOST_PIXELS = 50e6  # of the pictures that wait or are worked on at once; a larger one is there alone
 MOST_PICTURES = 4
 
-Job = tuple[Path, Path]  # a photo's file, and the file that its result goes to
+Job = tuple[Path, Path]  # a photo's file, and the file that its result goes to; or their places behind URIs
 
 
 class Stopped(Exception):
@@ -107,7 +109,7 @@ def restore_files(
         The outcome of each job, with any exception that it came to.
     """
     steps = generator.file_steps(**options)
-    load = Load()
+    load, nearby = Load(), Nearby(jobs)
     decoded, restored = queue.SimpleQueue[Page | None](), queue.SimpleQueue[Page | None]()
     outcomes = queue.SimpleQueue[Outcome | None]()
     made: list[Path] = []  # folders, of which those that stay empty go again
@@ -119,10 +121,10 @@ def restore_files(
                 if resume and journals and journals.is_done(source, target):
                     last.skipped = True
                 else:
-                    if not target.parent.exists():
+                    if not is_remote(target) and not target.parent.exists():
                         make_folder(target.parent)
                         made.append(target.parent)
-                    decode_file(job, source, target)
+                    decode_file(job, nearby.fetched(job, source), nearby.place(job, target))
             except Stopped:
                 return
             except Exception as error:
@@ -148,7 +150,9 @@ def restore_files(
 
     def write() -> None:
         while (page := restored.get()) is not None:
-            outcomes.put(outcome_of(page))
+            outcome = outcome_of(page)
+            nearby.drop(page.job)
+            outcomes.put(outcome)
         outcomes.put(None)
 
     def following(page: Page) -> Page:
@@ -176,7 +180,8 @@ def restore_files(
         try:
             entry = journals.begin(source, target) if journals else None
             try:
-                steps.write(pages(), target)
+                steps.write(pages(), nearby.place(page.job, target))
+                nearby.deliver(page.job, target)
             except BaseException:
                 if journals:
                     journals.give_up(target)
@@ -223,6 +228,7 @@ def restore_files(
         load.stop()
         restored.put(None)
         threads[1].join()
+        nearby.close()
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()

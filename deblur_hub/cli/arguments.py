@@ -11,8 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from .. import __version__, remote
 from ..config import QUALITIES
+from ..errors import DeblurHubError
 
 SEVERAL = "of a model that has several, from fast to slow"
 
@@ -22,6 +23,13 @@ def size(text: str) -> tuple[int, int]:
     if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 1280x720")
     return int(width), int(height)
+
+
+def place(text: str) -> Path:
+    try:
+        return remote.place(text)
+    except DeblurHubError as mistake:
+        raise argparse.ArgumentTypeError(str(mistake)) from None
 
 
 def photo(text: str) -> Path | tuple[int, int]:
@@ -209,12 +217,27 @@ def parser() -> ArgumentParser:
 
 
 def deblur(made: ArgumentParser) -> None:
-    made.add_argument("inputs", nargs="+", type=Path, metavar="photo", help="a picture, or a folder of them")
+    inputs = made.add_argument(
+        "inputs",
+        nargs="+",
+        type=place,
+        default=[],
+        metavar="photo",
+        help="a picture, or a folder of them; a path or a URI such as s3://bucket/folder/",
+    )
+    made.add_argument(
+        "--list",
+        dest="listed",
+        action=InsteadOf,
+        positionals=(inputs,),
+        metavar="FILE",
+        help="a file that lists such paths and URIs, one a line; - for the standard input",
+    )
     made.add_argument(
         "-o",
         "--output",
-        type=Path,
-        help="a folder, or for one photo a file (default: photo-deblurred.jpg beside photo.jpg)",
+        type=place,
+        help="a folder, or for one photo a file; a path or a URI (default: photo-deblurred.jpg beside photo.jpg)",
     )
     made.add_argument("--model", help="a bundled model, a folder, or a hub repository owner/name (default: maxim)")
     made.add_argument(

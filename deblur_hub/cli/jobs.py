@@ -2,20 +2,22 @@
 
 import errno
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import remote
 from ..datasets import folders_below, named, passed_over
 from ..errors import DeblurHubError, PictureError, reason_of
 from ..pictures.formats import format_of
 from ..pictures.opening import readable_suffixes
 from ..pictures.suffixes import MISSED, PICTURE_SUFFIXES, VIDEOS, missing_extras, picture_suffixes, result_suffix
+from ..remote import is_remote, reaching
 from .outcomes import UsageError
 
 RESULT = "-deblurred"  # suffix of a result that lies beside its photo
 FILE_ENDING = re.compile(r"\.[A-Za-z]{2,5}")  # a folder named so can be made first
-MayReplace = Callable[[Path], bool]
+Question = Callable[[Path], bool]
 THUMBNAILS = "@eaDir"  # folders in which a NAS keeps small copies of the photos beside them
 
 
@@ -54,7 +56,7 @@ class Plan:
             yield f"restored though named like others further up, as results of earlier runs are: {named(self.twins)}"
 
 
-def plan(inputs: list[Path], output: Path | None, suffix: str | None, may_replace: MayReplace) -> Plan:
+def plan(inputs: list[Path], output: Path | None, suffix: str | None, may_replace: Question) -> Plan:
     """The plan; what is wrong with one input costs that input alone.
 
     Args:
@@ -75,6 +77,9 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None, may_replac
     made = Plan()
     targets: dict[Path, list[tuple[Path, Path]]] = {}
     seen = set()
+    exists: Question = is_taken
+    if output is not None and is_remote(output) and not to_file:
+        exists = {output / name for name in remote.files_below(output)}.__contains__  # one question for all
     for source, relative in found(inputs, output, suffix, made):
         place = resolved(source)
         if place in seen:
@@ -88,7 +93,9 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None, may_replac
         targets.setdefault(resolved(target), []).append((source, target))
     for place, jobs in targets.items():
         for source, target in jobs:
-            wrong = complaint(source, target, place, [other for other, _ in jobs if other != source], may_replace)
+            wrong = complaint(
+                source, target, place, [other for other, _ in jobs if other != source], exists, may_replace
+            )
             if wrong is None:
                 made.jobs.append((source, target))
             else:
@@ -97,7 +104,7 @@ def plan(inputs: list[Path], output: Path | None, suffix: str | None, may_replac
 
 
 def complaint(
-    source: Path, target: Path, place: Path, others: list[Path], may_replace: MayReplace
+    source: Path, target: Path, place: Path, others: list[Path], exists: Question, may_replace: Question
 ) -> DeblurHubError | None:
     """What is wrong with restoring `source` into `target`, as far as names tell."""
     if place == resolved(source):
@@ -111,7 +118,7 @@ def complaint(
         return UsageError(f"{source}: has no suffix that says its format; name the result with -o, or give --format")
     try:
         format_of(target)
-        if target.exists() and not may_replace(target):
+        if exists(target) and not may_replace(target):
             return UsageError(f"{target}: exists already; give --overwrite to replace it")
     except PictureError as error:
         return error
@@ -125,11 +132,15 @@ def complaint(
 def found(inputs: list[Path], output: Path | None, to: str | None, made: Plan) -> Iterator[tuple[Path, Path]]:
     """Each picture, and its path below the output folder; mistakes and what is passed over go into `made`."""
     for given in inputs:
-        if is_folder(given):
-            inside = list(pictures_below(given, output, to, made))
+        try:
+            inside = list(pictures_below(given, output, to, made)) if is_folder(given) else None
+        except PictureError as error:  # of a URI
+            made.mistakes.append(error)
+            continue
+        if inside is not None:
             if not inside:
                 made.mistakes.append(UsageError(f"{given}: holds no pictures that are read here; name another folder"))
-            yield from ((path, path.relative_to(given)) for path in inside)
+            yield from ((path, remote.relative(path, given)) for path in inside)
         elif is_there(given, made):
             yield given, Path(given.name)
 
@@ -141,21 +152,27 @@ def pictures_below(folder: Path, output: Path | None, to: str | None, made: Plan
     """
     taken = picture_suffixes() | (readable_suffixes() if to else set())
     inside = resolved(output) if output is not None and resolved(output) != resolved(folder) else None
-    for path in (path for below in folders_below(folder) for path in sorted(below.iterdir())):
-        parts = path.relative_to(folder).parts
+    if is_remote(folder):  # which has nothing but files, and tells of all at once
+        files: Iterable[Path] = [folder / name for name in remote.files_below(folder)]
+        is_file: Question = set(files).__contains__
+    else:
+        files = (path for below in folders_below(folder) for path in sorted(below.iterdir()))
+        is_file = lies_there
+    for path in files:
+        parts = remote.relative(path, folder).parts
         suffix = path.suffix.lower()
         if any(part.startswith(".") for part in parts) or THUMBNAILS in parts:
             continue
-        if suffix in taken and path.is_symlink() and not asked(path.exists):
+        if suffix in taken and not is_remote(path) and path.is_symlink() and not asked(path.exists):
             made.mistakes.append(UsageError(f"{path}: a link to a file that is not there; mend it or take it out"))
-        if not asked(path.is_file):
+        if not is_file(path):
             continue
-        if inside is not None and resolved(path).is_relative_to(inside):
+        if inside is not None and remote.is_below(resolved(path), inside):
             continue
         if suffix in taken and path.stem.endswith(RESULT):
             made.earlier.append(path)
         elif suffix in taken:
-            if output is not None and len(parts) > 1 and folder.joinpath(*parts[1:]).is_file():
+            if output is not None and len(parts) > 1 and is_file(folder.joinpath(*parts[1:])):
                 made.twins.append(path)
             yield path
         elif suffix in MISSED | VIDEOS:
@@ -163,6 +180,8 @@ def pictures_below(folder: Path, output: Path | None, to: str | None, made: Plan
 
 
 def is_there(path: Path, made: Plan) -> bool:
+    if is_remote(path) and is_picture_name(path):
+        return True  # or it cannot be fetched: one question fewer
     try:
         if path.exists():
             return True
@@ -172,13 +191,24 @@ def is_there(path: Path, made: Plan) -> bool:
     return False
 
 
+def is_taken(path: Path) -> bool:
+    if not is_remote(path):
+        return path.exists()
+    with reaching(path, "found"):
+        return path.exists()
+
+
 def is_picture_name(path: Path) -> bool:
     """Whether a name is that of a picture, be it of a format that is written or not; else it is a folder's."""
     return path.suffix.lower() in PICTURE_SUFFIXES | MISSED
 
 
 def is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEOS and asked(path.is_file)
+    return path.suffix.lower() in VIDEOS and not is_remote(path) and lies_there(path)
+
+
+def lies_there(path: Path) -> bool:
+    return asked(path.is_file)
 
 
 def is_mistyped(inputs: list[Path], output: Path) -> bool:
@@ -187,7 +217,10 @@ def is_mistyped(inputs: list[Path], output: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    return asked(path.is_dir)
+    if not is_remote(path):
+        return asked(path.is_dir)
+    with reaching(path, "found"):
+        return not is_picture_name(path) and path.is_dir()
 
 
 def asked(question: Callable[[], bool]) -> bool:

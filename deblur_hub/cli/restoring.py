@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import time
 import traceback
@@ -12,9 +13,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..batch import Journals, Outcome, fingerprint, restore_files
-from ..errors import DeblurHubError
+from ..errors import DeblurHubError, reason_of
 from ..generator import DeblurGenerator
 from ..processes import Processes, min_threads, process_group
+from ..remote import is_remote, place
 from ..restoration.crispness import require_use
 from ..restoration.quality import require_strength
 from .jobs import Plan, is_video, plan
@@ -26,12 +28,27 @@ def run_deblur(options: argparse.Namespace) -> int:
     require_use(options.crisp_model, options.crispness)
     require_strength(options.strength)
     options.jpeg_quality = one_jpeg_quality(options)
-    videos = [path for path in options.inputs if is_video(path)]
-    options.inputs = [path for path in options.inputs if path not in videos]
     with process_group() as processes:
+        if options.listed:
+            options.inputs = [*options.inputs, *processes.run_on_main(lambda: listed(options.listed))]
+        videos = [path for path in options.inputs if is_video(path)]
+        options.inputs = [path for path in options.inputs if path not in videos]
+        if videos and options.output is not None and is_remote(options.output):
+            raise UsageError(f"{videos[0]}: videos are written to this machine only; name a folder of it with -o")
         codes = [run_share(options, processes)] if options.inputs else []
         codes += [run_videos(videos, options, processes)] if videos else []
     return max(codes)
+
+
+def listed(file: str) -> list[Path]:
+    """What the lines of a file name, or those of the standard input."""
+    try:
+        lines = os.fsdecode(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).splitlines()
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({reason_of(error)}); check the path") from error
+    if not any(lines):
+        raise UsageError(f"{file}: lists no photos; write one path or URI a line")
+    return [place(line) for line in lines if line]
 
 
 def run_share(options: argparse.Namespace, processes: Processes) -> int:
