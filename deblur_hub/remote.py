@@ -38,9 +38,10 @@ def place(text: str) -> Path:
     except ImportError:
         raise DeblurHubError(f"{text}: URIs need another package; pip install 'deblur-hub[remote]'") from None
     try:
-        return UPath(text)  # type: ignore[return-value]
+        found: Path = UPath(text)
     except ValueError as error:
         raise DeblurHubError(f"{text}: no file system that fsspec knows ({reason_of(error)}); check the URI") from None
+    return found
 
 
 def is_remote(path: Path) -> bool:

@@ -14,7 +14,7 @@ FLOORS = (  # from the ground up; a room imports from its own floor and those be
     | {"remote"},
     {"restoration", "datasets", "hub"},
     {"generator"},
-    {"evaluation", "conversion", "release", "batch", "video"},
+    {"evaluation", "conversion", "release", "batch", "video", "ray"},
     {"cli"},
 )
 ALIASES = {"images", "image_files"}  # names of 0.1, which warn
