@@ -97,18 +97,16 @@ def test_rows_are_restored_by_two_workers_as_by_one_process_also_when_one_is_kil
 def test_arrays_come_back_as_arrays_and_what_cannot_be_is_said_before(ray, model):
     generator = DeblurGenerator.from_pretrained(model, device="cpu")
     images = [photo(1), photo(2), np.zeros((4, 4, 7), np.uint8), photo(3)]
-    rows = deblur(
-        ray.data.from_items([{"image": image, "number": n} for n, image in enumerate(images)]), model=model
-    ).take_all()
-    rows.sort(key=lambda row: row["number"])
+    dataset = ray.data.from_items([{"image": image, "number": number} for number, image in enumerate(images)])
+    rows = sorted(deblur(dataset, model=model).take_all(), key=lambda row: row["number"])
     assert [row["error"] is None for row in rows] == [True, True, False, True] and rows[2]["restored"] is None
     with min_threads():
         for row in (rows[0], rows[1], rows[3]):
             assert np.array_equal(row["restored"], generator.deblur(images[row["number"]]))
     with pytest.raises(DeblurHubError, match="strength"):
-        deblur(ray.data.from_items(items), model=model, strength=2)
+        deblur(dataset, model=model, strength=2)
     with pytest.raises(DeblurHubError, match="no column 'photo', but image, number"):
-        deblur(ray.data.from_items(items), model=model, column="photo")
+        deblur(dataset, model=model, column="photo")
 
 
 @pytest.fixture
