@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from .errors import DeblurHubError, PictureError, reason_of
 
@@ -32,6 +31,8 @@ def place(text: str) -> Path:
     if not URI.match(text):
         return Path(text)
     if text.lower().startswith("file://"):
+        from urllib.request import url2pathname  # which takes as long as all else that help needs
+
         return Path(url2pathname(urlsplit(text).path))
     try:
         from upath import UPath
@@ -39,6 +40,8 @@ def place(text: str) -> Path:
         raise DeblurHubError(f"{text}: URIs need another package; pip install 'deblur-hub[remote]'") from None
     try:
         found: Path = UPath(text)
+    except ImportError as error:
+        raise DeblurHubError(f"{text}: cannot be reached without another package ({reason_of(error)})") from None
     except ValueError as error:
         raise DeblurHubError(f"{text}: no file system that fsspec knows ({reason_of(error)}); check the URI") from None
     return found
@@ -46,6 +49,13 @@ def place(text: str) -> Path:
 
 def is_remote(path: Path) -> bool:
     return not isinstance(path, PurePath)
+
+
+def files_of(place: Any) -> Any:
+    """The file system of a place, for this thread: over SSH, two threads break each other's connection."""
+    import fsspec
+
+    return fsspec.filesystem(place.protocol, **place.storage_options)
 
 
 @contextmanager
@@ -65,8 +75,9 @@ def reaching(path: Path, done: str) -> Iterator[None]:
 def files_below(folder: Any) -> dict[str, dict[str, Any]]:
     """What is told of each file at any depth, by its path in the folder; {} if there is no such folder."""
     with reaching(folder, "listed"):
-        folder.fs.invalidate_cache()
-        found = folder.fs.find(folder.path, detail=True)
+        files = files_of(folder)
+        files.invalidate_cache()
+        found = files.find(folder.path, detail=True)
     above = len(folder.path.rstrip("/")) + 1
     return {path[above:]: told for path, told in sorted(found.items())}
 
@@ -85,24 +96,24 @@ def read_all(folder: Any, names: list[str]) -> dict[str, bytes]:
     """The contents of files in a folder, fetched side by side where the file system can."""
     paths = {(folder / name).path: name for name in names}
     with reaching(folder, "read"):
-        return {paths[path]: content for path, content in folder.fs.cat(list(paths)).items()} if paths else {}
+        return {paths[path]: content for path, content in files_of(folder).cat(list(paths)).items()} if paths else {}
 
 
 def fetch(source: Any, folder: Path) -> Path:
     """A copy in a folder of this machine, under the source's name."""
     with reaching(source, "fetched"):
-        source.fs.get_file(source.path, str(folder / source.name))
+        files_of(source).get_file(source.path, str(folder / source.name))
     return folder / str(source.name)
 
 
 def upload(made: Path, target: Any) -> None:
     """Puts a file of this machine in a place, whole or not at all."""
     with reaching(target, "written"):
-        files = target.fs
+        files = files_of(target)
         if target.protocol in WHOLE_FILES:
             files.put_file(str(made), target.path)
             return
-        make_folder(target.parent)
+        make_folder(files, target.parent.path)
         part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part").path
         try:
             files.put_file(str(made), part)
@@ -113,12 +124,12 @@ def upload(made: Path, target: Any) -> None:
             raise
 
 
-def make_folder(folder: Any) -> None:
-    if not folder.fs.isdir(folder.path):
+def make_folder(files: Any, folder: str) -> None:
+    if not files.isdir(folder):
         try:
-            folder.fs.makedirs(folder.path, exist_ok=True)
+            files.makedirs(folder, exist_ok=True)
         except Exception:
-            if not folder.fs.isdir(folder.path):  # nor did another process make it meanwhile
+            if not files.isdir(folder):  # nor did another process make it meanwhile
                 raise
 
 
@@ -126,7 +137,7 @@ def state_of(place: Any) -> tuple[int, str] | tuple[None, None]:
     """As `state_told` gives it; (None, None) if there is no such file."""
     with reaching(place, "read"):
         try:
-            return state_told(place.fs.info(place.path))
+            return state_told(files_of(place).info(place.path))
         except FileNotFoundError:
             return None, None
 

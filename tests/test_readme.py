@@ -56,7 +56,7 @@ PARSED_PAGES = {
     "RESULTS.md": "takes hours; `make results` runs them",
     "train/README.md": "takes hours; `make ablation` runs them",
 }
-# Python that is compiled and not run: tests/browser/test_endpoints.py calls a page, tests/test_ray.py works on a cluster
+# Python that is compiled and not run: tests/browser/test_endpoints.py calls a page, tests/test_ray.py has a cluster
 COMPILED = ("gradio_client", "ray.data")
 LAUNCHED = {"deblur_hub.evaluation": "evaluate", "deblur_hub.batch": "deblur"}  # modules, and the command of each
 EXTRA = re.compile(r"\[([\w,]+)\]")

@@ -128,6 +128,10 @@ def test_what_is_wrong_with_a_uri_is_one_sentence(model, bucket, tmp_path, monke
     with pytest.raises(SystemExit):
         run(model, "nosuch://bucket/photo.png")
     assert "nosuch://bucket/photo.png: no file system that fsspec knows" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "dropboxdrivefs", None)
+    with pytest.raises(SystemExit):
+        run(model, "dropbox://photo.png")
+    assert "cannot be reached without another package (DropboxFileSystem requires" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "paramiko", None)  # as where it is not installed
     monkeypatch.setitem(sys.modules, "fsspec.implementations.sftp", None)
     for typed in (
@@ -177,7 +181,7 @@ def test_only_the_copies_of_pictures_in_work_are_there_at_once(model, bucket, tm
 
 
 @pytest.fixture
-def s3(monkeypatch):
+def s3(monkeypatch, tmp_path):
     """A bucket of an S3 server that others wrote, on the loopback interface."""
     server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -187,6 +191,7 @@ def s3(monkeypatch):
         "AWS_ACCESS_KEY_ID": "a",
         "AWS_SECRET_ACCESS_KEY": "b",
         "AWS_DEFAULT_REGION": "us-east-1",
+        "TMPDIR": str(tmp_path),
         "NO_PROXY": host,
     }.items():
         monkeypatch.setenv(name, value)
