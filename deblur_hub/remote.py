@@ -79,7 +79,9 @@ def files_below(folder: Any) -> dict[str, dict[str, Any]]:
         files.invalidate_cache()
         found = files.find(folder.path, detail=True)
     above = len(folder.path.rstrip("/")) + 1
-    return {path[above:]: told for path, told in sorted(found.items())}
+    inner = {path[above:]: told for path, told in sorted(found.items())}
+    # Names of objects may be anything; these would be files outside of the folder, once they are on this machine.
+    return {name: told for name, told in inner.items() if ".." not in name.split("/")}
 
 
 def is_below(path: Any, folder: Any) -> bool:

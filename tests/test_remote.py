@@ -1,10 +1,13 @@
 """Photos behind URIs: restored as files are, and what is wrong with one costs itself."""
 
+import asyncio
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -70,6 +73,7 @@ def test_a_folder_behind_a_uri_is_restored_as_one_on_this_machine(model, bucket,
     others = {"bad.png": b"no picture", ".hidden.png": picture(4), "notes.txt": b"", "clip.mp4": b"", "old.psd": b""}
     for name, content in (photos | others).items():
         (bucket / "in" / name).write_bytes(content)
+    bucket.fs.store["/bucket/in/../../outside.png"] = bucket.fs.store["/bucket/in/1.png"]
     expected = local_results(model, photos, tmp_path / "local")
     capsys.readouterr()
     assert run(model, bucket / "in", "-o", bucket / "out") == 1
@@ -177,7 +181,53 @@ def test_only_the_copies_of_pictures_in_work_are_there_at_once(model, bucket, tm
     generator = DeblurGenerator.from_pretrained(model)
     stream = pipeline.restore_files(generator, [(bucket / f"in/{n}.png", bucket / f"out/{n}.png") for n in range(12)])
     assert [outcome.error for outcome in stream] == [None] * 12
-    assert 1 <= max(most) <= pipeline.MOST_PICTURES + 1
+    assert 1 <= max(most) <= pipeline.MOST_PICTURES + 2
+
+
+@pytest.fixture
+def sftp(tmp_path):
+    """A folder of an SSH server that others wrote, on the loopback interface, and the same folder on this machine."""
+    asyncssh, loop = pytest.importorskip("asyncssh"), asyncio.new_event_loop()
+    pytest.importorskip("paramiko")
+    (tmp_path / "served").mkdir()
+
+    class AnyPassword(asyncssh.SSHServer):
+        def password_auth_supported(self):
+            return True
+
+        def validate_password(self, username, password):
+            return True
+
+    async def serve():
+        return await asyncssh.create_server(
+            AnyPassword,
+            *("127.0.0.1", 0),
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(tmp_path / "served")),
+        )
+
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    server = asyncio.run_coroutine_threadsafe(serve(), loop).result(60)
+    yield f"sftp://somebody:secret@127.0.0.1:{server.get_port()}/photos", tmp_path / "served" / "photos"
+    loop.call_soon_threadsafe(server.close)
+
+
+@pytest.mark.slow
+def test_over_ssh_photos_are_fetched_and_put_back_side_by_side(model, sftp, tmp_path, capsys):
+    there, here = sftp
+    photos = {f"{number % 3}/{number}.png": picture(number, size=(200, 300)) for number in range(12)}
+    expected = local_results(model, photos, tmp_path)
+    shutil.copytree(tmp_path / "in", here / "in")
+    assert run(model, f"{there}/in", "-o", f"{there}/out") == 0
+    assert {name: (here / "out" / name).read_bytes() for name in photos} == expected
+    capsys.readouterr()
+    (here / "out/0/3.png").unlink()
+    assert run(model, f"{there}/in", "-o", f"{there}/out", "--resume") == 0
+    assert "1 restored (sftp:///photos/out/0/3.png), 11 done before" in capsys.readouterr().out
+    assert run(model, f"{there}/in", "-o", f"{there}/out", "--strength", "0", "--overwrite") == 0
+    assert (here / "out/1/1.png").read_bytes() != expected["1/1.png"]
+    left = {path.relative_to(here / "out").as_posix() for path in (here / "out").rglob("*.*") if path.is_file()}
+    assert left == {*photos, *(f".deblur-hub/{name}.json" for name in photos)}
 
 
 @pytest.fixture
