@@ -79,9 +79,7 @@ def files_below(folder: Any) -> dict[str, dict[str, Any]]:
         files.invalidate_cache()
         found = files.find(folder.path, detail=True)
     above = len(folder.path.rstrip("/")) + 1
-    inner = {path[above:]: told for path, told in sorted(found.items())}
-    # Names of objects may be anything; these would be files outside of the folder, once they are on this machine.
-    return {name: told for name, told in inner.items() if ".." not in name.split("/")}
+    return {path[above:]: told for path, told in sorted(found.items())}
 
 
 def is_below(path: Any, folder: Any) -> bool:
