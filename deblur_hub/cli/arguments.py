@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..config import QUALITIES
+from ..config import MOST_MEGAPIXELS, QUALITIES
 
 SEVERAL = "of a model that has several, from fast to slow"
 
@@ -253,7 +253,9 @@ def deblur(made: ArgumentParser) -> None:
         metavar="SIZE",
         help="what the network's work may take, such as 1.5G (default: half of what is free)",
     )
-    made.add_argument("--max-megapixels", type=megapixels, default=100, help="refuse larger pictures (%(default)s)")
+    made.add_argument(
+        "--max-megapixels", type=megapixels, default=MOST_MEGAPIXELS, help="refuse larger pictures (%(default)s)"
+    )
     add(made, "--precision", "--device", "--quiet")
     made.add_argument("--debug", action="store_true", help="show where an unexpected error comes from")
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..config import MOST_MEGAPIXELS
 from .modes import to_plain_mode
 from .opening import binary_file, opened, read_header
 from .original import Original, describe
@@ -46,7 +47,7 @@ class Samples:
 def read(
     source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray,
     *,
-    max_megapixels: float = 100,
+    max_megapixels: float = MOST_MEGAPIXELS,
     page: int | None = None,
 ) -> tuple[Tensor, Original]:
     """Reads a picture, upright, with its header checked before its pixels are decoded.
@@ -71,7 +72,7 @@ def read(
 def read_samples(
     source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray,
     *,
-    max_megapixels: float = 100,
+    max_megapixels: float = MOST_MEGAPIXELS,
     page: int | None = None,
 ) -> Samples:
     """The same without making all of it a tensor, which takes twelve bytes a pixel."""
