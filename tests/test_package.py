@@ -101,6 +101,7 @@ def test_the_sdist_holds_what_builds_tests_and_explains_the_package(built):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_the_sdist_builds_the_wheel_that_the_checkout_builds(built, wheel, tmp_path):
     with tarfile.open(built["sdist"]) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -129,6 +130,7 @@ def test_an_installed_package_restores_a_picture(installed):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_the_command_and_the_page_of_an_installed_package_open(installed, unused_port):
     version, _ = run(installed, "deblur-hub", "--version").communicate(timeout=60)
     assert version.strip() == f"deblur-hub {deblur_hub.__version__}"
