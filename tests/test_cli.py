@@ -340,6 +340,7 @@ def test_a_release_that_fails_leaves_the_one_before(pairs, model, tmp_path, caps
     assert {path.name: path.read_bytes() for path in (tmp_path / "weights/mine").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_benchmark_compares_with_resnet_9_in_the_same_run(capsys, model):
     assert main(["benchmark", str(model), "--size", "96x64", "--runs", "1"]) == 0
     rows = [

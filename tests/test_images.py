@@ -466,6 +466,7 @@ def test_a_huge_header_is_refused_before_a_pixel_is_decoded(tmp_path, monkeypatc
     assert sentence(error).startswith("huge.png: 30000x30000 are 900 megapixels, more than the limit of 110 (max_mega")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_only_our_own_limit_counts(monkeypatch):
     limit = 1_000_000

@@ -124,6 +124,7 @@ def test_a_generator_s_own_quality_is_kept_with_its_model(maxim, photo, tmp_path
         GeneratorConfig("maxim", quality="finest")
 
 
+@pytest.mark.slow
 def test_a_model_of_one_stage_has_no_better_than_balanced(photo):
     made = DeblurGenerator(GeneratorConfig("maxim", {"width": 4, "stages": 1}, name="one"))
     awake(made.network)
@@ -164,6 +165,7 @@ def test_the_shell_takes_both_and_tells_what_it_takes(monkeypatch, maxim, photo,
     assert "strength 2 is not between 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_seconds_are_estimated_for_each_quality_and_for_networks_without(monkeypatch, maxim, generator):
     as_fast_as(monkeypatch, maxim, 40, "best")
     seconds = maxim.expected_seconds((1000, 1000))

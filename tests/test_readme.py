@@ -183,6 +183,7 @@ def here(tmp_path, monkeypatch, generator, small_models) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [*PAGES, *CARDS, "RESULTS.md"])
 def test_the_commands_of_a_page_work(page, here):
     if page == "docs/publishing.md":  # whose card is of an evaluation
@@ -207,6 +208,7 @@ def test_every_command_that_is_not_run_has_a_reason_and_every_reason_a_command()
         assert reason and any(re.match(key, command) for command in shown), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if python(page) and page != "CONTRIBUTING.md"])
 def test_the_python_of_a_page_works(page, here, capsys):
     scope = {}
@@ -241,6 +243,7 @@ def test_the_job_script_is_one_that_a_shell_reads():
     require_training(shlex.split(words))
 
 
+@pytest.mark.slow
 def test_a_network_is_added_in_the_three_steps_of_contributing(tmp_path, monkeypatch):
     import importlib.util
     import sys

@@ -85,6 +85,7 @@ def test_a_tiled_result_equals_the_whole_frame(compact, height, width, tile):
     assert (tiled - whole).abs().max() < ONE_STEP / 100
 
 
+@pytest.mark.slow
 def test_a_tiled_photograph_equals_the_whole_one_with_the_released_size_of_network(photo):
     network = awake(build_network("compact"))
     whole, tiled = restore(network, photo, tile=0), restore(network, photo, tile=256)
