@@ -31,6 +31,8 @@ HEAVY = (
     "tifffile",
     "imagecodecs",
     "av",
+    "onnx",
+    "onnxruntime",
     "train",
     "space",
 )

@@ -76,7 +76,9 @@ def compared_speeds(traced: Traced, file: Path) -> str:
     )
 
 
-def write_web(model: str | None, quality: str | None, target: Path, runtime: Path | None, *, half: bool = False) -> None:
+def write_web(
+    model: str | None, quality: str | None, target: Path, runtime: Path | None, *, half: bool = False
+) -> None:
     """The page with a model; raises ModelError before anything is computed if it cannot be."""
     generator = DeblurGenerator.from_pretrained(model, device="cpu")
     require_tiles(generator)

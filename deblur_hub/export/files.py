@@ -87,7 +87,8 @@ def converted(traced: Traced) -> "onnx.ModelProto":
                 output_names=["restored"],
             )
     except torch.onnx.errors.OnnxExporterError as reason:
-        raise ModelError(f"PyTorch {torch.__version__} has no ONNX for it ({reason_of(reason).splitlines()[-1]})") from None
+        why = reason_of(reason.__cause__ or reason).splitlines()[0]
+        raise ModelError(f"PyTorch {torch.__version__} cannot write this network as ONNX ({why})") from None
     finally:
         log.setLevel(level)
     return cast("onnx.ModelProto", cast(torch.onnx.ONNXProgram, made).model_proto)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
 from ..errors import ModelError, reason_of
-from ..networks import frame
 from ..networks.base import Generator, Quality
+from ..networks.frame import FrameBatchNorm, FrameNorm, FramePool
 from ..networks.windows import WindowedGenerator
 
 LARGEST_SIDE = 2**15  # pixels
@@ -73,17 +73,19 @@ def trace(network: Generator, quality: Quality | None, *, half: bool = False) ->
         ]
         sizes = ((unit + 9, 2 * unit + 5), (64, 96), (131, 70))
         example = (4 * unit + 5, 5 * unit + 6)
-    held = frame.CURRENT.set(FrameStatistics() if half else None)
-    try:
-        program = traced(module.eval(), torch.rand(1, 3, *example), axes)
-    finally:
-        frame.CURRENT.reset(held)
+    program = traced(module.eval(), torch.rand(1, 3, *example), axes)
     return Traced(reference.eval(), program, sizes, dtype)
 
 
 def plain(network: Generator, dtype: torch.dtype) -> Any:
     """A copy, of no layout in memory: of others PyTorch proves less."""
-    return copy.deepcopy(network).to(dtype, memory_format=torch.contiguous_format)
+    copied = copy.deepcopy(network).to(dtype, memory_format=torch.contiguous_format)
+    if dtype == torch.float16:
+        for parent in list(copied.modules()):
+            for name, layer in parent.named_children():
+                if isinstance(layer, FrameNorm | FrameBatchNorm | FramePool):
+                    setattr(parent, name, InFloat32(layer))
+    return copied
 
 
 def traced(module: "Whole | OneWindow", example: Tensor, axes: list[dict[int, Any]]) -> ExportedProgram:
@@ -142,10 +144,12 @@ class OneWindow(nn.Module):
         return (self.network.restore_window(blurred, self.quality).float() + 1) / 2
 
 
-class FrameStatistics(frame.Tiles):
-    """Takes every statistic of the frame from the whole frame, in operations that can be traced in half precision."""
+class InFloat32(nn.Module):
+    """A layer that looks at the whole frame, in a network of float16: a sum over so many values needs more digits."""
 
-    def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        wide = features.float()
-        mean = wide.mean(dim=(2, 3))
-        return mean, (wide - mean[..., None, None]).square().mean(dim=(2, 3))
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer.float()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.layer(features.float())).to(features.dtype)
