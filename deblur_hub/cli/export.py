@@ -12,6 +12,7 @@ from ..export.program import Traced, trace
 from ..export.web import require_tiles, runtime_files, write_folder
 from ..generator import DeblurGenerator
 from ..hub import DEFAULT_MODEL, list_models
+from ..restoration.quality import step_of
 from .outcomes import OK, UsageError
 
 SPEED_SIDE = 256  # pixels
@@ -45,8 +46,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def traced_at(generator: DeblurGenerator, quality: str, *, half: bool) -> Traced:
-    network = generator.network
-    return trace(network, network.qualities[quality] if quality else None, half=half)  # type: ignore[operator,index]
+    return trace(generator.network, step_of(generator.network, quality), half=half)
 
 
 def licence_of(model: str) -> str:
@@ -61,7 +61,8 @@ def compared_speeds(traced: Traced, file: Path) -> str:
     from ..export.running import OnnxFile
 
     picture = torch.rand(1, 3, SPEED_SIDE, SPEED_SIDE)
-    loaded, seconds = OnnxFile(file), {}
+    loaded = OnnxFile(file)
+    seconds: dict[str, list[float]] = {}
     with torch.inference_mode():
         for _ in range(RUNS + 1):
             for name, run in (("ONNX Runtime", loaded.run), ("PyTorch", traced.module)):

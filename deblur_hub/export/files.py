@@ -91,7 +91,7 @@ def converted(traced: Traced) -> "onnx.ModelProto":
         raise ModelError(f"PyTorch {torch.__version__} cannot write this network as ONNX ({why})") from None
     finally:
         log.setLevel(level)
-    return cast("onnx.ModelProto", cast(torch.onnx.ONNXProgram, made).model_proto)
+    return cast(torch.onnx.ONNXProgram, made).model_proto
 
 
 def halved_where_equal(model: "onnx.ModelProto") -> "onnx.ModelProto":

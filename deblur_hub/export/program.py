@@ -79,7 +79,7 @@ def trace(network: Generator, quality: Quality | None, *, half: bool = False) ->
 
 def plain(network: Generator, dtype: torch.dtype) -> Any:
     """A copy, of no layout in memory: of others PyTorch proves less."""
-    copied = copy.deepcopy(network).to(dtype, memory_format=torch.contiguous_format)
+    copied = copy.deepcopy(network).to(dtype).to(memory_format=torch.contiguous_format)
     if dtype == torch.float16:
         for parent in list(copied.modules()):
             for name, layer in parent.named_children():
@@ -93,7 +93,7 @@ def traced(module: "Whole | OneWindow", example: Tensor, axes: list[dict[int, An
     reason: Exception = ModelError()
     for ranges in axes:
         # Sizes of one pixel, of whatever it is inside the network, are like all others.
-        oblivious = torch.fx.experimental._config.patch(backed_size_oblivious=True)
+        oblivious = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
         try:
             with warnings.catch_warnings(), torch.no_grad(), oblivious:
                 warnings.simplefilter("ignore")
@@ -124,7 +124,7 @@ class Whole(nn.Module):
     def padded(self, picture: Tensor, axis: int) -> Tensor:
         """As `networks.base.reflect`, in operations whose sizes may be unknown."""
         length, multiple = picture.shape[axis], self.network.size_multiple
-        cells = (length + multiple - 1) // multiple
+        cells: int | torch.SymInt = (length + multiple - 1) // multiple
         if self.network.smallest_side > multiple:
             cells = torch.sym_max(cells, -(-self.network.smallest_side // multiple))
         last = torch.full((1,), length - 1, device=picture.device)
