@@ -13,7 +13,7 @@ FLOORS = (  # from the ground up; a room imports from its own floor and those be
     {"errors", "config", "machine", "atomic", "networks", "blur", "metrics", "pictures", "model_card", "processes"},
     {"restoration", "datasets", "hub"},
     {"generator"},
-    {"evaluation", "conversion", "release", "batch", "video"},
+    {"evaluation", "conversion", "release", "batch", "video", "export"},
     {"cli"},
 )
 ALIASES = {"images", "image_files"}  # names of 0.1, which warn
@@ -31,6 +31,8 @@ HEAVY = (
     "tifffile",
     "imagecodecs",
     "av",
+    "onnx",
+    "onnxruntime",
     "train",
     "space",
 )

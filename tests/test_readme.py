@@ -36,6 +36,9 @@ WORDS = [*PAGES, ".github/ISSUE_TEMPLATE/bug.md", ".github/pull_request_template
 PARSED = {
     r"deblur-hub demo": "serves until it is stopped; tests/browser opens it",
     r"deblur-hub publish": "needs a hub; tests/test_hub_publishing.py has one",
+    r"deblur-hub export .*--format web": "needs npm's package; tests/browser opens it",
+    r"deblur-hub export maxim": "takes minutes; tests/test_export.py exports small ones",
+    r"python -m http.server": "serves until it is stopped",
     r"deblur-hub benchmark": "takes minutes; tests/test_cli.py runs it on small pictures",
     r"deblur-hub verify": "takes a minute of the default model; tests/test_verify.py runs it on every model",
     r"deblur-hub .*--protocol gopro": "is refused for fewer pairs than GoPro's 1111; tests/evaluation has as many",
