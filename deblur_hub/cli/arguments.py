@@ -345,6 +345,18 @@ def benchmark(made: ArgumentParser) -> None:
         action="store_true",
         help="instead: from file to file at each quality and precision, against this machine's matrix product",
     )
+    made.add_argument(
+        "--runtimes",
+        nargs="+",
+        choices=("eager", "compiled", "onnx", "openvino"),
+        help="instead: each model, quality, precision, size and runtime in a process of its own, with its memory",
+    )
+    made.add_argument(
+        "--sizes", nargs="+", type=size, metavar="WxH", help="with --runtimes: of the pictures (1280x720)"
+    )
+    made.add_argument("--qualities", nargs="+", choices=QUALITIES, help="with --runtimes: some of the models' (all)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="with --runtimes: write all figures there")
+    made.add_argument("--markdown", type=Path, metavar="FILE", help="with --runtimes: write the table there")
     add(made, "--precision")
     add(made, "--device", help="cpu, cuda, cuda:1, mps (default: cpu)")
 

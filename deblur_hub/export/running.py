@@ -1,4 +1,4 @@
-"""Exported ONNX files, run by ONNX Runtime on the CPU."""
+"""Exported ONNX files, run by ONNX Runtime or by OpenVINO on the CPU."""
 
 import json
 from pathlib import Path
@@ -40,3 +40,20 @@ class OnnxFile:
             inside = window.inside(self.run(reflect(picture, window.rows.read, window.columns.read).contiguous()))
             restored[..., window.rows.place, window.columns.place] += inside * window.weights()
         return restored.clamp_(0, 1)
+
+
+class OpenVinoFile(OnnxFile):
+    """The same file in OpenVINO, which is a package of its own: `pip install openvino`; in float32 or bfloat16."""
+
+    def __init__(self, path: Path | str, precision: str = "float32") -> None:
+        import onnx
+        import openvino
+
+        core = openvino.Core()
+        hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+        settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        self.compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
+        self.notes = {one.key: one.value for one in onnx.load(str(path)).metadata_props}
+
+    def run(self, picture: Tensor) -> Tensor:
+        return torch.from_numpy(self.compiled(picture.numpy())[0])

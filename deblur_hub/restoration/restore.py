@@ -27,6 +27,7 @@ PROBE_SIDE = 512  # of the matrices that tell which precision is faster
 LARGEST_TILE = 2048  # bounds the memory, to 1.5 GiB in all for 24 megapixels, however much is free
 SHARED_TILE = 512  # of networks with statistics of the frame: narrow margins suffice, and the frame's features are kept
 STRIP_PIXELS = (2**23, 2**18)  # that `compact` takes at a time, on a GPU and on a CPU
+STRIP_BYTES = 2**30  # of the rows that it keeps, about
 WHOLE_PIXELS = 2**21  # up to which it takes a picture whole
 MEMORY_SHARE = 0.5  # of the free memory; the rest is for the picture itself and for others
 
@@ -118,7 +119,7 @@ def restore_pieces(
     strip: float = STRIP_PIXELS[device.type == "cpu"]
     if margin is None:
         tile = 0
-    elif tile is None and isinstance(network, CompactGenerator) and size[0] * size[1] > WHOLE_PIXELS:
+    elif tile is None and suits_strips(network, size, budget, dtype):
         strip = min(strip, budget / (network.values_per_pixel * dtype.itemsize))
     elif tile is None:
         tile = choose_tile(network, size, budget, dtype)
@@ -147,6 +148,14 @@ def restore_pieces(
                 f"a picture of {size[1]}x{size[0]} pixels does not fit in the memory of {device}; free some, take a "
                 "smaller picture or the model 'compact'"
             )
+
+
+def suits_strips(network: Generator, size: tuple[int, int], budget: float, dtype: torch.dtype) -> bool:
+    """Whether a picture is large, and the rows of it that a network of strips keeps fit in a budget of bytes."""
+    if not isinstance(network, CompactGenerator) or size[0] * size[1] <= WHOLE_PIXELS:
+        return False
+    kept = network.values_per_pixel * max(network.receptive_field or 0, network.size_multiple) * size[1]
+    return kept * dtype.itemsize <= min(budget, STRIP_BYTES)
 
 
 def require_budget(budget: float | None) -> float | None:
