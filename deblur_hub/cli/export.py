@@ -27,7 +27,7 @@ def run_export(options: argparse.Namespace) -> int:
         raise UsageError(f"{target}: its folder is not there; make it first")
     if options.format == "web":
         write_web(options.model, options.quality, target, options.runtime, half=options.half)
-        print(f"written: {target}; try: python -m http.server --bind 127.0.0.1 --directory {target}")
+        print(f"written: {target}; try: python -m http.server -b 127.0.0.1 -d {target}")
         return OK
     if options.runtime:
         raise UsageError("--runtime is for --format web; omit it")
