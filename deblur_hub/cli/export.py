@@ -83,7 +83,7 @@ def write_web(
     """The page with a model; raises ModelError before anything is computed if it cannot be."""
     generator = DeblurGenerator.from_pretrained(model, device="cpu")
     require_tiles(generator)
-    quality = quality_of(generator, quality or next(iter(generator.qualities), None))
+    quality = quality_of(generator, quality or "fast")
     files = runtime_files(runtime)
     notes = notes_of(generator, quality, half=half, licence=licence_of(model or DEFAULT_MODEL))
     write_folder(traced_at(generator, quality, half=half), notes, files, target)

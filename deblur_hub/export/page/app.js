@@ -13,7 +13,10 @@ fetch("model.json")
   })
   .catch(() => complain("The model's description cannot be read; serve this folder over HTTP and open it again."));
 
-$("file").addEventListener("change", ({ target }) => take(target.files[0]));
+$("file").addEventListener("change", ({ target }) => {
+  take(target.files[0]);
+  target.value = ""; // or choosing the same photo again would be no change
+});
 for (const kind of ["dragover", "dragleave", "drop"])
   $("drop").addEventListener(kind, (event) => {
     event.preventDefault();
