@@ -429,7 +429,7 @@ def export(made: ArgumentParser) -> None:
         "page that restores photos in the browser",
     )
     made.add_argument("-o", "--output", type=Path, required=True, help="the file, or for 'web' the folder, to write")
-    made.add_argument("--quality", choices=QUALITIES, help=f"{SEVERAL} (default: the best; for 'web' the fastest)")
+    made.add_argument("--quality", choices=QUALITIES, help=f"{SEVERAL} (default: the best; for 'web' fast)")
     made.add_argument("--half", action="store_true", help="arithmetic in float16, for GPUs")
     add_runtime(made)
     made.add_argument("--overwrite", action="store_true", help="replace what is there")

@@ -27,7 +27,7 @@ def run_export(options: argparse.Namespace) -> int:
         raise UsageError(f"{target}: its folder is not there; make it first")
     if options.format == "web":
         write_web(options.model, options.quality, target, options.runtime, half=options.half)
-        print(f"written: {target}; try: python -m http.server --bind 127.0.0.1 --directory {target}")
+        print(f"written: {target}; try: python -m http.server -b 127.0.0.1 -d {target}")
         return OK
     if options.runtime:
         raise UsageError("--runtime is for --format web; omit it")
@@ -65,7 +65,7 @@ def compared_speeds(traced: Traced, file: Path) -> str:
     seconds: dict[str, list[float]] = {}
     with torch.inference_mode():
         for _ in range(RUNS + 1):
-            for name, run in (("ONNX Runtime", loaded.run), ("PyTorch", traced.module)):
+            for name, run in (("ONNX Runtime", loaded.run), ("PyTorch", traced.reference)):
                 started = time.perf_counter()
                 run(picture)
                 seconds.setdefault(name, []).append(time.perf_counter() - started)
@@ -83,7 +83,7 @@ def write_web(
     """The page with a model; raises ModelError before anything is computed if it cannot be."""
     generator = DeblurGenerator.from_pretrained(model, device="cpu")
     require_tiles(generator)
-    quality = quality_of(generator, quality or next(iter(generator.qualities), None))
+    quality = quality_of(generator, quality or "fast")
     files = runtime_files(runtime)
     notes = notes_of(generator, quality, half=half, licence=licence_of(model or DEFAULT_MODEL))
     write_folder(traced_at(generator, quality, half=half), notes, files, target)

@@ -65,8 +65,12 @@ def compared(traced: Traced, run: Callable[[Tensor], Tensor], target: Path) -> f
     """The largest difference at the sizes of `traced`, on pictures of noise."""
     noise = torch.Generator().manual_seed(0)
     pictures = [torch.rand(1, 3, *size, generator=noise) for size in traced.sizes]
-    with torch.inference_mode():
-        return max(traced.require_same(run(picture), picture, target.name) for picture in pictures)
+    try:
+        with torch.inference_mode():
+            restored = [run(picture) for picture in pictures]
+    except Exception as reason:  # of what ONNX Runtime raises there is no list
+        raise ModelError(f"{target.name}: does not run here ({reason_of(reason)}); nothing was written") from None
+    return max(traced.require_same(*pair, target.name) for pair in zip(restored, pictures, strict=True))
 
 
 def converted(traced: Traced) -> "onnx.ModelProto":

@@ -5,7 +5,9 @@ What a program takes and gives is (1, 3, H, W) float32 in [0, 1], as picture fil
 
 import copy
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -23,17 +25,17 @@ TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2}  # of values in [0, 1]
 
 @dataclass(frozen=True)
 class Traced:
-    """A network, at a quality and in a precision, as a module and as the program that was traced from it."""
+    """A network, at a quality and in a precision, as the program that was traced from it."""
 
-    module: nn.Module  # in float32
+    reference: Callable[[Tensor], Tensor]  # the network itself, in float32
     program: ExportedProgram
-    sizes: tuple[tuple[int, int], ...]  # heights and widths at which a file is compared with the module
+    sizes: tuple[tuple[int, int], ...]  # heights and widths at which a file is compared with it
     dtype: torch.dtype  # of the program's arithmetic
 
     def require_same(self, restored: Tensor, picture: Tensor, file: str) -> float:
-        """The largest difference from the module's result; raises ModelError if it is too large."""
+        """The largest difference from the reference; raises ModelError if it is too large."""
         with torch.inference_mode():
-            difference = float((restored - self.module(picture)).abs().max())
+            difference = float((restored - self.reference(picture)).abs().max())
         if not difference <= TOLERANCES[self.dtype]:
             size = f"{picture.shape[-1]}x{picture.shape[-2]}"
             raise ModelError(
@@ -58,13 +60,13 @@ def trace(network: Generator, quality: Quality | None, *, half: bool = False) ->
         step = quality or network.best
         windows = network.windows.doubled() if step.halved else network.windows
         module: Whole | OneWindow = OneWindow(plain(network, dtype), step, dtype)
-        reference: Whole | OneWindow = OneWindow(network, step, torch.float32)
+        reference: Callable[[Tensor], Tensor] = OneWindow(network, step, torch.float32)
         unit, most = windows.multiple, windows.side // windows.multiple
         axes = [{axis: unit * Dim(f"{name}_units", min=1, max=most) for axis, name in ((2, "height"), (3, "width"))}]
         sizes = ((unit, unit), (unit, 2 * unit), (2 * unit, unit))
         example = (2 * unit, 3 * unit)
     else:
-        module, reference = Whole(plain(network, dtype), dtype), Whole(network, torch.float32)
+        module, reference = Whole(plain(network, dtype), dtype), partial(restored_whole, network)
         unit = network.size_multiple
         # Of some networks PyTorch cannot prove that the trace holds for a picture of a single unit, either.
         axes = [
@@ -74,7 +76,11 @@ def trace(network: Generator, quality: Quality | None, *, half: bool = False) ->
         sizes = ((unit + 9, 2 * unit + 5), (64, 96), (131, 70))
         example = (4 * unit + 5, 5 * unit + 6)
     program = traced(module.eval(), torch.rand(1, 3, *example), axes)
-    return Traced(reference.eval(), program, sizes, dtype)
+    return Traced(reference, program, sizes, dtype)
+
+
+def restored_whole(network: Generator, picture: Tensor) -> Tensor:
+    return ((cast(Tensor, network(2 * picture - 1)) + 1) / 2).clamp(0, 1)
 
 
 def plain(network: Generator, dtype: torch.dtype) -> Any:

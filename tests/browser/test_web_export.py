@@ -92,6 +92,17 @@ def test_a_photo_is_restored_in_the_browser_as_here_and_goes_nowhere(page, page_
     assert not elsewhere and any(url.endswith("model.onnx") for url in page.requested)
 
 
+def test_a_cancelled_photo_leaves_the_page_ready_for_the_next(page, tmp_path):
+    Image.open(PHOTO).save(tmp_path / "photo.png")
+    page.set_input_files("#file", tmp_path / "photo.png")
+    page.click("#cancel")
+    assert page.inner_text("#said") == "Cancelled." and page.is_hidden("#working") and page.is_hidden("#result")
+    Image.open(PHOTO).resize((40, 30)).save(tmp_path / "photo.png")
+    page.set_input_files("#file", tmp_path / "photo.png")
+    page.wait_for_selector("#result:not([hidden])")
+    assert downloaded(page, tmp_path).shape == (30, 40, 3)
+
+
 def test_what_is_no_picture_is_one_sentence(page, tmp_path):
     (tmp_path / "notes.jpg").write_text("nothing to see")
     page.set_input_files("#file", tmp_path / "notes.jpg")

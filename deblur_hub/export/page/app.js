@@ -3,7 +3,7 @@
 const MOST_MEGAPIXELS = 40; // a browser's tab has a few GB, and a photo takes up to 30 bytes a pixel
 
 const $ = (id) => document.getElementById(id);
-let worker, photo, name, restored;
+let worker, photo, name, restored, turns = 0;
 
 fetch("model.json")
   .then((answer) => answer.json())
@@ -13,7 +13,10 @@ fetch("model.json")
   })
   .catch(() => complain("The model's description cannot be read; serve this folder over HTTP and open it again."));
 
-$("file").addEventListener("change", ({ target }) => take(target.files[0]));
+$("file").addEventListener("change", ({ target }) => {
+  take(target.files[0]);
+  target.value = ""; // or choosing the same photo again would be no change
+});
 for (const kind of ["dragover", "dragleave", "drop"])
   $("drop").addEventListener(kind, (event) => {
     event.preventDefault();
@@ -30,6 +33,7 @@ $("download").addEventListener("click", download);
 
 async function take(file) {
   if (!file) return;
+  const turn = ++turns;
   stop();
   complain("");
   $("result").hidden = true;
@@ -39,6 +43,7 @@ async function take(file) {
   } catch {
     return complain(`${file.name}: is not a picture that this browser opens; save it as JPEG or PNG.`);
   }
+  if (turn !== turns) return;
   const { width, height } = bitmap;
   if (width * height > MOST_MEGAPIXELS * 1e6)
     return complain(
@@ -59,7 +64,7 @@ function restore(pixels, width, height) {
   $("working").hidden = false;
   $("progress").value = 0;
   $("said").textContent = "Loading the model ...";
-  worker = new Worker("worker.js", { type: "module" });
+  worker ??= new Worker("worker.js", { type: "module" });
   worker.onerror = () => fail("The photo cannot be restored: this browser does not start the worker; take a newer one.");
   worker.onmessage = ({ data: { share, result, wrong } }) => {
     if (wrong) return fail(wrong);
@@ -70,7 +75,7 @@ function restore(pixels, width, height) {
       return;
     }
     restored = result;
-    stop();
+    $("working").hidden = true;
     show();
     $("said").textContent = `Restored in ${((performance.now() - started) / 1000).toFixed(1)} s.`;
     $("result").hidden = false;
@@ -110,8 +115,10 @@ function complain(sentence) {
 }
 
 function stop() {
-  worker?.terminate();
-  worker = undefined;
+  if (!$("working").hidden) {
+    worker?.terminate(); // in the middle of a photo; else it has the model ready for the next one
+    worker = undefined;
+  }
   $("working").hidden = true;
   $("said").textContent = "";
 }
