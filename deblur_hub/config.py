@@ -8,6 +8,7 @@ from . import __version__
 from .errors import ModelError, did_you_mean, shown
 
 SCHEMA_VERSION = 1
+MOST_MEGAPIXELS = 110  # of a picture, unless more is asked for: the largest cameras have 102
 QUALITIES = ("draft", "fast", "balanced", "best")
 HEADER = ("schema_version", "library_name", "library_version", "architecture", "name", "quality")
 LONGEST_FILE = 2**20  # bytes; ours have a few hundred

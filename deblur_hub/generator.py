@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import hub
-from .config import LONGEST_NAME, GeneratorConfig
+from .config import LONGEST_NAME, MOST_MEGAPIXELS, GeneratorConfig
 from .errors import ModelError
 from .hub.golden_tensors import golden_of
 from .hub.reading import build_configured as build
@@ -119,7 +119,7 @@ class DeblurGenerator(nn.Module):
         self,
         image: np.ndarray | Image.Image | str | os.PathLike[str] | bytes | BinaryIO,
         *,
-        max_megapixels: float = 100,
+        max_megapixels: float = MOST_MEGAPIXELS,
         progress: Progress | None = None,
         **options: Unpack[RestoreOptions],
     ) -> np.ndarray | Image.Image:
@@ -140,7 +140,7 @@ class DeblurGenerator(nn.Module):
             memory_budget: bytes that the network's work may take beside the picture, its result and the weights; None
                 (default) for half of what is free on the device, or in the control group of a container.
             progress: called with (steps done, steps in all); an exception that it raises ends the work.
-            max_megapixels: larger pictures (default: than 100) are refused before they are decoded.
+            max_megapixels: larger pictures (default: than 110) are refused before they are decoded.
 
         Returns:
             A PIL image for a PIL image, a path or a file; an array for an array.
@@ -165,7 +165,7 @@ class DeblurGenerator(nn.Module):
         *,
         jpeg_quality: int | None = None,
         strip: Strip | None = None,
-        max_megapixels: float = 100,
+        max_megapixels: float = MOST_MEGAPIXELS,
         progress: Progress | None = None,
         **options: Unpack[RestoreOptions],
     ) -> Path:
@@ -197,7 +197,7 @@ class DeblurGenerator(nn.Module):
         *,
         jpeg_quality: int | None = None,
         strip: Strip | None = None,
-        max_megapixels: float = 100,
+        max_megapixels: float = MOST_MEGAPIXELS,
         **options: Unpack[RestoreOptions],
     ) -> FileSteps:
         """The three steps of `deblur_file`, which takes these options and explains the errors."""

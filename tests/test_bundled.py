@@ -20,6 +20,7 @@ def test_the_bundled_models_are_names_like_any_other_text():
         assert twin == first and twin.scores == first.scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_models())
 def test_a_bundled_model_knows_the_scores_of_its_card_with_the_blurry_inputs_own(released_model, name):
     front = yaml.safe_load((hub.BUNDLED / name / "README.md").read_text(encoding="utf-8").split("---\n")[1])

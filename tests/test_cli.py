@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import importlib
+import json
 import os
 import pty
 import re
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 
 from deblur_hub import DeblurGenerator, GeneratorConfig
 from deblur_hub.cli import main, models, parser
+from deblur_hub.evaluation import matrix
 from deblur_hub.evaluation.benchmark import made_up_photo, measure_memory, peak_of
 from deblur_hub.networks import PRESETS
 from tests.conftest import awake
@@ -149,7 +151,7 @@ def enormous(here: Path) -> str:
         (truncated, r"cut\.jpg: truncated"),
         (text_file, r"note\.jpg: not a picture"),
         (empty_folder, r"empty: holds no pictures"),
-        (enormous, r"huge\.png: .*30000x30000.*100"),
+        (enormous, r"huge\.png: .*30000x30000.*110"),
         (lambda here: "nowhere.jpg", r"nowhere\.jpg: no such file or folder"),
     ],
 )
@@ -340,6 +342,7 @@ def test_a_release_that_fails_leaves_the_one_before(pairs, model, tmp_path, caps
     assert {path.name: path.read_bytes() for path in (tmp_path / "weights/mine").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_benchmark_compares_with_resnet_9_in_the_same_run(capsys, model):
     assert main(["benchmark", str(model), "--size", "96x64", "--runs", "1"]) == 0
     rows = [
@@ -396,6 +399,52 @@ def test_a_photo_of_24_megapixels_needs_its_windows_and_two_pictures_of_memory(t
     command = ["deblur", str(photo), "-o", str(tmp_path / "sharp.jpg"), "--model", str(tmp_path / "model")]
     peak = peak_of([sys.executable, "-c", SPARING, *command, "--quality", "balanced", "--quiet"])
     assert 0.6 < peak < 2.0 and Image.open(tmp_path / "sharp.jpg").size == (6000, 4000)
+
+
+def matrix_of(folder: Path, tmp_path: Path, *arguments: str) -> list[dict]:
+    file = tmp_path / "figures.json"
+    command = ["benchmark", str(folder), "--sizes", "70x50", "90x40", "--runs", "1", "--precision", "float32"]
+    assert main([*command, "--json", str(file), "--markdown", str(tmp_path / "table.md"), *arguments]) == 0
+    assert (tmp_path / "table.md").read_text().count(str(folder)) == len(json.loads(file.read_text())["results"])
+    return json.loads(file.read_text())["results"]
+
+
+@pytest.mark.slow
+def test_the_matrix_measures_each_size_in_each_runtime_in_a_process_of_its_own(capsys, model, tmp_path):
+    pytest.importorskip("onnxruntime")
+    found = matrix_of(model, tmp_path, "--runtimes", "eager", "onnx")
+    assert [(one["cell"]["width"], one["cell"]["runtime"]) for one in found] == [
+        (70, "eager"),
+        (70, "onnx"),
+        (90, "eager"),
+        (90, "onnx"),
+    ]
+    for one in found:
+        assert not one["problem"] and 0 < one["seconds"] < 5 and 0.2 < one["peak"] < 2 and one["share"] > 0
+    assert "MP/s" in capsys.readouterr().out
+
+
+@pytest.mark.full
+def test_the_matrix_compiles_and_takes_openvino_and_names_what_cannot_be_measured(capsys, model, tmp_path):
+    pytest.importorskip("openvino")
+    found = matrix_of(model, tmp_path, "--runtimes", "compiled", "openvino", "--sizes", "70x50")
+    assert [one["cell"]["runtime"] for one in found if not one["problem"]] == ["compiled", "openvino"]
+    assert main(["benchmark", str(model), "--runtimes", "onnx", "--precision", "bfloat16"]) == 2
+    assert "nothing of that can be measured here" in capsys.readouterr().err
+    (broken,) = matrix.measured([matrix.Cell(str(tmp_path / "none"), "", "float32", 70, 50, "eager")], runs=1)
+    assert "none" in broken.problem and "Traceback" not in broken.problem
+
+
+def test_the_matrix_compiles_the_network_of_a_model_that_has_windows(monkeypatch):
+    made = DeblurGenerator(GeneratorConfig("maxim", {"width": 4, "stages": 1})).eval()
+    awake(made.network)
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    picture = torch.rand(1, 3, 60, 90) * 2 - 1
+    with torch.inference_mode():
+        run = matrix.compiled(matrix.Cell("x", "balanced", "float32", 90, 60, "compiled"), made)
+        expected = made.restore(picture, quality="balanced", precision="float32")
+        assert (run(picture).clamp(-1, 1) - expected).abs().max() < 0.02 and len(compiled) == 1
 
 
 @pytest.mark.slow

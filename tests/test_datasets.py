@@ -269,6 +269,7 @@ def pairs_of(source: str, split: str, count: int) -> list[Pair]:
     return [Pair(Path(f"{number}.png"), Path(f"{number}.png"), "", source, split) for number in range(count)]
 
 
+@pytest.mark.slow
 def test_a_whole_set_is_passed_over_in_silence_and_a_part_of_it_in_one_sentence():
     assert count_notes(pairs_of("GoPro", "train", 2103) + pairs_of("GoPro", "test", 1111) + pairs_of("", "", 5)) == []
     assert count_notes(pairs_of("GoPro", "train", 2102)) == [

@@ -14,7 +14,7 @@ FLOORS = (  # from the ground up; a room imports from its own floor and those be
     | {"remote"},
     {"restoration", "datasets", "hub"},
     {"generator"},
-    {"evaluation", "conversion", "release", "batch", "video", "ray"},
+    {"evaluation", "conversion", "release", "batch", "ray", "video", "export"},
     {"cli"},
 )
 ALIASES = {"images", "image_files"}  # names of 0.1, which warn
@@ -35,6 +35,8 @@ HEAVY = (
     "fsspec",
     "upath",
     "ray",
+    "onnx",
+    "onnxruntime",
     "train",
     "space",
 )

@@ -111,6 +111,7 @@ def folder(tmp_path) -> dict[Path, tuple[bool, str | None]]:
     return expected
 
 
+@pytest.mark.slow
 def test_a_folder_of_mixed_files_comes_back_with_every_loss_named(folder, tmp_path, capsys):
     config = GeneratorConfig("compact", {"widths": [8, 8], "blocks": [1, 1]}, name="small")
     DeblurGenerator(config).save_pretrained(tmp_path / "model")

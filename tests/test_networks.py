@@ -171,6 +171,7 @@ class Peak(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "side"),
     [

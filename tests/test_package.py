@@ -67,10 +67,12 @@ def test_the_version_is_stated_once_for_all():
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == deblur_hub.__version__
 
 
+@pytest.mark.slow
 def test_the_wheel_is_small_enough_to_be_fetched_without_a_second_thought(wheel):
     assert wheel.stat().st_size < 95e6
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_weights_and_the_page_and_nothing_of_the_workshop(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for model in deblur_hub.list_models():
@@ -87,6 +89,7 @@ def test_the_wheel_holds_the_weights_and_the_page_and_nothing_of_the_workshop(wh
     assert not [name for name in names if "__pycache__" in name]
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_what_builds_tests_and_explains_the_package(built):
     with tarfile.open(built["sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -98,6 +101,7 @@ def test_the_sdist_holds_what_builds_tests_and_explains_the_package(built):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_the_sdist_builds_the_wheel_that_the_checkout_builds(built, wheel, tmp_path):
     with tarfile.open(built["sdist"]) as archive:
         archive.extractall(tmp_path, filter="data")
@@ -126,6 +130,7 @@ def test_an_installed_package_restores_a_picture(installed):
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_the_command_and_the_page_of_an_installed_package_open(installed, unused_port):
     version, _ = run(installed, "deblur-hub", "--version").communicate(timeout=60)
     assert version.strip() == f"deblur-hub {deblur_hub.__version__}"

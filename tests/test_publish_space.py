@@ -101,6 +101,28 @@ def test_a_space_names_the_model_that_it_was_published_with(hub, play, publish):
     assert hub.repositories["spaces/tester/named"].head == files
 
 
+def test_a_static_space_holds_the_folder_and_asks_for_the_headers_of_threads(hub, play, tmp_path):
+    for name in ("index.html", "model.onnx", "runtime/new.wasm"):
+        (tmp_path / "page" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "page" / name).write_text(name)
+    scene = f"""
+        from pathlib import Path
+        from deblur_hub.hub import spaces
+        step(spaces.publish_static_space, Path({str(tmp_path / "page")!r}), "tester/still", model="tester/tiny")
+        """
+    ((address, _),) = play(scene)
+    repository = hub.repositories["spaces/tester/still"]
+    assert address == f"{hub.address}/spaces/tester/still/commit/{repository.branches['main']}"
+    repository.commit("main", repository.head | {"runtime/old.wasm": b"old", "notes.txt": b"mine"})
+    play(scene)
+    files = repository.head
+    assert {"index.html", "model.onnx", "runtime/new.wasm", "notes.txt"} <= files.keys()
+    assert "runtime/old.wasm" not in files and files["index.html"] == b"index.html"
+    front = front_matter(files)
+    assert (front["sdk"], front["app_file"], front["models"]) == ("static", "index.html", ["tester/tiny"])
+    assert front["custom_headers"]["cross-origin-embedder-policy"] == "require-corp"
+
+
 def test_what_the_hub_refuses_is_one_sentence_and_makes_no_space(hub, publish):
     assert "neither a bundled model" in publish("tester/none", model="tester/absent")
     assert "neither a bundled model" in publish("tester/none", model='a"/b')

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from deblur_hub import DeblurGenerator, GeneratorConfig, RestorationError
+from deblur_hub import DeblurGenerator, GeneratorConfig, RestorationError, machine
 from deblur_hub.cli import main
 from deblur_hub.errors import ModelError
 from deblur_hub.hub import bundled
 from deblur_hub.restoration import quality as qualities
+from deblur_hub.restoration import restore as restoration
 from tests.conftest import awake
 
 CPU = torch.device("cpu")
@@ -29,7 +30,8 @@ def maxim() -> DeblurGenerator:
 @pytest.fixture(autouse=True)
 def a_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("DEBLUR_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(qualities, "FIGURES", {})
+    monkeypatch.setattr(machine, "FIGURES", {})
+    monkeypatch.setattr(restoration, "has_fast_bfloat16", lambda: False)  # which is measured as well
     return tmp_path / "cache"
 
 
@@ -81,7 +83,7 @@ def test_the_speed_of_a_machine_and_the_work_are_measured_once_and_kept(monkeypa
     )
     for _ in range(3):
         maxim.choose_quality((100, 100))
-        qualities.FIGURES.clear()  # another process
+        machine.FIGURES.clear()  # another process
     assert len(measured) == 1 and counted == list(maxim.network.qualities.values())
     held = json.loads((a_machine / "speeds.json").read_text()).values()
     assert sorted(held) == sorted([1e9, *(1e3 * step.depth for step in counted)])
@@ -122,6 +124,7 @@ def test_a_generator_s_own_quality_is_kept_with_its_model(maxim, photo, tmp_path
         GeneratorConfig("maxim", quality="finest")
 
 
+@pytest.mark.slow
 def test_a_model_of_one_stage_has_no_better_than_balanced(photo):
     made = DeblurGenerator(GeneratorConfig("maxim", {"width": 4, "stages": 1}, name="one"))
     awake(made.network)
@@ -162,6 +165,7 @@ def test_the_shell_takes_both_and_tells_what_it_takes(monkeypatch, maxim, photo,
     assert "strength 2 is not between 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_seconds_are_estimated_for_each_quality_and_for_networks_without(monkeypatch, maxim, generator):
     as_fast_as(monkeypatch, maxim, 40, "best")
     seconds = maxim.expected_seconds((1000, 1000))
@@ -173,4 +177,4 @@ def test_the_seconds_are_estimated_for_each_quality_and_for_networks_without(mon
 
 def test_the_speed_of_a_network_without_windows_is_measured(generator):
     assert generator.expected_seconds((10, 10))[""] > 0
-    assert len(qualities.FIGURES) == 1
+    assert len(machine.FIGURES) == 1

@@ -36,6 +36,9 @@ WORDS = [*PAGES, ".github/ISSUE_TEMPLATE/bug.md", ".github/pull_request_template
 PARSED = {
     r"deblur-hub demo": "serves until it is stopped; tests/browser opens it",
     r"deblur-hub publish": "needs a hub; tests/test_hub_publishing.py has one",
+    r"deblur-hub export .*--format web": "needs npm's package; tests/browser opens it",
+    r"deblur-hub export maxim": "takes minutes; tests/test_export.py exports small ones",
+    r"python -m http.server": "serves until it is stopped",
     r"deblur-hub benchmark": "takes minutes; tests/test_cli.py runs it on small pictures",
     r"deblur-hub verify": "takes a minute of the default model; tests/test_verify.py runs it on every model",
     r"deblur-hub .*--protocol gopro": "is refused for fewer pairs than GoPro's 1111; tests/evaluation has as many",
@@ -184,6 +187,7 @@ def here(tmp_path, monkeypatch, generator, small_models) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [*PAGES, *CARDS, "RESULTS.md"])
 def test_the_commands_of_a_page_work(page, here):
     if page == "docs/publishing.md":  # whose card is of an evaluation
@@ -208,8 +212,11 @@ def test_every_command_that_is_not_run_has_a_reason_and_every_reason_a_command()
         assert reason and any(re.match(key, command) for command in shown), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if python(page) and page != "CONTRIBUTING.md"])
 def test_the_python_of_a_page_works(page, here, capsys):
+    if page == "docs/export.md":  # whose Python runs what its commands write
+        assert main(["export", "compact", "--format", "onnx", "-o", "compact.onnx"]) == 0
     scope = {}
     for block in python(page):
         code = compile(block, page, "exec")
@@ -242,6 +249,7 @@ def test_the_job_script_is_one_that_a_shell_reads():
     require_training(shlex.split(words))
 
 
+@pytest.mark.slow
 def test_a_network_is_added_in_the_three_steps_of_contributing(tmp_path, monkeypatch):
     import importlib.util
     import sys

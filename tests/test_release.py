@@ -264,6 +264,7 @@ def test_a_release_is_measured_as_it_is_shipped_and_has_its_pictures_beside_it(m
     assert read_facts((folder / "README.md").read_text()).scores == found
 
 
+@pytest.mark.slow
 def test_a_release_keeps_the_licence_and_tags_of_the_model_and_of_what_was_released_before(
     model, pairs, about, tmp_path
 ):
@@ -280,6 +281,7 @@ def test_a_release_keeps_the_licence_and_tags_of_the_model_and_of_what_was_relea
     assert main([*line, "--about", str(about)]) == 0 and front(card)["license"] == "mit"
 
 
+@pytest.mark.slow
 def test_a_release_in_which_saving_fails_leaves_the_pictures_before(model, pairs, about, tmp_path, capsys):
     line = ["release", str(model), "--name", "mine", "--pairs", str(pairs), "--to", str(tmp_path / "all"), "-q"]
     line += ["--about", str(about), "--pictures", str(pairs)]

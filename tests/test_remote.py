@@ -68,6 +68,7 @@ def results(folder) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in files_below(folder) if not name.startswith(".")}
 
 
+@pytest.mark.slow
 def test_a_folder_behind_a_uri_is_restored_as_one_on_this_machine(model, bucket, tmp_path, capsys):
     photos = {"1.png": picture(1), "sub/2.jpg": picture(2, ".jpg"), "sub/deep/3.png": picture(3)}
     others = {"bad.png": b"no picture", ".hidden.png": picture(4), "notes.txt": b"", "clip.mp4": b"", "old.psd": b""}

@@ -9,6 +9,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from deblur_hub import machine
 from deblur_hub.errors import RestorationError
 from deblur_hub.networks import build_network
 from deblur_hub.networks.base import Generator, gathered, reflect
@@ -84,6 +85,7 @@ def test_a_tiled_result_equals_the_whole_frame(compact, height, width, tile):
     assert (tiled - whole).abs().max() < ONE_STEP / 100
 
 
+@pytest.mark.slow
 def test_a_tiled_photograph_equals_the_whole_one_with_the_released_size_of_network(photo):
     network = awake(build_network("compact"))
     whole, tiled = restore(network, photo, tile=0), restore(network, photo, tile=256)
@@ -310,10 +312,23 @@ def test_compact_takes_a_large_picture_in_strips_in_either_precision(compact, mo
 # --- precision ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("has_it", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_a_cpu_computes_in_bfloat16_only_where_it_has_it_in_hardware(monkeypatch, has_it, expected):
+@pytest.mark.parametrize(
+    ("has_it", "gain", "expected"),
+    [(True, 3.0, torch.bfloat16), (True, 0.6, torch.float32), (False, 3.0, torch.float32)],
+)
+def test_a_cpu_computes_in_bfloat16_only_where_it_has_it_in_hardware_and_gains(
+    monkeypatch, tmp_path, has_it, gain, expected
+):
+    """Some processors have the instructions of AVX-512 for it, and are slower with them."""
+    monkeypatch.setenv("DEBLUR_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(machine, "FIGURES", {})
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_it})
+    monkeypatch.setattr(restoration, "bfloat16_gain", lambda: gain)
     assert dtype_for("auto", CPU) == expected
+
+
+def test_the_gain_of_bfloat16_is_measured():
+    assert 0.01 < restoration.bfloat16_gain() < 100
 
 
 @pytest.mark.parametrize(

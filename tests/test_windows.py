@@ -44,6 +44,7 @@ class Darker(Same):
         return blurred - blurred.mean((2, 3), keepdim=True) * 0.5
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 5000))
 def test_the_windows_of_a_side_cover_it_with_enough_overlap_and_weights_that_add_up_to_one(length):
@@ -129,6 +130,7 @@ def test_progress_moves_in_small_steps_in_the_caller_s_thread(maxim):
     assert all(after[2] - before[2] <= 0.02 or after[1] - before[1] <= 1 for before, after in steps)
 
 
+@pytest.mark.slow
 def test_what_progress_raises_ends_the_work_and_passes_on(maxim):
     class Enough(Exception):
         pass

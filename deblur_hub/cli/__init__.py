@@ -5,6 +5,7 @@
 `evaluating`     evaluate, compare, score
 `benchmarking`   benchmark
 `models`         networks, convert, release, card, verify, publish
+`export`         export
 `page`           demo, publish-space
 `doctor`         doctor
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, remote
-from ..config import QUALITIES
+from ..config import MOST_MEGAPIXELS, QUALITIES
 from ..errors import DeblurHubError
 
 SEVERAL = "of a model that has several, from fast to slow"
@@ -205,6 +205,12 @@ def parser() -> ArgumentParser:
         ("release", "models", release, "Scores a trained model and adds it to the released ones."),
         ("card", "models", card, "Writes the card of a model folder again, from an evaluation of it."),
         ("publish", "models", publish, "Uploads a model folder to a hub repository; can be repeated."),
+        (
+            "export",
+            "export",
+            export,
+            "Writes a model for ONNX Runtime, torch.export or the browser.",
+        ),
         ("publish-space", "page", publish_space, "Makes or updates a Hugging Face Space with the page."),
         ("verify", "models", verify, "Checks that a model gives the output that it gave when it was saved."),
         ("demo", "page", demo, "Opens the page in the browser."),
@@ -276,7 +282,9 @@ def deblur(made: ArgumentParser) -> None:
         metavar="SIZE",
         help="what the network's work may take, such as 1.5G (default: half of what is free)",
     )
-    made.add_argument("--max-megapixels", type=megapixels, default=100, help="refuse larger pictures (%(default)s)")
+    made.add_argument(
+        "--max-megapixels", type=megapixels, default=MOST_MEGAPIXELS, help="refuse larger pictures (%(default)s)"
+    )
     add(made, "--precision", "--device", "--quiet")
     made.add_argument("--debug", action="store_true", help="show where an unexpected error comes from")
 
@@ -360,6 +368,18 @@ def benchmark(made: ArgumentParser) -> None:
         action="store_true",
         help="instead: from file to file at each quality and precision, against this machine's matrix product",
     )
+    made.add_argument(
+        "--runtimes",
+        nargs="+",
+        choices=("eager", "compiled", "onnx", "openvino"),
+        help="instead: each model, quality, precision, size and runtime in a process of its own, with its memory",
+    )
+    made.add_argument(
+        "--sizes", nargs="+", type=size, metavar="WxH", help="with --runtimes: of the pictures (1280x720)"
+    )
+    made.add_argument("--qualities", nargs="+", choices=QUALITIES, help="with --runtimes: some of the models' (all)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="with --runtimes: write all figures there")
+    made.add_argument("--markdown", type=Path, metavar="FILE", help="with --runtimes: write the table there")
     add(made, "--precision")
     add(made, "--device", help="cpu, cuda, cuda:1, mps (default: cpu)")
 
@@ -422,8 +442,39 @@ def publish(made: ArgumentParser) -> None:
     made.add_argument("--message", default="", help="of the commit")
 
 
+def export(made: ArgumentParser) -> None:
+    made.add_argument("model", help="a bundled model, a folder, or a hub repository owner/name")
+    made.add_argument(
+        "--format",
+        choices=("onnx", "torch-export", "web"),
+        required=True,
+        help="a file for ONNX Runtime and others (extra: onnx), one that torch.export.load reads, or a folder with a "
+        "page that restores photos in the browser",
+    )
+    made.add_argument("-o", "--output", type=Path, required=True, help="the file, or for 'web' the folder, to write")
+    made.add_argument("--quality", choices=QUALITIES, help=f"{SEVERAL} (default: the best; for 'web' fast)")
+    made.add_argument("--half", action="store_true", help="arithmetic in float16, for GPUs")
+    add_runtime(made)
+    made.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def add_runtime(made: ArgumentParser) -> None:
+    made.add_argument(
+        "--runtime",
+        type=Path,
+        metavar="PATH",
+        help="for the web: onnxruntime-web as npm packs it, a .tgz or unpacked (default: downloaded once from npm)",
+    )
+
+
 def publish_space(made: ArgumentParser) -> None:
     made.add_argument("repo", metavar="owner/name", help="the Space, which is created if need be")
+    made.add_argument(
+        "--static",
+        action="store_true",
+        help="upload a page that restores photos in the visitor's browser, as 'export --format web' writes it",
+    )
+    add_runtime(made)
     made.add_argument("--model", help="which it offers first: a bundled model, or a hub repository owner/model")
     made.add_argument("--private", action="store_true", help="make the Space private, if it is created")
     made.add_argument("--hardware", help="of a Space that is created: cpu-basic, zero-a10g, t4-small ...")

@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..evaluation import benchmark
+import torch
+from tqdm import tqdm
+
+from ..atomic import replacing
+from ..evaluation import benchmark, matrix
 from ..hub import DEFAULT_MODEL
-from .outcomes import OK, UsageError
+from .outcomes import FAILED, OK, UsageError
 
 LOADS_PER_RUN = 10  # a load takes a tenth of a second, and a single one says little
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -20,6 +24,8 @@ def run_benchmark(options: argparse.Namespace) -> int:
         return run_training_benchmark(options)
     models, device, runs = options.models or [DEFAULT_MODEL], options.device or "cpu", options.runs
     size = "{}x{}".format(*options.size)
+    if options.runtimes:
+        return run_matrix(models, options)
     if options.photo:
         for model in models:
             print_memory(model, options)
@@ -39,6 +45,32 @@ def run_benchmark(options: argparse.Namespace) -> int:
         )
         print(benchmark.speed_table(models, size=options.size, runs=runs, device=device, precision=options.precision))
     return OK
+
+
+def run_matrix(models: list[str], options: argparse.Namespace) -> int:
+    if options.device not in (None, "cpu"):
+        raise UsageError("--runtimes compares what runs on a CPU; omit --device")
+    precisions = ["float32", "bfloat16"] if options.precision == "auto" else [options.precision]
+    sizes = options.sizes or [options.size]
+    wanted = list(matrix.cells(models, options.qualities or (), precisions, sizes, options.runtimes))
+    if not wanted:
+        raise UsageError("nothing of that can be measured here; name other precisions, qualities or runtimes")
+    measured = matrix.measured(wanted, runs=options.runs)
+    results = list(tqdm(measured, total=len(wanted), unit="measurement", disable=None))
+    print(f"on {torch.get_num_threads()} threads of the CPU, median of {options.runs} runs beside matrix products\n")
+    print(matrix.matrix_table(results))
+    for file, text in ((options.json, matrix.as_json), (options.markdown, matrix.matrix_table)):
+        if file:
+            write_whole(file, text(results))
+    return OK if any(not each.problem for each in results) else FAILED
+
+
+def write_whole(file: Path, text: str) -> None:
+    try:
+        with replacing(file) as part:
+            part.write_text(text.rstrip() + "\n", encoding="utf-8")
+    except OSError as reason:
+        raise UsageError(f"{file}: cannot be written ({reason.strerror}); name another file") from None
 
 
 def print_memory(model: str, options: argparse.Namespace) -> None:

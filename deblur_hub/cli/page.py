@@ -3,10 +3,12 @@
 import argparse
 import importlib.util
 import sys
+import tempfile
 from pathlib import Path
 
 from ..hub.publishing import require_access
-from ..hub.spaces import publish_space
+from ..hub.spaces import publish_space, publish_static_space
+from .export import write_web
 from .outcomes import OK, UsageError
 
 
@@ -24,6 +26,17 @@ def page_folder() -> Path:
 def run_publish_space(options: argparse.Namespace) -> int:
     if doubt := require_access(options.repo):
         raise UsageError(f"{doubt.partition(';')[0]}; try again later")
+    if options.static:
+        if options.hardware:
+            raise UsageError("a static Space computes in the visitor's browser; omit --hardware")
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / "page"
+            write_web(options.model, None, page, options.runtime)
+            settings = {"model": options.model, "private": options.private or None}
+            print(publish_static_space(page, options.repo, **settings))
+        return OK
+    if options.runtime:
+        raise UsageError("--runtime is for --static; omit it")
     settings = {"model": options.model, "private": options.private or None, "hardware": options.hardware}
     print(publish_space(page_folder(), options.repo, **settings))
     return OK

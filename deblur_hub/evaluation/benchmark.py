@@ -119,9 +119,9 @@ def work_of(network: Generator, quality: str, size: tuple[int, int]) -> int:
     return network.cost(size)
 
 
-def product_seconds(device: str, dtype: torch.dtype) -> float:
+def product_seconds(device: str, dtype: torch.dtype, side: int = MATRIX) -> float:
     """Seconds of a product of two square matrices, the best of three."""
-    one, two = (torch.randn(MATRIX, MATRIX, device=device, dtype=dtype) for _ in range(2))
+    one, two = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return min(seconds_of(lambda: (one @ two)[0, 0].item()) for _ in range(3))  # `item` waits for a GPU
 
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 PACKAGE = Path(__file__).resolve().parents[1]
+THREADS = {"cross-origin-embedder-policy": "require-corp", "cross-origin-opener-policy": "same-origin"}
+STATIC_CARD = """Restores blurry photos in the browser; they never leave the machine. Made by `deblur-hub publish-space
+--static`. The files in `runtime/` are ONNX Runtime Web (Microsoft, MIT).
+"""
 SETTINGS = "space.toml"  # what the page reads of how it was published
 
 
@@ -60,6 +64,31 @@ def publish_space(
         repo = with_retries(lambda: api.create_repo(repo, exist_ok=True, **options)).repo_id
         message = {"commit_message": f"The page of deblur-hub {__version__}"}
         return str(committed(api, files, card, repo, repo_type="space", folder="deblur_hub/", options=message))
+
+
+def publish_static_space(
+    folder: Path, repo: str, *, model: str | None = None, private: bool | None = None, token: str | bool | None = None
+) -> str:
+    """Uploads a folder that `deblur_hub.export.web` wrote as a static Space, which computes in the visitor's browser.
+
+    Args as for `publish_space`; the model is named in the card alone. What the Space holds in `runtime/` and is not in
+    the folder is removed. Returns the address of the commit.
+
+    Raises:
+        ModelError: if the hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    front: dict[str, Any] = {"title": "Deblur a photo", "emoji": "📷", "colorFrom": "blue", "colorTo": "gray"}
+    front |= {"sdk": "static", "app_file": "index.html", "license": "apache-2.0", "custom_headers": THREADS}
+    front |= {"models": [model]} if model and model not in list_models() else {}
+    card = assembled(with_front(front, ""), STATIC_CARD)
+    with explained(repo):
+        options: dict[str, Any] = {"repo_type": "space", "space_sdk": "static", "private": private}
+        repo = with_retries(lambda: api.create_repo(repo, exist_ok=True, **options)).repo_id
+        message = {"commit_message": f"The static page of deblur-hub {__version__}"}
+        return str(committed(api, contents(folder), card, repo, repo_type="space", folder="runtime/", options=message))
 
 
 def require_model(api: "HfApi", model: str) -> None:

@@ -60,9 +60,14 @@ class MaximGenerator(WindowedGenerator):
             Stage(widths, first=number == 0, outputs=0 if number < stages - 1 else LEVELS if coarse_outputs else 1)
             for number in range(stages)
         )
+        self.values_per_pixel = 10 * width  # measured on its folded form, of a stage
         self.qualities = {"draft": Quality(1, halved=True), "balanced": Quality(1)}
         if stages > 1:
             self.qualities["best"] = Quality(stages)
+
+    def window_values(self, quality: Quality) -> int:
+        handed_on = 4 * self.values_per_pixel // 10 if quality.depth > 1 else 0  # from stage to stage
+        return (self.values_per_pixel + handed_on) * self.windows.side**2
 
     def compute(self, blurred: Tensor) -> Tensor | list[Tensor]:
         results = self.restore_levels(blurred, len(self.unets))

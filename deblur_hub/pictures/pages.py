@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from ..config import MOST_MEGAPIXELS
 from .formats import format_of
 from .metadata import profile_fits
 from .samples import Samples, read_samples
@@ -15,7 +16,7 @@ Strip = Literal["gps", "metadata"]  # what is left out of the result: where it w
 
 
 def read_pages(
-    source: str | os.PathLike[str], target: Path, strip: Strip | None = None, *, max_megapixels: float = 100
+    source: str | os.PathLike[str], target: Path, strip: Strip | None = None, *, max_megapixels: float = MOST_MEGAPIXELS
 ) -> Iterator[tuple[int, int, Samples]]:
     """(number, pages in all, samples) of each picture that goes into the target, which is known to hold it.
 

@@ -1,22 +1,19 @@
 """Quality: which of a network's steps this machine computes in a minute; and strength, a blend with the photo."""
 
-import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from ..atomic import replacing
 from ..config import QUALITIES
 from ..errors import RestorationError, did_you_mean, shown
-from ..machine import cache_folder, processor
+from ..machine import processor, remembered
 from ..networks.base import Generator, Quality, reflect
 from ..networks.state import evaluating
 from ..networks.windows import WindowedGenerator
@@ -102,20 +99,6 @@ def seconds_for(network: Generator, size: Sequence[int], device: torch.device, d
     }
 
 
-FIGURES: dict[str, float] = {}  # what the file in the cache folder holds, read once by a process
-
-
-def remembered(key: str, measure: Callable[[], float]) -> float:
-    """A figure of this machine, measured once and kept in the cache folder."""
-    file = cache_folder() / "speeds.json"
-    if key not in FIGURES:
-        FIGURES.update(read_figures(file))
-    if key not in FIGURES:
-        FIGURES[key] = measure()
-        write_figures(file, read_figures(file) | {key: FIGURES[key]})
-    return FIGURES[key]
-
-
 def speed(network: Generator, device: torch.device, dtype: torch.dtype) -> float:
     """Multiply-adds a second of a network's windows, or pixels of one that has none."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()}"
@@ -175,21 +158,3 @@ def measure_pixels(network: Generator, device: torch.device, dtype: torch.dtype)
 
     once()
     return frame[0, 0].numel() / min(once(), once())
-
-
-def read_figures(file: Path) -> dict[str, float]:
-    try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): float(value) for key, value in held.items() if float(value) > 0}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
-
-
-def write_figures(file: Path, figures: dict[str, float]) -> None:
-    """Keeps the figures; a folder that cannot be written only means measuring again."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as part:
-            part.write_text(json.dumps(figures, indent=2), encoding="utf-8")
-    except OSError as reason:
-        log.info("the speed of this machine is not kept: %s", reason)

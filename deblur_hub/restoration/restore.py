@@ -1,6 +1,7 @@
 """Restores tensors: whole or in tiles by the free memory, in the precision that suits the device."""
 
 import math
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RestorationError
+from ..machine import processor, remembered
 from ..networks.base import Generator, Piece, Quality, Read, gathered, reflect
 from ..networks.compact import CompactGenerator
 from ..networks.windows import WindowedGenerator
@@ -21,9 +23,11 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALLEST_TILE = 64
+PROBE_SIDE = 512  # of the matrices that tell which precision is faster
 LARGEST_TILE = 2048  # bounds the memory, to 1.5 GiB in all for 24 megapixels, however much is free
 SHARED_TILE = 512  # of networks with statistics of the frame: narrow margins suffice, and the frame's features are kept
 STRIP_PIXELS = (2**23, 2**18)  # that `compact` takes at a time, on a GPU and on a CPU
+STRIP_BYTES = 2**30  # of the rows that it keeps, about
 WHOLE_PIXELS = 2**21  # up to which it takes a picture whole
 MEMORY_SHARE = 0.5  # of the free memory; the rest is for the picture itself and for others
 
@@ -115,7 +119,7 @@ def restore_pieces(
     strip: float = STRIP_PIXELS[device.type == "cpu"]
     if margin is None:
         tile = 0
-    elif tile is None and isinstance(network, CompactGenerator) and size[0] * size[1] > WHOLE_PIXELS:
+    elif tile is None and suits_strips(network, size, budget, dtype):
         strip = min(strip, budget / (network.values_per_pixel * dtype.itemsize))
     elif tile is None:
         tile = choose_tile(network, size, budget, dtype)
@@ -144,6 +148,14 @@ def restore_pieces(
                 f"a picture of {size[1]}x{size[0]} pixels does not fit in the memory of {device}; free some, take a "
                 "smaller picture or the model 'compact'"
             )
+
+
+def suits_strips(network: Generator, size: tuple[int, int], budget: float, dtype: torch.dtype) -> bool:
+    """Whether a picture is large, and the rows of it that a network of strips keeps fit in a budget of bytes."""
+    if not isinstance(network, CompactGenerator) or size[0] * size[1] <= WHOLE_PIXELS:
+        return False
+    kept = network.values_per_pixel * max(network.receptive_field or 0, network.size_multiple) * size[1]
+    return kept * dtype.itemsize <= min(budget, STRIP_BYTES)
 
 
 def require_budget(budget: float | None) -> float | None:
@@ -201,6 +213,21 @@ def dtype_for(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware; elsewhere it is emulated, many times slower than float32."""
+    """Whether the CPU multiplies bfloat16 in hardware, and faster than float32, which is tried once a machine."""
     capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if not any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+        return False
+    key = f"products in bfloat16, times as fast, {processor()}, torch {torch.__version__}"
+    return remembered(key, bfloat16_gain) > 1
+
+
+def bfloat16_gain() -> float:
+    """How many times as fast a product of matrices is in bfloat16 as in float32."""
+    seconds = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    matrices = {dtype: torch.ones(PROBE_SIDE, PROBE_SIDE, dtype=dtype) for dtype in seconds}
+    for _ in range(5):  # in turn; the first of each prepares
+        for dtype, matrix in matrices.items():
+            begun = time.perf_counter()
+            torch.mm(matrix, matrix)
+            seconds[dtype] = min(seconds[dtype], time.perf_counter() - begun)
+    return seconds[torch.float32] / seconds[torch.bfloat16]

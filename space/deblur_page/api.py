@@ -33,7 +33,7 @@ def build_api(line: Line) -> None:
         """Restores a blurry photo; the result has its size and, if that can be written, its format and metadata.
 
         Args:
-            photo: the picture, of 100 megapixels at most.
+            photo: the picture, of 110 megapixels at most.
             model: "auto", the best that takes at most a minute, or a key that /models lists, such as "best".
             strength: a blend of the photo as it was, at 0, and the restored one, at 1.
             crispness: from 0, true to the photo, to 1, firmer edges that may add what was not there; runs "fast".

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deblur_hub import DeblurHubError, pictures
+from deblur_hub.config import MOST_MEGAPIXELS
 from deblur_hub.errors import PictureError
 from deblur_hub.metrics import blur_kind
 from deblur_hub.pictures import Original, Strip
@@ -24,7 +25,7 @@ from .line import Job
 from .views import View, fit, make_view
 from .zero_gpu import on_zero_gpu
 
-MAX_MEGAPIXELS = 100
+MAX_MEGAPIXELS = MOST_MEGAPIXELS
 LONG = 10.0  # seconds from which on a small preview comes first
 PREVIEW_SECONDS = 0.4
 SMALLEST_PREVIEW = 96  # pixels

@@ -21,6 +21,7 @@ ORIENTATION_TAG = 274
 TURNED_RIGHT = 6
 HARMLESS = ("minor", "moderate")  # of axe-core's grades
 SIDES = ("before", "after")
+CROSSED = [(1440, "dark"), (390, "light")]  # widths and themes that two other looks at the page have, too
 FOLD = 844  # pixels of a telephone's height
 
 
@@ -41,6 +42,14 @@ def choose(page, label: str, within: str = "#choice") -> None:
 
 def wait_for_result(page, name: str) -> None:
     page.locator("#facts dd", has_text=name).first.wait_for()
+
+
+def instant(open_page, *size: int):
+    """A page of which the quickest choice is made, for what is about no other."""
+    page = open_page(*size)
+    choose(page, "Instant")
+    wait_for_result(page, "compact")
+    return page
 
 
 def downloaded(page, folder: Path, button: str = "#download") -> tuple[str, Path]:
@@ -70,12 +79,18 @@ def sides(page, viewer: str = "view") -> tuple[np.ndarray, np.ndarray]:
     return before, after
 
 
+def runs(page) -> int:
+    return sum(urlsplit(url).path.endswith("/queue/join") for url in page.requested)
+
+
 def is_as_wide_as_its_window(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_the_page_opens_on_an_example_that_is_already_deblurred(open_page):
-    before, after = sides(open_page())
+    page = open_page()
+    before, after = sides(page)
+    assert runs(page) == 0  # it was restored before anybody came
 
     with Image.open(EXAMPLES / "square.jpg") as example:
         assert np.array_equal(before, np.asarray(example))
@@ -96,9 +111,7 @@ def test_an_uploaded_photo_comes_back_upright_in_its_own_format_as_the_package_w
     file = tmp_path / "our holiday 7.jpg"
     photo.save(file, quality=92, exif=exif)
     upright = photo.transpose(Image.Transpose.ROTATE_270) if orientation else photo
-    page = open_page()
-    choose(page, "Instant")
-    wait_for_result(page, "compact")
+    page = instant(open_page)
 
     upload(page, file)
     wait_for_result(page, file.name)
@@ -127,20 +140,17 @@ def test_an_uploaded_photo_comes_back_upright_in_its_own_format_as_the_package_w
 def test_an_upload_runs_once_by_itself_and_again_at_the_button(open_page, photo, tmp_path):
     file = tmp_path / "once.png"
     photo.save(file)
-    page = open_page()
-
-    def runs():
-        return sum(urlsplit(url).path.endswith("/queue/join") for url in page.requested)
-
+    page = instant(open_page)
+    before = runs(page)
     upload(page, file)
     wait_for_result(page, file.name)
     page.wait_for_timeout(500)
-    assert runs() == 1
+    assert runs(page) == before + 1
 
-    before = shown(page)["after"]
+    old = shown(page)["after"]
     page.click("#deblur")
-    page.wait_for_function("old => document.querySelector('.viewer').dataset.shown !== old", arg=before)
-    assert runs() == 2
+    page.wait_for_function("old => document.querySelector('.viewer').dataset.shown !== old", arg=old)
+    assert runs(page) == before + 2
     assert file.name in page.inner_text("#facts")
 
 
@@ -148,7 +158,7 @@ def test_an_upload_runs_once_by_itself_and_again_at_the_button(open_page, photo,
 def test_a_photo_may_be_dropped_or_pasted_anywhere_on_the_page(open_page, photo, event):
     data = io.BytesIO()
     photo.save(data, "JPEG")
-    page = open_page()
+    page = instant(open_page)
 
     page.evaluate(
         """([bytes, event]) => {
@@ -181,9 +191,7 @@ def test_a_text_file_named_jpg_gets_one_sentence_and_no_download(open_page, tmp_
 
 
 def test_one_click_on_an_example_restores_it(open_page, tmp_path):
-    page = open_page()
-    choose(page, "Instant")
-    wait_for_result(page, "compact")
+    page = instant(open_page)
 
     page.get_by_role("button", name="Example: Print on a wall").click()
     wait_for_result(page, "shop.jpg")
@@ -196,9 +204,7 @@ def test_one_click_on_an_example_restores_it(open_page, tmp_path):
 def test_no_request_leaves_the_loopback_address(open_page, photo, tmp_path):
     file = tmp_path / "private.jpg"
     photo.save(file)
-    page = open_page()
-    choose(page, "Instant")
-    wait_for_result(page, "compact")
+    page = instant(open_page)
     upload(page, file)
     wait_for_result(page, file.name)
     page.get_by_role("button", name="Example: Low light").click()
@@ -211,7 +217,7 @@ def test_no_request_leaves_the_loopback_address(open_page, photo, tmp_path):
 def test_a_phone_shows_photo_slider_and_download_within_two_folds_and_never_scrolls_sideways(
     open_page, photo, tmp_path
 ):
-    page = open_page(390, FOLD)
+    page = instant(open_page, 390, FOLD)
     assert is_as_wide_as_its_window(page)
     for part in ("#photo", ".stage", "#download"):
         box = page.locator(part).first.bounding_box()
@@ -317,11 +323,9 @@ def test_the_strength_changes_at_once_and_takes_no_second_run(open_page, photo, 
 
 
 def test_a_long_run_shows_a_preview_the_time_left_and_ends_at_cancel(open_page, photo, tmp_path):
-    page = open_page()
+    page = instant(open_page)
     file = tmp_path / "large.jpg"
-    photo.resize((1500, 1100)).save(file)
-    choose(page, "Instant")
-    wait_for_result(page, "compact")
+    photo.resize((1000, 733)).save(file)
     upload(page, file)
     wait_for_result(page, "large.jpg")
 
@@ -392,8 +396,10 @@ def test_two_models_and_the_sharp_original_are_compared(open_page, photo, tmp_pa
     assert shown(page, "compare-view")["labels"] == ["Fast", "Instant"]
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("width", "theme"),
+    [(1440, "light"), (390, "dark"), *(pytest.param(*other, marks=pytest.mark.full) for other in CROSSED)],
+)
 def test_axe_finds_nothing_serious_at_any_size_and_light(open_page, tmp_path, width, theme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
     page = open_page(width, 900, f"?__theme={theme}")

@@ -84,6 +84,7 @@ def test_the_converted_network_computes_what_the_authors_did(dropout, running):
     assert torch.allclose(generator(blurred), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [6, 9])
 def test_the_published_sizes_are_recognised(blocks):
     state = {key: tensor.to("meta") for key, tensor in deblurgan_state(blocks=blocks).items()}

@@ -150,6 +150,7 @@ def test_a_hierarchy_of_five_levels_is_refused():
         recognise(published(5, 4, "meta"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["compact", "resnet", "dmphn", "unet"])
 def test_other_networks_and_our_own_are_none_of_it(name):
     assert recognise(awake(build_network(name, **({"width": 4} if name != "compact" else {}))).state_dict()) is None

@@ -137,6 +137,7 @@ def edit(folder: Path, change) -> None:
     (folder / "model.json").write_text(json.dumps(document))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -205,6 +206,7 @@ def test_a_cut_npz_is_one_sentence(network, tmp_path):
         read(tmp_path / "none.npz")
 
 
+@pytest.mark.slow
 def test_a_tensor_too_many_is_named(network, tmp_path):
     np.savez(tmp_path / "more.npz", **flax(network, 3, False), **{"stage_9/kernel": np.zeros(3, np.float32)})
     with pytest.raises(ModelError, match="has besides 'stage_9/kernel'"):

@@ -234,6 +234,7 @@ def test_a_file_cut_or_altered_is_refused_in_one_sentence(change, message):
         recognise(tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["srn", "pss-nsc", "deepdeblur", "compact"])
 def test_other_networks_files_are_not_taken_for_it(name):
     with torch.device("meta"):

@@ -178,6 +178,7 @@ def test_the_checksum_of_any_length_is_that_of_the_definition():
         assert crc32c(content[:length]) == bit_by_bit(content[:length])
 
 
+@pytest.mark.slow
 def test_the_checksum_of_27_megabytes_takes_no_three_seconds():
     content = bytes(27_525_004)
     started = time.process_time()
@@ -195,6 +196,7 @@ def refusal(prefix: Path) -> str:
     return str(error.value)
 
 
+@pytest.mark.slow
 def test_a_byte_altered_anywhere_is_noticed(saved):
     for path, step in ((data_of(saved), 9973), (index_of(saved), 7)):
         whole = path.read_bytes()
@@ -259,6 +261,7 @@ def test_another_networks_checkpoint_is_one_sentence(tmp_path):
     assert "1 tensors ('vgg/conv1' [2] ...) of a layout that is not known" in refusal(prefix)
 
 
+@pytest.mark.slow
 def test_a_block_named_without_end_is_read_no_further(tmp_path):
     prefix = write(tmp_path, {})
     index_of(prefix).write_bytes(table([block([(b"", numbered(1, 1))])], times=1000))

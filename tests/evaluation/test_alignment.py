@@ -25,6 +25,7 @@ def moved_and_dimmed(sharp: np.ndarray, factor: float = 0.9) -> np.ndarray:
     return np.floor(moved * factor + 0.5).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "decibels"), [("astronaut", 28), ("coffee", 33), ("chelsea", 35)])
 def test_a_moved_and_dimmed_picture_comes_back(name, decibels):
     sharp = photograph(name)
@@ -39,6 +40,7 @@ def test_a_moved_and_dimmed_picture_comes_back(name, decibels):
     assert np.abs(places[0][:2] / places[0][2] - places[1][:2] / places[1][2]).max() < 0.2  # pixels
 
 
+@pytest.mark.slow
 def test_the_intensity_is_fitted_by_least_squares_before_the_place():
     sharp = photograph("coffee")
     restored = np.floor(sharp * 0.8 + 0.5).astype(np.uint8)
@@ -48,6 +50,7 @@ def test_the_intensity_is_fitted_by_least_squares_before_the_place():
     assert psnr(found.restored, found.sharp, data_range=255, mask=found.mask) > 50 > 25 > psnr(restored, sharp)
 
 
+@pytest.mark.slow
 def test_the_mask_hides_what_the_restored_picture_does_not_show():
     sharp = photograph("chelsea")
     size = (sharp.shape[1], sharp.shape[0])
@@ -58,6 +61,7 @@ def test_the_mask_hides_what_the_restored_picture_does_not_show():
     assert (found.sharp == np.where(found.mask, sharp, 0)).all()
 
 
+@pytest.mark.slow
 def test_a_picture_that_needs_no_alignment_stays():
     sharp = photograph("astronaut")
     found = align(sharp, sharp)

@@ -57,6 +57,7 @@ def test_no_motion_is_found_where_there_was_none(name):
     assert (restore("richardson-lucy", sharp) == sharp).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
 def test_richardson_lucy_gains_over_the_picture_as_it_is(name):
     blurred, sharp = blurred_and_sharp(name, Motion(15, 75))

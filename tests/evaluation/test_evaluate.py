@@ -213,6 +213,7 @@ def test_a_set_that_is_not_the_protocols_is_refused(tmp_path, capsys):
     assert "did you mean 'gopro'?" in sentence(capsys)
 
 
+@pytest.mark.slow
 def test_under_resized_256_the_network_sees_resized_pictures(pairs, tmp_path):
     seen = []
     evaluation = evaluate(
@@ -419,6 +420,7 @@ def test_a_folder_that_cannot_be_written_is_named(pairs, tmp_path):
 # --- costs -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_time_is_that_of_restoring_alone_and_memory_that_of_the_process(pairs, tmp_path):
     import time
 

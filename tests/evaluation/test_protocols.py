@@ -72,6 +72,7 @@ def test_a_name_that_is_none_is_answered_with_the_nearest():
         find_protocol("gopro", blur="linea")
 
 
+@pytest.mark.slow
 def test_gopro_is_known_by_its_count_and_its_sizes(gopro_like):
     pairs = find_pairs(gopro_like)
     check_protocol(PROTOCOLS["gopro"], pairs)

@@ -152,6 +152,7 @@ def test_what_comes_from_file_names_is_text_and_nothing_else(name):
     assert named.all("img")[0]["alt"] == f"{name.replace(chr(0xDCFF), '?')}, blurry"
 
 
+@pytest.mark.slow
 def test_large_pictures_are_reduced():
     source = made(evaluation(row("a.png", 24.0, 25.0)), size=(1000, 2560))
     assert {picture.size for picture in files(source)} == {(1280, 500)}

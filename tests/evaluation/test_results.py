@@ -195,6 +195,7 @@ def test_a_picture_that_is_to_be_saved_and_is_not_there_is_restored_again(pairs,
     assert again.seen == 1 and (tmp_path / "out/restored/001.png").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_taken_over_from_results_json_alone(pairs, tmp_path):
     run(pairs, tmp_path / "out", Counting())
     (tmp_path / "out" / "rows.jsonl").unlink()

@@ -111,6 +111,7 @@ def test_results_that_are_there_are_kept_unless_they_may_be_replaced(gopro, tmp_
     assert Evaluation.read(tmp_path / "out").settings.weights == ""
 
 
+@pytest.mark.slow
 def test_under_resized_256_the_sizes_may_differ(gopro, tmp_path):
     for path in (gopro / "test").glob("*/sharp/*.png"):
         small = Image.open(path).resize((256, 256), Image.BICUBIC)

@@ -63,6 +63,7 @@ def test_any_size_comes_back(size):
     assert network(torch.zeros(1, 3, *size)).shape[-2:] == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"scales": 1, "blocks": 2}, {"scales": 2}, {"scales": 3}])
 def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel(options):
     network = awake(build_network("deepdeblur", **TINY | options)).double()

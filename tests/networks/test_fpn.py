@@ -80,6 +80,7 @@ def test_the_multiply_adds_are_those_of_the_authors_code_and_explain_the_papers(
 # --- sizes, reach, memory ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (33, 95), (129, 1)])
 def test_a_picture_of_any_size_comes_back_with_its_size(name, height, width):
@@ -137,6 +138,7 @@ def test_a_tiled_result_equals_the_whole_frame(name, size):
     assert (tiled - whole).abs().max() < ONE_STEP / 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"statistics": "stored"}, {"norm": "batch"}, {"norm": "batch", "statistics": "stored"}]
 )
@@ -153,6 +155,7 @@ def remembering(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS[:2])
 def test_each_picture_of_a_batch_is_restored_as_if_alone_and_what_was_stored_plays_no_part(name):
     network = awake(build_network(name, width=8))
@@ -165,6 +168,7 @@ def test_each_picture_of_a_batch_is_restored_as_if_alone_and_what_was_stored_pla
         assert torch.allclose(batched, torch.cat([network(one) for one in pictures.split(1)]), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["mobilenetv2", "inception-resnet-v2"])
 def test_with_stored_statistics_a_picture_does_not_depend_on_its_own(backbone):
     network = build_network("fpn", backbone=backbone, width=8, statistics="stored", norm="batch").eval()
@@ -179,6 +183,7 @@ def test_with_stored_statistics_a_picture_does_not_depend_on_its_own(backbone):
 # --- training ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precise", [True, False])
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_parameter_learns_and_a_frozen_backbone_does_not(name, precise):

@@ -154,6 +154,7 @@ def test_without_a_compiler_pytorch_does_it(monkeypatch, tmp_path):
 # --- training ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("coarse", "count"), [(True, 9), (False, 7)])
 def test_in_training_every_stage_and_scale_has_its_result_and_its_gradient(coarse, count):
     network = tiny(coarse_outputs=coarse).train()

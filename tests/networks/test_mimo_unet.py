@@ -38,6 +38,7 @@ def test_any_size_comes_back_and_in_training_its_half_and_quarter(size):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel_and_something_near_its_edge_has(blocks):
     network = awake(build_network("mimo_unet", width=4, blocks=blocks)).double()

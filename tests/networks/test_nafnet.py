@@ -15,6 +15,7 @@ DEEPER = {"width": 4, "encoder_blocks": [2, 1], "middle_blocks": 2, "decoder_blo
 SHALLOW = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [2]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count", "published", "cost"),
     [("nafnet-w32", 17_111_907, 17.11e6, 224e9), ("nafnet-w64", 67_888_835, 67.89e6, 887e9)],
@@ -55,6 +56,7 @@ class Constant(nn.Module):
         return torch.ones_like(features[..., :1, :1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [TINY, DEEPER, SHALLOW])
 def test_with_the_means_held_nothing_beyond_its_reach_has_a_part_in_a_pixel(options):
     network = awake(build_network("nafnet", **options)).double()
@@ -90,6 +92,7 @@ def test_it_trains_in_float32_and_in_bfloat16():
         assert all(parameter.grad.isfinite().all() and parameter.grad.any() for parameter in network.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -107,6 +107,7 @@ def test_any_size_comes_back(size):
     assert tiny()(torch.zeros(1, 3, *size)).shape[-2:] == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("options", [{"scales": 1, "iterations": 2}, {"scales": 2, "blocks": 2}, {"scales": 3}])
 def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel(options, axis):
@@ -115,6 +116,7 @@ def test_nothing_beyond_the_receptive_field_has_a_part_in_a_pixel(options, axis)
     assert 0.85 * bound <= reach_along(network, axis) <= bound
 
 
+@pytest.mark.slow
 def test_tiles_make_the_same_picture_as_the_whole_frame():
     network = tiny(scales=2)
     picture = torch.rand(1, 3, 70, 403) * 2 - 1
@@ -130,6 +132,7 @@ def test_it_trains_in_half_precision():
     assert all(torch.isfinite(weights.grad).all() and weights.grad.any() for weights in network.parameters())
 
 
+@pytest.mark.slow
 def test_the_stated_values_per_pixel_are_what_a_pass_takes():
     network = tiny(width=8, blocks=2, iterations=2)
     with torch.inference_mode(), Peak() as peak:

@@ -50,6 +50,7 @@ def test_a_fresh_refiner_adds_nothing(refined):
     assert torch.equal(restore(network, blurred, precision="float32"), expected)
 
 
+@pytest.mark.slow
 def test_its_steps_are_maxims_and_the_refined_ones_in_order():
     assert list(build_network("maxim-light", **SMALL).qualities) == ["draft", "fast", "balanced"]
     everything = build_network("maxim-light", **SMALL, stages=3, refined="all")
@@ -80,6 +81,7 @@ def test_the_trust_of_a_refiner_gives_the_photo_back():
         assert torch.allclose(refiner.refine(blurred, restored), blurred, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_begins_from_the_first_stage_of_maxim_as_that_is():
     whole = awake(build_network("maxim", width=4, stages=3))
     network = fresh()
@@ -108,6 +110,7 @@ def test_it_begins_from_compact_as_the_mean_of_both():
         assert torch.allclose(refined, (restored + compact(blurred)) / 2, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_refiners_of_several_runs_come_together_behind_all_of_maxim():
     whole = awake(build_network("maxim", width=4, stages=3))
     network = fresh(stages=3, refined="all")
@@ -131,6 +134,7 @@ def test_it_begins_from_nothing_of_other_sizes(other):
     assert not fresh().begin_from(build_network("unet", width=8))
 
 
+@pytest.mark.slow
 def test_training_takes_the_restored_picture_that_is_kept_or_makes_it():
     network, blurred = fresh().train(), picture(64, 64)
     kept = network.restore(blurred, network.unrefined[-1])
@@ -146,6 +150,7 @@ def test_the_crisp_refiner_is_that_of_the_fast_step():
         build_network("maxim-light", refined="full", crisp=True)
 
 
+@pytest.mark.slow
 def test_it_comes_back_from_disk_as_it_was(tmp_path):
     made = DeblurGenerator.from_pretrained("compact").config
     network = alive()
@@ -167,6 +172,7 @@ def test_the_full_size_steps_share_a_refiner():
             assert torch.allclose(refined, network.refiners["full"].refine(blurred, plain), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"refined": "full"}, {"refined": "all", "stages": 2, "crisp": True}])
 def test_it_is_verified_at_the_step_that_its_golden_output_is_of(options, tmp_path):
     network = alive(**options)

@@ -232,6 +232,7 @@ def test_a_scale_sees_far_less_than_all_of_them(variant):
     assert finest.reach < 200 and half.reach < 400 and coarse.reach < 800 and network.receptive_field > 1250
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_stage_sees_no_farther_than_it_says(variant):
     """Of the picture and of what the scale before hands on; measured along the columns, in pixels of the picture."""
@@ -264,6 +265,7 @@ def test_it_trains_in_half_precision(variant):
     assert all(torch.isfinite(weights.grad).all() for weights in network.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_stated_values_per_pixel_are_what_a_pass_takes(variant):
     network = tiny(variant, width=8, blocks=2)

@@ -82,6 +82,7 @@ def test_a_steps_multiply_adds_are_those_of_forward_and_backward(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_made_up_pictures_suit_every_kind_that_the_recipe_draws_from(tmp_path):
     recipe = load_recipe("compact", list(TINY))
     training_data = find_training_data(generate_data(tmp_path, recipe.data), recipe.data, recipe.validation)
@@ -114,6 +115,7 @@ def test_ratios_are_medians_of_the_ratios_of_each_round(monkeypatch, tmp_path):
     assert last == ["other", "2", "8", "10.0%", "0.00 GiB", "1.2e-06 G", "120%", "2.00"]
 
 
+@pytest.mark.slow
 def test_a_plain_product_is_at_least_as_fast_as_in_python():
     assert plain_product(Accelerator()) > 1e7
 

@@ -98,6 +98,7 @@ class InterruptedWriter(io.BufferedWriter):
         return super().write(data)
 
 
+@pytest.mark.slow
 def test_a_full_disk_gives_a_sentence_and_leaves_the_old_checkpoint(start, tmp_path, monkeypatch):
     original = torch.save
 
@@ -138,6 +139,7 @@ def test_an_unreadable_checkpoint_is_named(start, tmp_path, content):
     assert words.startswith(f"train: {path}: not a checkpoint that can be read")
 
 
+@pytest.mark.slow
 def test_resuming_needs_a_checkpoint_and_the_same_networks(start, tmp_path):
     code, words = start("compact", options=["--resume"])
     assert code == 2
@@ -149,6 +151,7 @@ def test_resuming_needs_a_checkpoint_and_the_same_networks(start, tmp_path):
     assert "whose networks are not those of 'compact'; resume with the same recipe" in words
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_a_run_is_not_overwritten(start, tmp_path):
     start("compact", steps=2)
     before = (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes()

@@ -43,6 +43,7 @@ def two_runs(tmp_path) -> list[Path]:
     return [one, other]
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_its_curves(start, tmp_path):
     assert start("compact", steps=6)[0] == 0
     picture = Image.open(tmp_path / "run" / "curves.png")
@@ -54,6 +55,7 @@ def test_a_run_ends_with_its_curves(start, tmp_path):
     assert 0 < logged.of("time/data_wait")[1][-1] < 1 and logged.of("time/pictures_per_second")[1][-1] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["missing", "failing"])
 def test_a_plot_that_cannot_be_drawn_does_not_fail_the_run(start, tmp_path, monkeypatch, broken):
     if broken == "missing":
@@ -67,6 +69,7 @@ def test_a_plot_that_cannot_be_drawn_does_not_fail_the_run(start, tmp_path, monk
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_lines_that_a_kill_cut_short_and_values_that_are_not_finite_are_passed_over(tmp_path):
     folder = write_run(tmp_path / "run", trained(20, 1.0), trained(40, math.nan))
     with (folder / "metrics.jsonl").open("a") as file:
@@ -77,11 +80,13 @@ def test_lines_that_a_kill_cut_short_and_values_that_are_not_finite_are_passed_o
     assert [path.name for path in folder.iterdir() if path.suffix == ".part"] == []
 
 
+@pytest.mark.slow
 def test_a_run_that_has_logged_nothing_yet_is_drawn_all_the_same(tmp_path):
     folder = write_run(tmp_path / "run")
     assert Image.open(draw_run(folder)).size[0] > 100
 
 
+@pytest.mark.slow
 def test_several_runs_are_compared_in_one_plot_and_a_table(two_runs, tmp_path, capsys):
     (tmp_path / "runs" / "compare.png").write_bytes(b"of the last time")
     found = sorted(map(str, (tmp_path / "runs").iterdir()))  # what a shell makes of runs/*
@@ -97,12 +102,14 @@ def test_several_runs_are_compared_in_one_plot_and_a_table(two_runs, tmp_path, c
     assert printed.err == f"train: {tmp_path}/runs/compare.png: holds no metrics.jsonl and is skipped\n"
 
 
+@pytest.mark.slow
 def test_runs_on_other_pictures_are_said_not_to_compare(tmp_path):
     folders = [write_run(tmp_path / name, measured(1, 25.0, blurred=own)) for name, own in (("a", 24.0), ("b", 22.0))]
     assert "measured on different pictures" in compare(folders, tmp_path / "compare.png")
     assert "different" not in compare(folders[:1], tmp_path / "compare.png")
 
 
+@pytest.mark.slow
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path):
     folders = [write_run(tmp_path / name / "run", measured(1, 25.0)) for name in ("a", "b")]
     table = compare(folders, tmp_path / "compare.png")
@@ -138,6 +145,7 @@ def test_training_does_not_import_matplotlib_before_it_draws(warm):
 # The bar -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_meter_counts_pictures_and_the_share_of_waiting():
     meter = console.Meter(8)
     assert meter.read() == {}
@@ -176,6 +184,7 @@ def timed(kind, clock):
     return Timed
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_speed_in_the_bar(start, capfd, tmp_path):
     assert start("compact", steps=3)[0] == 0
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

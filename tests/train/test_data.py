@@ -53,6 +53,7 @@ def equal(one, other):
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 def test_a_sample_is_a_pure_function_of_seed_and_position(samples):
     one, other, third = samples(), samples(), samples(seed=1)
     positions = list(range(30))
@@ -64,6 +65,7 @@ def test_a_sample_is_a_pure_function_of_seed_and_position(samples):
     assert len({sample[1].numpy().tobytes() for sample in forwards}) == len(forwards)  # nor is one like another
 
 
+@pytest.mark.slow
 def test_batches_are_equal_with_0_and_2_workers_and_from_any_start(samples):
     alone, two = batches(samples()), batches(samples(), workers=2)
     assert len(alone) == 9
@@ -80,6 +82,7 @@ def test_the_batches_of_two_ranks_are_disjoint_and_together_the_whole(samples):
         assert not equal(parts[0][number], parts[1][number])
 
 
+@pytest.mark.slow
 def test_samples_are_crops_in_the_range_of_networks_and_of_8_bits(samples):
     for blurred, sharp in (samples()[position] for position in range(24)):
         for picture in (blurred, sharp):
@@ -175,6 +178,7 @@ def test_a_symmetric_blur_leaves_the_middle_of_a_spot_where_it_is(tmp_path, monk
             assert centres[0] == pytest.approx(centres[1].item(), abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_longest_blur_fits_even_the_smallest_picture_that_is_taken(tmp_path):
     path = save(photograph(0, (52, 52)), tmp_path / "small.png")
     options = Blur(shortest=5.0, longest=40.0, none=0.0, noise=1.0)

@@ -256,6 +256,7 @@ def test_gradients_reach_every_weight_of_the_critic_and_every_pixel_of_the_gener
     assert restored.grad.abs().sum(dim=1).count_nonzero() == restored.grad.shape[0] * 32 * 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 def test_a_critic_that_follows_its_loss_learns_to_tell_and_a_picture_that_follows_its_own_to_deceive(loss):
     torch.manual_seed(0)

@@ -67,6 +67,7 @@ def test_nothing_is_written_to_the_output_folder(dry, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_a_run_is_left_as_it_is(start, dry, tmp_path):
     assert start("compact", steps=2)[0] == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
@@ -80,6 +81,7 @@ def test_no_output_folder_needs_to_be_named(pictures, tmp_path, capfd):
     assert main([*line[:place], *line[place + 2 :], "--dry-run"]) == 0
 
 
+@pytest.mark.slow
 def test_a_gan_tells_of_its_critic_and_counts_its_batches(dry, vgg19):
     told = lines_of(dry(recipe="deblurgan", options=("--perceptual-weights", str(vgg19)))[1])
     assert "M parameters" in told["critic"]

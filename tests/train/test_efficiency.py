@@ -77,6 +77,7 @@ def test_the_sentence_counts_all_steps_of_a_session():
     assert efficiency(meter, 25.0, 12.0).endswith("; 10% of the time waiting for data, 15% in the frozen part")
 
 
+@pytest.mark.slow
 def test_a_run_prints_it(capfd, tmp_path, pictures):
     main(arguments("compact", data=pictures, output=tmp_path / "run", cache=tmp_path / "cache"))
     said = capfd.readouterr().out

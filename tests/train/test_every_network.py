@@ -125,6 +125,7 @@ def test_a_step_reaches_all_of_a_network_which_comes_back_from_disk_as_it_was(pr
         assert torch.allclose(loaded(blurred), saved(blurred), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", TRAINED)
 def test_a_resumed_step_is_the_one_that_would_have_been(preset, tmp_path):
     trainer, resumed = made(preset), made(preset)
@@ -147,6 +148,7 @@ ADVERSARIAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("adversarial", "preset", "precision"),
     [

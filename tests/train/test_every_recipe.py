@@ -108,6 +108,7 @@ def test_the_recipes_are_these():
     assert known_recipes() == ALL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", EVERY, ids=" ".join)
 def test_every_recipe_and_variant_resolves_and_its_parts_fit(change):
     name, *changes = change

@@ -157,6 +157,7 @@ def test_training_brings_the_held_out_pairs_closer_to_the_sharp_ones(start, tmp_
     assert line["validation/ssim"] > line["validation/blurred_ssim"]
 
 
+@pytest.mark.slow
 def test_the_sample_sheet_shows_blurred_restored_and_sharp_beside_each_other(start, tmp_path, pictures):
     start("compact", steps=3)
     sheet = np.asarray(Image.open(tmp_path / "run" / "samples" / "step-0000003.png"))
@@ -183,6 +184,7 @@ class Unchanged(Generator):
         return blurred * self.weight
 
 
+@pytest.mark.slow
 def test_large_pictures_show_their_centres_on_the_sample_sheet(tmp_path):
     path = save(photograph(3, (500, 400)), tmp_path / "x.png")
     scores, rows = validation.validate(Unchanged(), [Pair(path, path, "")], (), Accelerator())
@@ -224,6 +226,7 @@ def poison(monkeypatch, calls):
     )
 
 
+@pytest.mark.slow
 def test_losses_that_are_not_finite_stop_the_run_and_leave_the_checkpoint_from_before(start, tmp_path, monkeypatch):
     poison(monkeypatch, range(6, 100))
     code, words = start("compact", "alarms.most_skipped=3", steps=20)
@@ -324,6 +327,7 @@ def test_an_epoch_is_one_pass_over_the_data_however_many_steps_its_critic_takes(
         assert (line["step"], line["epoch"]) == (steps, 2)
 
 
+@pytest.mark.slow
 def test_a_new_run_does_not_pass_off_an_old_ones_model(start, tmp_path, pictures):
     """A run that was killed after its first validation and before its first checkpoint leaves a best model behind."""
     start("compact", steps=2)
@@ -343,6 +347,7 @@ def test_an_output_that_cannot_be_a_folder_gives_a_sentence(start, tmp_path):
     assert words.startswith(f"train: {tmp_path}/run: cannot be written (File exists)")
 
 
+@pytest.mark.slow
 def test_init_from_starts_with_the_weights_of_a_saved_model(start, tmp_path):
     start("compact", steps=3, output=tmp_path / "first")
     model = tmp_path / "first" / "model"
@@ -371,6 +376,7 @@ def test_init_from_takes_statistics_and_counts_along(start, tmp_path):
             assert torch.equal(second[key], tensor), key
 
 
+@pytest.mark.slow
 def test_init_from_takes_a_part_from_a_file(start, tmp_path):
     torch.manual_seed(5)
     part = {"stem.weight": torch.randn(8, 48, 3, 3).half()}
@@ -387,6 +393,7 @@ def test_init_from_takes_a_part_from_a_file(start, tmp_path):
     assert code == 2 and "cannot be read" in words
 
 
+@pytest.mark.slow
 def test_init_from_refuses_another_architecture(start, tmp_path):
     start("compact", steps=1, output=tmp_path / "first")
     code, words = start(
@@ -435,6 +442,7 @@ def test_deblurgan_trains_generator_and_critic(start, tmp_path, vgg19):
         assert all(not torch.equal(states[1][part][key], states[3][part][key]) for key in weights), part
 
 
+@pytest.mark.slow
 def test_dropout_is_off_when_pictures_are_measured(start, tmp_path, vgg19, pictures):
     start(
         "deblurgan", "network.dropout=0.5", "validation.every=1", steps=1, options=["--perceptual-weights", str(vgg19)]
@@ -515,6 +523,7 @@ def test_weights_of_another_network_than_vgg19_are_refused(start, tmp_path, tens
     assert "is not VGG19's conv1_1" in words
 
 
+@pytest.mark.slow
 def test_the_learning_rate_in_the_log_follows_the_schedule(start, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     start("compact", "schedule.warmup=2", "optimizer.lr=1e-3", "schedule.final=0.0", steps=4)
@@ -525,6 +534,7 @@ def test_the_learning_rate_in_the_log_follows_the_schedule(start, tmp_path, monk
     assert all(rate > after for rate, after in pairwise(rates[1:]))
 
 
+@pytest.mark.slow
 def test_the_model_at_the_end_is_kept_beside_the_best_one(start, tmp_path):
     assert start("compact")[0] == 0
     ended = last_of(tmp_path / "run")["average"]
@@ -553,6 +563,7 @@ def test_several_processes_read_each_picture_of_an_epoch_once_together(pictures,
         assert len(set(items)) == len(items) == 5
 
 
+@pytest.mark.slow
 def test_momenta_that_fade_away_do_not_slow_a_run_down(start):
     """Operations on denormal numbers take ten times as long; a run's threads take them for zero."""
     faint = torch.full((1 << 20,), 1e-40)

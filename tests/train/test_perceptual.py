@@ -116,6 +116,7 @@ def test_it_is_the_distance_of_the_features_of_one_layer(vgg19):
     assert absolute(restored, sharp).item() == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", [False, True])
 def test_of_several_layers_it_is_the_weighted_sum_or_mean_whatever_their_order(vgg19, mean):
     by_hand, restored, sharp = ByHand(vgg19), pictures(6), pictures(7)
@@ -300,6 +301,7 @@ def test_the_suggested_layer_is_one_that_the_file_holds(tmp_path, reaches):
     PerceptualLoss(load_recipe("compact", [change]).loss.perceptual, path)
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused(files):
     with pytest.raises(RecipeError, match=r"its 'features\.0\.0\.weight' is not MobileNetV2's conv1; --perceptual-w"):
         PerceptualLoss(Perceptual(network="mobilenetv2", layer="block3"), files["vgg16"][0])

@@ -50,6 +50,7 @@ def drawn(batch: tuple[torch.Tensor, ...]) -> list[tuple[int, int]]:
     return found
 
 
+@pytest.mark.slow
 def test_samples_are_used_as_often_as_asked_and_then_replaced():
     source = Source()
     batches = pool(source)

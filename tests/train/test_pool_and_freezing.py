@@ -120,6 +120,7 @@ def test_a_resumed_pool_is_the_one_that_would_have_been(tmp_path):
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_does_not_move_until_its_steps_are_over_and_all_else_does():
     trainer = small_v2(Accelerator(cpu=True), frozen_steps=2)
     start = {key: weight.detach().clone() for key, weight in trainer.generator.named_parameters()}

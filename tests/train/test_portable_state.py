@@ -44,6 +44,7 @@ def test_what_was_packed_comes_back_in_half_precision(tmp_path):
     assert torch.allclose(moments, state["optimizer"]["state"][0]["exp_avg_sq"], rtol=2**-8, atol=0)
 
 
+@pytest.mark.slow
 def test_no_file_is_larger_than_doors_let_through(tmp_path):
     state = {"generator": {str(number): torch.zeros(1_000_000) for number in range(20)}}
     files = pack(state, tmp_path / "state")

@@ -83,6 +83,7 @@ def test_shares_are_those_of_the_recipe():
     assert sum(bool(e.quality > 0) for e in exposures) / 600 == pytest.approx(0.2, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [5, 9, 40])
 def test_no_exposure_looks_beyond_its_margin_nor_its_margin_beyond_the_room(room):
     """Whatever lies outside of the margin may be anything."""
@@ -141,6 +142,7 @@ def batches(root, cache, *, on_device, workers=0):
     return list(DataLoader(samples, batch_sampler=sampler, num_workers=workers, collate_fn=collate))
 
 
+@pytest.mark.slow
 def test_the_loader_and_the_device_make_the_same_pictures(pictures, tmp_path):
     """But for a value that rounds to the next level, and for the block of JPEG that such a value lies in."""
     cache = PictureCache(tmp_path / "cache")
@@ -158,6 +160,7 @@ def test_the_loader_and_the_device_make_the_same_pictures(pictures, tmp_path):
     assert (apart > 0.5).float().mean() < 0.002
 
 
+@pytest.mark.slow
 def test_batches_that_wait_for_the_device_are_equal_with_0_and_2_workers(pictures, tmp_path):
     cache = PictureCache(tmp_path / "cache")
     for alone, two in zip(*(batches(pictures, cache, on_device=True, workers=count) for count in (0, 2)), strict=True):

@@ -57,6 +57,7 @@ def moments(run):
     return {key: value for key, value in tensors_of(run.state()).items() if key.endswith(".exp_avg")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 4])
 def test_a_batch_in_parts_gives_the_gradients_of_the_whole_one(parts):
     """Of networks that keep samples apart, for one step, as Adam makes full steps of what is only rounding.
@@ -171,6 +172,7 @@ def test_statistics_of_pictures_that_are_not_finite_are_not_remembered():
     assert all(torch.isfinite(tensor).all() for tensor in tensors_of(run.state()).values())
 
 
+@pytest.mark.slow
 def test_losses_scaled_for_fp16_make_the_same_updates_and_skip_the_same(monkeypatch):
     """With a scaler on the CPU, where fp16 itself is not computed in: what a GPU's would see."""
     options = ("optimizer.clip=1.0", "optimizer.accumulate=2", "loss.adversarial.weight=0.5")
