@@ -16,8 +16,6 @@ from deblur_hub.errors import ModelError
 from deblur_hub.export.web import runtime_files
 from deblur_hub.networks.windows import Windows
 
-from .conftest import missing
-
 pytest.importorskip("onnxruntime", reason="exporting needs the extra 'onnx'")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PHOTO = Path(__file__).resolve().parents[2] / "space" / "examples" / "street.jpg"
@@ -38,7 +36,7 @@ def page_address(tmp_path_factory):
     try:  # a package that is there already, or npm's
         runtime = runtime_files(Path(os.environ["ONNXRUNTIME_WEB"]) if "ONNXRUNTIME_WEB" in os.environ else None)
     except ModelError as reason:
-        missing(str(reason))
+        pytest.skip(str(reason))  # npm is out of reach
     folder = tmp_path_factory.mktemp("export") / "web"
     assert main(["export", "compact", "--format", "web", "-o", str(folder), "--runtime", str(runtime)]) == 0
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
