@@ -403,32 +403,27 @@ def test_a_photo_of_24_megapixels_needs_its_windows_and_two_pictures_of_memory(t
 
 def matrix_of(folder: Path, tmp_path: Path, *arguments: str) -> list[dict]:
     file = tmp_path / "figures.json"
-    command = ["benchmark", str(folder), "--sizes", "70x50", "90x40", "--runs", "1", "--precision", "float32"]
+    command = ["benchmark", str(folder), "--sizes", "70x50", "--runs", "1", "--precision", "float32"]
     assert main([*command, "--json", str(file), "--markdown", str(tmp_path / "table.md"), *arguments]) == 0
     assert (tmp_path / "table.md").read_text().count(str(folder)) == len(json.loads(file.read_text())["results"])
     return json.loads(file.read_text())["results"]
 
 
 @pytest.mark.slow
-def test_the_matrix_measures_each_size_in_each_runtime_in_a_process_of_its_own(capsys, model, tmp_path):
+def test_the_matrix_measures_each_runtime_in_a_process_of_its_own(capsys, model, tmp_path):
     pytest.importorskip("onnxruntime")
     found = matrix_of(model, tmp_path, "--runtimes", "eager", "onnx")
-    assert [(one["cell"]["width"], one["cell"]["runtime"]) for one in found] == [
-        (70, "eager"),
-        (70, "onnx"),
-        (90, "eager"),
-        (90, "onnx"),
-    ]
+    assert [(one["cell"]["width"], one["cell"]["runtime"]) for one in found] == [(70, "eager"), (70, "onnx")]
     for one in found:
         assert not one["problem"] and 0 < one["seconds"] < 5 and 0.2 < one["peak"] < 2 and one["share"] > 0
     assert "MP/s" in capsys.readouterr().out
 
 
 @pytest.mark.full
-def test_the_matrix_compiles_and_takes_openvino_and_names_what_cannot_be_measured(capsys, model, tmp_path):
+def test_the_matrix_takes_openvino_and_names_what_cannot_be_measured(capsys, model, tmp_path):
     pytest.importorskip("openvino")
-    found = matrix_of(model, tmp_path, "--runtimes", "compiled", "openvino", "--sizes", "70x50")
-    assert [one["cell"]["runtime"] for one in found if not one["problem"]] == ["compiled", "openvino"]
+    (found,) = matrix_of(model, tmp_path, "--runtimes", "openvino")
+    assert not found["problem"] and found["seconds"] > 0
     assert main(["benchmark", str(model), "--runtimes", "onnx", "--precision", "bfloat16"]) == 2
     assert "nothing of that can be measured here" in capsys.readouterr().err
     (broken,) = matrix.measured([matrix.Cell(str(tmp_path / "none"), "", "float32", 70, 50, "eager")], runs=1)

@@ -1,6 +1,7 @@
 """Exported files: every network, in ONNX Runtime and torch.export, at sizes that it was not traced at."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -39,6 +40,10 @@ TINY = {
 QUICK = ("compact", "resnet")  # others take up to two minutes, since PyTorch weighs every size of every layer
 
 
+# Made of the same layers as the others; minutes in all, which a release takes and not every change.
+RARE = ("maxim", "fpn", "dmphn", "mt_rnn", "pss_nsc", "mimo_unet", "deepdeblur")
+
+
 def made(name: str) -> DeblurGenerator:
     torch.manual_seed(0)
     generator = DeblurGenerator(GeneratorConfig(name, TINY[name], "tiny")).eval()
@@ -56,7 +61,8 @@ def traced(generator: DeblurGenerator, *, half: bool = False):
 
 
 def marks(name: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow, *([] if name in QUICK else [pytest.mark.full])]
+    rare = pytest.mark.skipif(not os.environ.get("EVERY_EXPORT"), reason="before a release, with EVERY_EXPORT=1")
+    return [pytest.mark.slow, *([] if name in QUICK else [pytest.mark.full]), *([rare] if name in RARE else [])]
 
 
 def test_every_network_is_exported_here():

@@ -203,7 +203,7 @@ def test_ctrl_c_leaves_no_part_of_a_film(generator, tmp_path):
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    while not any(path.stat().st_size > 1000 for path in (tmp_path / "out").glob("*.part")):
+    while not list((tmp_path / "out").glob("*.part")):  # which holds nothing for long: frames are written in blocks
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)

@@ -124,7 +124,7 @@ def hostile(number: int) -> bytes:
     """What is no picture, or one that nobody should decode."""
     bomb = io.BytesIO()
     if number % 5 == 0:
-        Image.new("1", (12_000, 9_000)).save(bomb, "PNG")
+        Image.new("1", (12_000, 9_500)).save(bomb, "PNG")
         return bomb.getvalue()
     patches(number, (64, 64)).save(bomb, "PNG")
     kinds = [
