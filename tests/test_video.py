@@ -200,7 +200,12 @@ def test_ctrl_c_leaves_no_part_of_a_film(generator, tmp_path):
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-m", "deblur_hub.cli", "deblur", "a.mp4", "-o", "out/a.mp4", "--model", str(model)]
     running = subprocess.Popen(
-        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which background jobs of a shell ignore
     )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out").glob("*.part")):  # which holds nothing for long: frames are written in blocks
