@@ -24,6 +24,7 @@ from .pictures.suffixes import result_suffix
 from .processes import MIN_THREADS
 from .remote import fetch, is_remote, place
 from .restoration.memory import free_memory
+from .restoration.restore import MEMORY_SHARE
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -110,7 +111,7 @@ class Restorer:
         self.column, self.options = column, options
         if not on_gpu:  # actors share the memory of a machine as they share its cores
             share = min(1.0, cores / (os.cpu_count() or 1))
-            self.options = {"memory_budget": free_memory(torch.device("cpu")) / 2 * share} | options
+            self.options = {"memory_budget": MEMORY_SHARE * free_memory(torch.device("cpu")) * share} | options
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         column = self.column or next((name for name in COLUMNS if name in row), COLUMNS[0])

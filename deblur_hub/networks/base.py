@@ -150,7 +150,11 @@ def reflecting(read: Read, size: tuple[int, int]) -> Read:
 
 def gathered(pieces: Iterable[Piece], like: Tensor) -> Tensor:
     """(N, 3, H, W) of all pieces of a picture."""
-    whole = torch.empty_like(like)
+    return fill(torch.empty_like(like), pieces)
+
+
+def fill(whole: Tensor, pieces: Iterable[Piece]) -> Tensor:
+    """Puts pieces where they belong in (N, 3, H, W), and returns it."""
     for top, left, piece in pieces:
         whole[..., top : top + piece.shape[-2], left : left + piece.shape[-1]] = piece
     return whole

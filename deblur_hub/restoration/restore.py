@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import RestorationError
 from ..machine import processor, remembered
-from ..networks.base import Generator, Piece, Quality, Read, gathered, reflect
+from ..networks.base import Generator, Piece, Quality, Read, fill, reflect
 from ..networks.compact import CompactGenerator
 from ..networks.windows import WindowedGenerator
 from .memory import free_memory, is_out_of_memory
@@ -58,24 +58,20 @@ def restore(
     """
     if blurred.ndim != 4 or blurred.shape[1] != 3 or blurred.numel() == 0:
         raise ValueError(f"pictures must be (N, 3, H, W) and not empty, not {tuple(blurred.shape)}")
-    return torch.cat(
-        [
-            gathered(
-                restore_pieces(
-                    network,
-                    (blurred.shape[-2], blurred.shape[-1]),
-                    partial(reflect, picture),
-                    tile=tile,
-                    precision=precision,
-                    quality=quality,
-                    memory_budget=memory_budget,
-                    progress=progress_of_picture(progress, number, len(blurred)),
-                ),
-                picture,
-            )
-            for number, picture in enumerate(blurred.split(1))
-        ]
-    )
+    restored = torch.empty_like(blurred)
+    for number, picture in enumerate(blurred.split(1)):
+        pieces = restore_pieces(
+            network,
+            (blurred.shape[-2], blurred.shape[-1]),
+            partial(reflect, picture),
+            tile=tile,
+            precision=precision,
+            quality=quality,
+            memory_budget=memory_budget,
+            progress=progress_of_picture(progress, number, len(blurred)),
+        )
+        fill(restored[number : number + 1], pieces)
+    return restored
 
 
 @torch.inference_mode()
