@@ -40,6 +40,7 @@ from .restoration.crispness import blended, require_partners, require_share
 from .restoration.quality import Choice, choose, require_quality, require_strength, seconds_for, step_of, with_strength
 from .restoration.restore import Precision, device_and_dtype, dtype_for, require_budget, restore, restore_pieces
 from .restoration.tiles import Progress, part_of
+from .restoration.together import BATCH
 
 log = logging.getLogger("deblur_hub")
 
@@ -70,6 +71,7 @@ class FileSteps(NamedTuple):
 
     read: Callable[[Path, Path], Iterator[tuple[int, int, Samples]]]  # `read_pages` of a source and a target
     restore: Callable[[Samples, Progress | None], np.ndarray]
+    restore_together: Callable[[Sequence[Samples]], list[np.ndarray]]  # of pictures of one size, not in CMYK
     write: Callable[[Iterator[tuple[np.ndarray, Original]], Path], None]  # restored pages into a target
 
 
@@ -207,7 +209,8 @@ class DeblurGenerator(nn.Module):
         def restored(samples: Samples, progress: Progress | None) -> np.ndarray:
             return to_samples(restored_pieces(restore, samples, progress), samples.original)
 
-        return FileSteps(read, restored, partial(write_with_notes, jpeg_quality=jpeg_quality))
+        together = partial(restored_together, restore)
+        return FileSteps(read, restored, together, partial(write_with_notes, jpeg_quality=jpeg_quality))
 
     def restorer(
         self,
@@ -588,6 +591,18 @@ def restored_pieces(restore: Restorer, samples: Samples, progress: Progress | No
         share = progress and part_of(progress, number, count)
         pictures.append(gathered(restore(size, partial(reflect, picture), share, count), picture))
     return iter([(0, 0, torch.cat(pictures))])
+
+
+def restored_together(restore: Restorer, batch: Sequence[Samples]) -> list[np.ndarray]:
+    """At most `BATCH` pictures of one size and in one tensor each, restored at once."""
+    filled = [*batch, *[batch[0]] * (BATCH - len(batch))]
+
+    def read(rows: range, columns: range) -> Tensor:
+        return torch.cat([samples.read(rows, columns) for samples in filled])
+
+    height, width = batch[0].size
+    restored = gathered(restore((height, width), read, None), torch.empty(BATCH, 3, height, width))
+    return [to_samples(restored[number : number + 1], samples.original) for number, samples in enumerate(batch)]
 
 
 def write_with_notes(pages: Iterator[tuple[np.ndarray, Original]], target: Path, *, jpeg_quality: int | None) -> None:

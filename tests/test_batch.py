@@ -17,10 +17,12 @@ import torch
 from PIL import Image
 
 from deblur_hub import DeblurGenerator, PictureError
-from deblur_hub.batch import Journals, pipeline, restore_files
+from deblur_hub.batch import Journals, grouped, pipeline, restore_files
+from deblur_hub.batch.sizes import FEWEST
 from deblur_hub.cli import main
 from deblur_hub.generator import FileSteps
 from deblur_hub.processes import MIN_THREADS
+from deblur_hub.restoration.together import BATCH, most_pixels
 
 ROOT = Path(__file__).parents[1]
 COUNT = 12
@@ -74,6 +76,75 @@ def test_files_come_out_as_one_by_one_and_what_is_wrong_with_one_costs_itself(mo
     assert not (tmp_path / "out" / "e").exists(), "nothing was written to it"
 
 
+def test_small_pictures_of_one_size_go_through_the_network_together(model, tmp_path):
+    generator = DeblurGenerator.from_pretrained(model)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(FEWEST + 3):
+        save(photos / f"{number:02}-lying.png", number)
+        save(photos / f"{number:02}-upright.png", 100 + number, (56, 40))
+    save(photos / "20-other.png", 1, (40, 40))  # alone of its size
+    save(photos / "21-large.png", 2, (1000, 1000))
+    (photos / "22-lying.png").write_bytes(b"no picture")
+    with Image.open(photos / "23-lying.png") as one:
+        pages = [one.convert("CMYK"), one.transpose(Image.Transpose.ROTATE_180)]
+    pages[0].save(photos / "24-inks.tif")
+    pages[1].save(photos / "25-pages.tif", save_all=True, append_images=pages[1:])
+    files = sorted(photos.iterdir())
+
+    def restored(name: str, share: slice) -> dict[str, bytes]:
+        jobs, together = grouped(
+            [(path, tmp_path / name / path.name) for path in files], most_pixels(generator.network)
+        )
+        assert sorted(jobs) == [(path, tmp_path / name / path.name) for path in files]
+        assert len(together) == 2 * FEWEST + 7
+        assert {"20-other.png", "21-large.png", "22-lying.png"}.isdisjoint(path.name for path in together)
+        outcomes = list(restore_files(generator, jobs[share], together=together))
+        assert [outcome.job for outcome in outcomes] == jobs[share]
+        assert [path.name for (path, _), wrong in ((each.job, each.error) for each in outcomes) if wrong] in (
+            [],
+            ["22-lying.png"],
+        )
+        return results(tmp_path / name)
+
+    sizes: list[int] = []
+    seen = generator.network.register_forward_pre_hook(lambda network, given: sizes.append(len(given[0])))
+    whole = restored("whole", slice(None))
+    seen.remove()
+    assert len(whole) == len(files) - 1
+    assert sorted(sizes) == [1] * 6 + [BATCH] * 11, "two inks, two pages, and two that are not of a size with others"
+    assert restored("first", slice(0, None, 2)) | restored("second", slice(1, None, 2)) == whole
+    alone = np.asarray(generator.deblur(photos / "05-lying.png")).astype(int)
+    with Image.open(tmp_path / "whole" / "05-lying.png") as together:
+        assert np.abs(np.asarray(together) - alone).max() <= 1
+
+
+def test_what_fails_together_is_told_of_each_in_its_order(model, photos, tmp_path):
+    generator = DeblurGenerator.from_pretrained(model)
+    jobs = [(path, tmp_path / "out" / path.name) for path in sorted(photos.iterdir())]
+
+    def failing(batch):
+        raise MemoryError
+
+    steps = generator.file_steps()
+    generator.file_steps = lambda **options: steps._replace(restore_together=failing)
+    together = {source for source, _ in jobs[:-1]}
+    outcomes = list(restore_files(generator, jobs, together=together))
+    assert [outcome.job for outcome in outcomes] == jobs
+    assert [type(outcome.error) for outcome in outcomes] == [MemoryError] * (COUNT - 1) + [type(None)]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_files(model, tmp_path):
+    generator, process = DeblurGenerator.from_pretrained(model), psutil.Process()
+    save(tmp_path / "one.png", 1)
+    held = []
+    for number, _ in enumerate(restore_files(generator, [(tmp_path / "one.png", tmp_path / "out.png")] * 1500)):
+        if number % 500 == 499:
+            held.append(process.memory_info().rss)
+    assert held[2] - held[1] < 2**21, f"{(held[2] - held[1]) / 500:.0f} bytes for each file"
+
+
 class Fake:
     """A generator whose steps wait for each other where a test wants it, and count what is in memory."""
 
@@ -89,7 +160,7 @@ class Fake:
         with self.lock:
             self.held += 1
             self.most = max(self.most, self.held)
-        yield 0, 1, SimpleNamespace(original=number)
+        yield 0, 1, SimpleNamespace(original=SimpleNamespace(pictures=1))
 
     def write(self, pages, target):
         for _ in pages:
@@ -98,7 +169,7 @@ class Fake:
                 self.held -= 1
 
     def file_steps(self, **options):
-        return FileSteps(self.read, lambda blurred, progress: self.restore(blurred, progress), self.write)
+        return FileSteps(self.read, lambda blurred, progress: self.restore(blurred, progress), list, self.write)
 
     def jobs(self, folder: Path):
         return [(folder / f"{number}.png", folder / f"{number}-out.png") for number in range(len(self.sides))]

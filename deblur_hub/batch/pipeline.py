@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from ..errors import PictureError, reason_of
 from ..generator import DeblurGenerator
 from ..pictures import Original, Samples, upright_size
 from ..remote import is_remote
+from ..restoration.together import BATCH
 from .journal import Journals
 from .nearby import Nearby
+from .sizes import Job
 
 MOST_PIXELS = 50e6  # of the pictures that wait or are worked on at once; a larger one is there alone
-MOST_PICTURES = 4
-
-Job = tuple[Path, Path]  # a photo's file, and the file that its result goes to; or their places behind URIs
+MOST_PICTURES = 4 * BATCH  # one is read, one gathered, one restored and one written
 
 
 class Stopped(Exception):
@@ -93,6 +93,7 @@ def restore_files(
     *,
     journals: Journals | None = None,
     resume: bool = False,
+    together: Collection[Path] = (),
     progress: Callable[[int, float], None] | None = None,
     **options: Any,
 ) -> Iterator[Outcome]:
@@ -102,6 +103,7 @@ def restore_files(
         jobs: with targets that differ. A folder that a target needs is made.
         journals: where to take down what is done.
         resume: skip what the journals say is done.
+        together: sources of small pictures that are restored in batches with those of their size next to them.
         progress: called with the number of a job and the share of it that is restored.
         options: as `DeblurGenerator.deblur_file` takes them, whose errors of wrong options it raises.
 
@@ -198,27 +200,45 @@ def restore_files(
     threads = [threading.Thread(target=each, name=each.__name__, daemon=True) for each in (decode, write)]
     for thread in threads:
         thread.start()
-    failed = None  # the number of a job of which nothing more is to be restored
+    failed: set[int] = set()  # jobs of which nothing more is to be restored
+
+    def goes_together(page: Page) -> bool:
+        single = page.count == 1 and page.samples is not None and page.samples.original.pictures == 1
+        return single and jobs[page.job][0] in together
+
+    def restore(pages: list[Page]) -> Exception | None:
+        """Restores the pictures among the messages, which go together if there are several."""
+        first, *_ = at_work = [page for page in pages if page.samples is not None]
+        if progress:
+            progress(first.job, first.number / first.count)
+        begun = time.perf_counter()
+        try:
+            samples = [page.samples for page in at_work if page.samples is not None]
+            if goes_together(first):
+                results = steps.restore_together(samples)
+            else:
+                results = [steps.restore(samples[0], share_of(progress, first))]
+        except Exception as error:
+            failed.update(page.job for page in at_work)
+            return error
+        seconds = (time.perf_counter() - begun) / len(at_work)
+        for page, each, result in zip(at_work, samples, results, strict=True):
+            page.restored, page.original, page.samples, page.seconds = result, each.original, None, seconds
+        return None
+
     try:
-        while (page := decoded.get()) is not None:
-            if page.job == failed:
-                if page.samples is not None:
+        for pages in in_batches(iter(decoded.get, None), goes_together):
+            error = None
+            if any(page.samples is not None and page.job not in failed for page in pages):
+                error = restore(pages)
+            for page in pages:
+                if page.samples is not None:  # it could not be restored, or one before it in its file
                     load.let_go(page.pixels)
-                continue
-            if page.samples is not None:
-                if progress:
-                    progress(page.job, page.number / page.count)
-                begun = time.perf_counter()
-                try:
-                    page.original = page.samples.original
-                    page.restored, page.samples = steps.restore(page.samples, share_of(progress, page)), None
-                    page.seconds = time.perf_counter() - begun
-                except Exception as error:
-                    failed = page.job
-                    load.let_go(page.pixels)
-                    page = Page(page.job, error=error)
-            restored.put(page)
-            page = None
+                    if error:
+                        restored.put(Page(page.job, error=error))
+                elif page.job not in failed:
+                    restored.put(page)
+            del pages, page
             while not outcomes.empty():
                 yield outcomes.get()  # type: ignore[misc]
         restored.put(None)
@@ -232,6 +252,31 @@ def restore_files(
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
+
+
+def in_batches(messages: Iterator[Page], goes_together: Callable[[Page], bool]) -> Iterator[list[Page]]:
+    """The messages in their order, one by one, or as many as hold a batch of pictures of one size that go together."""
+    held: list[Page] = []
+    sizes: list[tuple[int, int]] = []
+
+    def taken() -> list[Page]:  # none is kept here while it is worked on
+        pages = held[:]
+        held.clear()
+        sizes.clear()
+        return pages
+
+    for page in messages:
+        size = page.samples.size if page.samples is not None and goes_together(page) else None
+        if page.samples is not None and sizes and (size != sizes[0] or len(sizes) == BATCH):
+            yield taken()
+        held.append(page)
+        del page
+        if size is not None:
+            sizes.append(size)
+        if not sizes:
+            yield taken()
+    if held:
+        yield taken()
 
 
 def share_of(progress: Callable[[int, float], None] | None, page: Page) -> Callable[[int, int], None] | None:

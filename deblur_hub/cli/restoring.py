@@ -12,13 +12,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..batch import Journals, Outcome, fingerprint, restore_files
+from ..batch import Journals, Outcome, fingerprint, grouped, restore_files
 from ..errors import DeblurHubError, reason_of
 from ..generator import DeblurGenerator
 from ..processes import Processes, min_threads, process_group
 from ..remote import is_remote, place
 from ..restoration.crispness import require_use
 from ..restoration.quality import require_strength
+from ..restoration.together import most_pixels
 from .jobs import Plan, is_video, plan
 from .outcomes import FAILED, OK, SOME_FAILED, UsageError, complaint, logging_to, printable
 from .videos import run_videos
@@ -64,9 +65,11 @@ def run_share(options: argparse.Namespace, processes: Processes) -> int:
         device = processes.device(options.device)
         generator = DeblurGenerator.from_pretrained(options.model, device=device, crisp=options.crisp_model)
         generator = generator.with_crispness(options.crispness)
+        pixels = 0 if options.tile else most_pixels(generator.network, options.memory_budget)
+        made.jobs, together = processes.run_on_main(lambda: grouped(made.jobs, pixels))
         with min_threads() if processes.count > 1 else nullcontext():
             started = time.perf_counter()
-            outcomes = run_jobs(generator, processes.shard(made.jobs), options, processes)
+            outcomes = run_jobs(generator, processes.shard(made.jobs), together, options, processes)
     seconds = time.perf_counter() - started
     everyones = [outcome for part in processes.gather([told(each) for each in outcomes]) for outcome in part]
     if processes.rank > 0:
@@ -118,7 +121,11 @@ def one_jpeg_quality(options: argparse.Namespace) -> int | None:
 
 
 def run_jobs(
-    generator: DeblurGenerator, jobs: list[tuple[Path, Path]], options: argparse.Namespace, processes: Processes
+    generator: DeblurGenerator,
+    jobs: list[tuple[Path, Path]],
+    together: set[Path],
+    options: argparse.Namespace,
+    processes: Processes,
 ) -> list[Outcome]:
     """Restores the files, and says what was wrong with each that could not be."""
     settings = {name: getattr(options, name) for name in ("quality", "strength", "tile", "precision", "jpeg_quality")}
@@ -148,7 +155,7 @@ def run_jobs(
                 bar.write(f"{at[0]}: {text}", file=sys.stderr)
 
         more = {"max_megapixels": options.max_megapixels, "memory_budget": options.memory_budget}
-        more |= {"journals": journals, "resume": options.resume}
+        more |= {"journals": journals, "resume": options.resume, "together": together}
         with logging_to(write):
             for outcome in restore_files(generator, jobs, progress=show, **more, **settings):
                 outcomes.append(outcome)
