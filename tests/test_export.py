@@ -12,7 +12,7 @@ from deblur_hub.cli import main
 from deblur_hub.export.files import NOTES, write_onnx, write_torch_export
 from deblur_hub.export.notes import notes_of, quality_of
 from deblur_hub.export.program import trace
-from deblur_hub.export.web import require_tiles, runtime_files
+from deblur_hub.export.web import require_replaceable, require_tiles, runtime_files
 from deblur_hub.networks import NETWORKS
 from deblur_hub.networks.windows import WindowedGenerator
 
@@ -135,6 +135,19 @@ def test_the_shell_exports_and_tells_both_speeds(tmp_path, capsys):
     assert main(["export", str(tmp_path / "model"), "--format", "web", "-o", str(tmp_path / "page")]) == 2
     assert "every pixel it restores depends on the whole photo" in capsys.readouterr().err
     assert not (tmp_path / "page").exists()
+
+
+def test_a_page_replaces_a_page_and_nothing_else(tmp_path, capsys):
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("a page of an earlier export")
+    require_replaceable(tmp_path / "page")
+    (tmp_path / "page" / "thesis.doc").write_text("somebody's own")
+    typed = ["export", "compact", "--format", "web", "--overwrite", "-o"]
+    assert main([*typed, str(tmp_path / "page")]) == 2
+    assert "page: holds thesis.doc, which is no part of a page, and would be lost" in capsys.readouterr().err
+    assert main([*typed, str(tmp_path / "page" / "thesis.doc")]) == 2
+    assert "thesis.doc: is a file, and a page is a folder" in capsys.readouterr().err
+    assert (tmp_path / "page" / "thesis.doc").read_text() == "somebody's own"
 
 
 def test_a_page_takes_the_runtime_that_it_is_given_and_no_other(tmp_path):

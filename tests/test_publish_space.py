@@ -1,5 +1,6 @@
 """The page as a Space: what is uploaded, what of a Space stays, and that what was uploaded runs by itself."""
 
+import json
 import re
 import runpy
 import subprocess
@@ -15,6 +16,7 @@ import yaml
 from PIL import Image
 
 from deblur_hub.cli import main
+from deblur_hub.export.web import RUNTIME
 from deblur_hub.hub import spaces
 from tests.hub_client import ROOT, Client
 from tests.hub_server import READ_TOKEN
@@ -121,6 +123,26 @@ def test_a_static_space_holds_the_folder_and_asks_for_the_headers_of_threads(hub
     front = front_matter(files)
     assert (front["sdk"], front["app_file"], front["models"]) == ("static", "index.html", ["tester/tiny"])
     assert front["custom_headers"]["cross-origin-embedder-policy"] == "require-corp"
+
+
+@pytest.mark.slow
+def test_the_shell_makes_the_page_of_a_model_and_uploads_it_as_a_static_space(hub, play, tmp_path):
+    pytest.importorskip("onnxscript", reason="exporting needs the extra 'onnx'")
+    for name in RUNTIME:
+        (tmp_path / name).write_text(name)
+    _, (code, _) = play(f"""
+        import contextlib
+        from deblur_hub.cli import main
+        step(generator.push_to_hub, "tester/small")
+        typed = ["publish-space", "tester/here", "--static", "--model", "tester/small", "--runtime", {str(tmp_path)!r}]
+        with contextlib.redirect_stdout(sys.stderr):  # this one's is for the answers
+            step(main, typed)
+        """)
+    assert code == 0
+    files = hub.repositories["spaces/tester/here"].head
+    assert {"app.js", "index.html", "model.onnx", *(f"runtime/{name}" for name in RUNTIME)} <= files.keys()
+    assert json.loads(files["model.json"])["model"] == "tiny"
+    assert front_matter(files)["models"] == ["tester/small"]
 
 
 def test_what_the_hub_refuses_is_one_sentence_and_makes_no_space(hub, publish):

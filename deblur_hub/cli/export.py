@@ -9,7 +9,7 @@ import torch
 from ..export.files import write_onnx, write_torch_export
 from ..export.notes import notes_of, quality_of
 from ..export.program import Traced, trace
-from ..export.web import require_tiles, runtime_files, write_folder
+from ..export.web import require_replaceable, require_tiles, runtime_files, write_folder
 from ..generator import DeblurGenerator
 from ..hub import DEFAULT_MODEL, list_models
 from ..restoration.quality import step_of
@@ -81,6 +81,7 @@ def write_web(
     model: str | None, quality: str | None, target: Path, runtime: Path | None, *, half: bool = False
 ) -> None:
     """The page with a model; raises ModelError before anything is computed if it cannot be."""
+    require_replaceable(target)
     generator = DeblurGenerator.from_pretrained(model, device="cpu")
     require_tiles(generator)
     quality = quality_of(generator, quality or "fast")

@@ -125,7 +125,6 @@ def written(target: Path) -> Iterator[Path]:
     """A path that becomes the target; errors of the system are a ModelError."""
     try:
         with replacing(target) as part:
-            # torch.export.save asks for this suffix
             yield part
     except OSError as reason:
         raise ModelError(f"{target}: cannot be written ({reason_of(reason)})") from None

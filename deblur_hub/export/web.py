@@ -44,8 +44,19 @@ def require_tiles(generator: DeblurGenerator) -> None:
         )
 
 
+def require_replaceable(target: Path) -> None:
+    """Raises ModelError if anything but such a folder is there, which would be lost."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ModelError(f"{target}: is a file, and a page is a folder; name another")
+    ours = {"runtime", "model.onnx", "model.json", *(path.name for path in PAGE.iterdir())}
+    if strange := sorted({path.name for path in target.iterdir()} - ours):
+        raise ModelError(f"{target}: holds {strange[0]}, which is no part of a page, and would be lost; name another")
+
+
 def write_folder(traced: Traced, notes: dict[str, str], runtime: Path, target: Path) -> None:
-    """Writes the folder, whole or not at all, in place of one that is there.
+    """Writes the folder, whole or not at all, in place of such a folder that is there.
 
     Args:
         runtime: a folder with the files of `RUNTIME`.
