@@ -186,6 +186,29 @@ def test_only_the_copies_of_pictures_in_work_are_there_at_once(model, bucket, tm
     assert 1 <= max(most) <= 4 + 2
 
 
+@pytest.mark.slow
+def test_photos_in_a_repository_of_the_hub_are_restored_into_it_and_from_it(hub, play, model, tmp_path):
+    photos = {"1.png": picture(1), "sub/2.jpg": picture(2, ".jpg")}
+    expected = local_results(model, photos, tmp_path)
+    *codes, (resumed, _) = play(f"""
+        import contextlib, huggingface_hub
+        from deblur_hub.cli import main
+        huggingface_hub.create_repo("tester/photos")
+        huggingface_hub.upload_folder(repo_id="tester/photos", folder_path={str(tmp_path / "in")!r}, path_in_repo="in")
+        typed = ["deblur", "-q", "hf://tester/photos/in", "--model", {str(model)!r}, "-o"]
+        with contextlib.redirect_stdout(sys.stderr):  # this one's is for the answers
+            step(main, [*typed, {str(tmp_path / "here")!r}])
+            step(main, [*typed, "hf://tester/photos/out"])
+            commits = len(huggingface_hub.list_repo_commits("tester/photos"))
+            step(main, [*typed, "hf://tester/photos/out", "--resume"])
+        step(lambda: len(huggingface_hub.list_repo_commits("tester/photos")) - commits)
+        """)
+    assert [code for code, _ in codes] == [0, 0, 0] and resumed == 0, "nothing is put there twice"
+    there = hub.repositories["tester/photos"].head
+    for name, content in expected.items():
+        assert there[f"out/{name}"] == (tmp_path / "here" / name).read_bytes() == content
+
+
 @pytest.fixture
 def sftp(tmp_path):
     """A folder of an SSH server that others wrote, on the loopback interface, and the same folder on this machine."""
