@@ -17,6 +17,7 @@ from .description import Description, counted
 
 Run = Callable[[Iterator[Tensor]], Iterable[Tensor]]  # windows to their results, in the same order
 Compute = Callable[[Tensor, int], Tensor]  # of a window, by so much of a network
+MOST_EQUAL = 3  # windows along a side, of which all are of one size
 
 
 @dataclass(frozen=True)
@@ -67,24 +68,33 @@ class Windows:
     multiple: int  # of which all sides are
 
     def plan(self, size: tuple[int, int]) -> list[Window]:
-        """The windows of a picture of (height, width), row by row; all of one size."""
+        """The windows of a picture of (height, width), row by row."""
         return [Window(*spans) for spans in itertools.product(*map(self.spans, size))]
 
     def doubled(self) -> "Windows":
         return Windows(2 * self.side, 2 * self.overlap, 2 * self.multiple)
 
     def spans(self, length: int) -> Iterator[Span]:
-        """As few as reach, no longer than they need to be, evenly spread."""
+        """As few as reach, no longer than they need to be, and evenly spread.
+
+        Of a long side the first may be longer than the others by a multiple, which saves up to a seventh of a photo's
+        work. Of a short one all are of one size, so that threads which take one each end together.
+        """
         count = 1 if length <= self.side else -(-(length - self.overlap) // (self.side - self.overlap))
-        side = -(-(length + (count - 1) * self.overlap) // (count * self.multiple)) * self.multiple
+        units = -(-(length + (count - 1) * self.overlap) // self.multiple)
+        if count <= MOST_EQUAL:
+            units = -(-units // count) * count
+        sides = [self.multiple * (units // count + (number < units % count)) for number in range(count)]
         if count == 1:
-            start = -((side - length) // 2)
-            yield Span(range(start, start + side), range(length), 0, 0)
+            start = -((sides[0] - length) // 2)
+            yield Span(range(start, start + sides[0]), range(length), 0, 0)
             return
-        starts = [number * (length - side) // (count - 1) for number in range(count)]
-        shared = [0, *(before + side - after for before, after in itertools.pairwise(starts)), 0]
-        for number, start in enumerate(starts):
-            yield Span(range(start, start + side), range(start, start + side), shared[number], shared[number + 1])
+        twice = sum(sides) - length  # pixels that two windows compute
+        starts = [sum(sides[:number]) + -twice * number // (count - 1) for number in range(count)]
+        stops = [start + side for start, side in zip(starts, sides, strict=True)]
+        shared = [0, *(stop - start for stop, start in zip(stops, starts[1:], strict=False)), 0]
+        for number, read in enumerate(map(range, starts, stops)):
+            yield Span(read, read, shared[number], shared[number + 1])
 
 
 def ramp(length: int) -> Tensor:
@@ -166,8 +176,7 @@ class WindowedGenerator(Generator):
 
     def pixels_computed(self, size: tuple[int, int], quality: Quality) -> int:
         """Of all windows of a picture of (height, width)."""
-        plan = self.plan(size, quality)
-        return len(plan) * len(plan[0].rows.read) * len(plan[0].columns.read)
+        return sum(len(window.rows.read) * len(window.columns.read) for window in self.plan(size, quality))
 
     def multiply_adds_per_pixel(self, quality: Quality) -> float:
         """Of a window; counted once, and on real numbers, which takes PyTorch a third of the time of meta tensors."""

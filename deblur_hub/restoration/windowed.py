@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import islice
+from itertools import groupby, islice
 from weakref import WeakKeyDictionary
 
 import torch
@@ -178,11 +178,11 @@ def in_batches(
 ) -> Iterator[Tensor]:
     """The network's own results, in batches of `BATCH_PIXELS` on a GPU and one by one on a CPU."""
     stored = next(network.parameters()).dtype
-    for first in windows:
-        most = max(1, BATCH_PIXELS // first[0, 0].numel()) if device.type == "cuda" else 1
-        batch = torch.cat([first, *islice(windows, most - 1)]).to(device, stored)
-        with torch.autocast(device.type, dtype, enabled=dtype != stored):
-            restored = network.restore_window(batch, quality)
-        yield from restored.to(first.device, torch.float32).split(1)
-        work.add(len(batch))
-        work.report()
+    for shape, alike in groupby(windows, lambda window: window.shape):
+        most = max(1, BATCH_PIXELS // shape[-2:].numel()) if device.type == "cuda" else 1
+        while batch := list(islice(alike, most)):
+            with torch.autocast(device.type, dtype, enabled=dtype != stored):
+                restored = network.restore_window(torch.cat(batch).to(device, stored), quality)
+            yield from restored.to(batch[0].device, torch.float32).split(1)
+            work.add(len(batch))
+            work.report()

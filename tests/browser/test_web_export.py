@@ -109,7 +109,7 @@ def test_what_is_no_picture_is_one_sentence(page, tmp_path):
 
 
 def test_the_page_cuts_windows_as_the_package_does(page):
-    windows, lengths = Windows(side=512, overlap=64, multiple=64), [1, 63, 511, 512, 513, 960, 1333, 4001]
+    windows, lengths = Windows(side=512, overlap=64, multiple=64), [1, 63, 511, 512, 513, 960, 1333, 1800, 4001]
     found = page.evaluate(
         """async ([windows, lengths]) => {
             const { cut, reflected } = await import("./plan.js");

@@ -1,3 +1,5 @@
+const MOST_EQUAL = 3; // windows along a side, of which all are of one size
+
 // How a picture is cut, along each axis: { start, size } is read, [from, to) is kept and weighs `weight` at each pixel.
 
 export function cut(height, width, notes, tile) {
@@ -17,12 +19,17 @@ export function reflected(at, length) {
 // Overlapping windows, blended by ramps that add up to one: the plan of deblur_hub/networks/windows.py.
 function windows(length, { side, overlap, multiple }) {
   const count = length <= side ? 1 : Math.ceil((length - overlap) / (side - overlap));
-  const size = Math.ceil((length + (count - 1) * overlap) / (count * multiple)) * multiple;
-  if (count === 1) return [{ start: -Math.floor((size - length) / 2), size, from: 0, to: length, weight: () => 1 }];
-  const starts = Array.from({ length: count }, (_, number) => Math.floor((number * (length - size)) / (count - 1)));
+  let units = Math.ceil((length + (count - 1) * overlap) / multiple);
+  if (count <= MOST_EQUAL) units = Math.ceil(units / count) * count;
+  const sizes = Array.from({ length: count }, (_, at) => multiple * (Math.floor(units / count) + (at < units % count)));
+  if (count === 1) return [{ start: -Math.floor((sizes[0] - length) / 2), size: sizes[0], from: 0, to: length, weight: () => 1 }];
+  const twice = units * multiple - length;
+  let before = 0;
+  const starts = sizes.map((size, at) => (before += size) - size + Math.floor((-twice * at) / (count - 1)));
   return starts.map((start, number) => {
+    const size = sizes[number];
     const end = start + size;
-    const fadeIn = number ? starts[number - 1] + size - start : 0;
+    const fadeIn = number ? starts[number - 1] + sizes[number - 1] - start : 0;
     const fadeOut = number + 1 < count ? end - starts[number + 1] : 0;
     const weight = (at) =>
       Math.min(1, at - start < fadeIn ? (at - start + 0.5) / fadeIn : 1, end - at <= fadeOut ? (end - at - 0.5) / fadeOut : 1);
