@@ -55,6 +55,9 @@ class Page:
     seconds: float = 0.0  # that the network took
 
 
+WAITING = Page(-1)  # of no file: whoever decodes waits for a place
+
+
 class Load:
     """The pictures in memory, of which there are only so many at once."""
 
@@ -63,15 +66,17 @@ class Load:
         self._change = threading.Condition()
         self._stopped = False
 
-    def take_in(self, pixels: int) -> None:
-        """Waits for a place; raises Stopped if there will be none."""
+    def take_in(self, pixels: int, waiting: Callable[[], None]) -> None:
+        """Waits for a place, which it tells before; raises Stopped if there will be none."""
 
         def has_place() -> bool:
             few = len(self._held) < MOST_PICTURES and sum(self._held) + pixels <= MOST_PIXELS
             return self._stopped or not self._held or few
 
         with self._change:
-            self._change.wait_for(has_place)
+            if not has_place():
+                waiting()
+                self._change.wait_for(has_place)
             if self._stopped:
                 raise Stopped
             self._held.append(pixels)
@@ -138,7 +143,7 @@ def restore_files(
         width, height = upright_size(source)
         pages, more = steps.read(source, target), True
         while more:
-            load.take_in(width * height)
+            load.take_in(width * height, lambda: decoded.put(WAITING))
             try:
                 number, count, samples = next(pages)
             except BaseException:
@@ -227,7 +232,7 @@ def restore_files(
         return None
 
     try:
-        for pages in in_batches(iter(decoded.get, None), goes_together):
+        for pages in in_batches(decoded, goes_together):
             error = None
             if any(page.samples is not None and page.job not in failed for page in pages):
                 error = restore(pages)
@@ -254,7 +259,9 @@ def restore_files(
                 folder.rmdir()
 
 
-def in_batches(messages: Iterator[Page], goes_together: Callable[[Page], bool]) -> Iterator[list[Page]]:
+def in_batches(
+    messages: "queue.SimpleQueue[Page | None]", goes_together: Callable[[Page], bool]
+) -> Iterator[list[Page]]:
     """The messages in their order, one by one, or as many as hold a batch of pictures of one size that go together."""
     held: list[Page] = []
     sizes: list[tuple[int, int]] = []
@@ -265,7 +272,11 @@ def in_batches(messages: Iterator[Page], goes_together: Callable[[Page], bool]) 
         sizes.clear()
         return pages
 
-    for page in messages:
+    for page in iter(messages.get, None):
+        if page is WAITING:
+            if held and messages.empty():  # perhaps for the places of those that are held
+                yield taken()
+            continue
         size = page.samples.size if page.samples is not None and goes_together(page) else None
         if page.samples is not None and sizes and (size != sizes[0] or len(sizes) == BATCH):
             yield taken()
