@@ -71,7 +71,8 @@ class FileSteps(NamedTuple):
 
     read: Callable[[Path, Path], Iterator[tuple[int, int, Samples]]]  # `read_pages` of a source and a target
     restore: Callable[[Samples, Progress | None], np.ndarray]
-    restore_together: Callable[[Sequence[Samples]], list[np.ndarray]]  # of pictures of one size, not in CMYK
+    # The same of at most `BATCH` pictures of one size, none of them in CMYK.
+    restore_together: Callable[[Sequence[Samples], Progress | None], list[np.ndarray]]
     write: Callable[[Iterator[tuple[np.ndarray, Original]], Path], None]  # restored pages into a target
 
 
@@ -593,7 +594,7 @@ def restored_pieces(restore: Restorer, samples: Samples, progress: Progress | No
     return iter([(0, 0, torch.cat(pictures))])
 
 
-def restored_together(restore: Restorer, batch: Sequence[Samples]) -> list[np.ndarray]:
+def restored_together(restore: Restorer, batch: Sequence[Samples], progress: Progress | None) -> list[np.ndarray]:
     """At most `BATCH` pictures of one size and in one tensor each, restored at once."""
     filled = [*batch, *[batch[0]] * (BATCH - len(batch))]
 
@@ -601,7 +602,7 @@ def restored_together(restore: Restorer, batch: Sequence[Samples]) -> list[np.nd
         return torch.cat([samples.read(rows, columns) for samples in filled])
 
     height, width = batch[0].size
-    restored = gathered(restore((height, width), read, None), torch.empty(BATCH, 3, height, width))
+    restored = gathered(restore((height, width), read, progress), torch.empty(BATCH, 3, height, width))
     return [to_samples(restored[number : number + 1], samples.original) for number, samples in enumerate(batch)]
 
 

@@ -102,11 +102,14 @@ def test_small_pictures_of_one_size_go_through_the_network_together(model, tmp_p
         assert len(together) == 2 * FEWEST + 7
         assert {"30-other.png", "21-large.png", "22-lying.png"}.isdisjoint(path.name for path in together)
         outcomes: list[pipeline.Outcome] = []
-        work = partial(outcomes.extend, restore_files(generator, jobs[share], together=together))
+        told: list[float] = []
+        options = {"together": together, "progress": lambda job, share: told.append(job + share)}
+        work = partial(outcomes.extend, restore_files(generator, jobs[share], **options))
         running = threading.Thread(target=work, daemon=True)
         running.start()
         running.join(60)
         assert not running.is_alive(), "those held back for a batch and the large one wait for each other"
+        assert told == sorted(told) and len(jobs[share]) - 2 < told[-1] <= len(jobs[share])
         assert [outcome.job for outcome in outcomes] == jobs[share]
         assert [path.name for (path, _), wrong in ((each.job, each.error) for each in outcomes) if wrong] in (
             [],
@@ -130,7 +133,7 @@ def test_what_fails_together_is_told_of_each_in_its_order(model, photos, tmp_pat
     generator = DeblurGenerator.from_pretrained(model)
     jobs = [(path, tmp_path / "out" / path.name) for path in sorted(photos.iterdir())]
 
-    def failing(batch):
+    def failing(batch, progress):
         raise MemoryError
 
     steps = generator.file_steps()
@@ -176,7 +179,7 @@ class Fake:
                 self.held -= 1
 
     def file_steps(self, **options):
-        return FileSteps(self.read, lambda blurred, progress: self.restore(blurred, progress), list, self.write)
+        return FileSteps(self.read, lambda blurred, progress: self.restore(blurred, progress), None, self.write)
 
     def jobs(self, folder: Path):
         return [(folder / f"{number}.png", folder / f"{number}-out.png") for number in range(len(self.sides))]

@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblur_hub.networks import build_network
-from deblur_hub.networks.base import Quality
+from deblur_hub.networks.base import Quality, gathered, reflect
 from deblur_hub.networks.windows import WindowedGenerator, Windows
-from deblur_hub.restoration.restore import restore
+from deblur_hub.restoration.restore import restore, restore_pieces
 from tests.conftest import awake
 
 WINDOWS = Windows(side=512, overlap=64, multiple=64)
@@ -104,6 +105,16 @@ def maxim():
         if "outputs" in name:
             parameter.data *= 0.01  # that nothing is cut off at black or white
     return network
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(100, 60), (100, 600)])
+def test_pictures_restored_side_by_side_are_what_each_is_alone(maxim, size):
+    blurred, told = torch.rand(3, 3, *size) * 2 - 1, []
+    read, progress = partial(reflect, blurred), lambda done, total: told.append(done / total)
+    together = gathered(restore_pieces(maxim, size, read, precision="float32", progress=progress), blurred)
+    assert torch.equal(together, restore(maxim, blurred, precision="float32"))
+    assert told == sorted(told) and told[-1] == 1
 
 
 @pytest.mark.slow

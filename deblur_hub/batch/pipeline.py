@@ -220,9 +220,9 @@ def restore_files(
         try:
             samples = [page.samples for page in at_work if page.samples is not None]
             if goes_together(first):
-                results = steps.restore_together(samples)
+                results = steps.restore_together(samples, share_of(progress, at_work))
             else:
-                results = [steps.restore(samples[0], share_of(progress, first))]
+                results = [steps.restore(samples[0], share_of(progress, at_work))]
         except Exception as error:
             failed.update(page.job for page in at_work)
             return error
@@ -290,9 +290,16 @@ def in_batches(
         yield taken()
 
 
-def share_of(progress: Callable[[int, float], None] | None, page: Page) -> Callable[[int, int], None] | None:
-    job, number, count = page.job, page.number, page.count
-    return progress and (lambda done, total: progress(job, (number + done / total) / count))
+def share_of(progress: Callable[[int, float], None] | None, pages: list[Page]) -> Callable[[int, int], None] | None:
+    """The progress of pictures that are restored together, as that of one after another."""
+
+    def tell(done: int, total: int) -> None:
+        number, share = divmod(done * len(pages) / total, 1)
+        page = pages[min(int(number), len(pages) - 1)]
+        if progress:
+            progress(page.job, (page.number + (share if number < len(pages) else 1)) / page.count)
+
+    return progress and tell
 
 
 def make_folder(folder: Path) -> None:

@@ -41,7 +41,7 @@ def restore_windows(
     budget: float,
     progress: Progress | None = None,
 ) -> Iterator[Piece]:
-    """A picture of (height, width), float32 in [-1, 1], in pieces; the result does not depend on how windows are run.
+    """Pictures of (height, width), float32 in [-1, 1], in pieces; the result does not depend on how windows are run.
 
     Args:
         network: in evaluation mode, on `device`.
@@ -49,13 +49,25 @@ def restore_windows(
         progress: called in this thread with steps done and steps in all, many times a second; an exception that it
             raises ends the work at once.
     """
-    plan = network.plan(size, quality)
+    plan, pictures = network.plan(size, quality), len(read(range(1), range(1)))
     work, most = WorkDone(progress), workers_within(network, quality, budget, dtype)
-    run = runner(network, quality, len(plan), device=device, dtype=dtype, work=work, most=most)
+    each = runner(network, quality, len(plan) * pictures, device=device, dtype=dtype, work=work, most=most)
+    run = each if pictures == 1 else apart(each, pictures)
     for top, left, piece in network.restore_pieces(size, read, quality, run):
         yield top, left, piece.clamp(-1, 1)
     if progress:
         progress(STEPS, STEPS)
+
+
+def apart(run: Run, pictures: int) -> Run:
+    """Runs windows of several pictures, (N, 3, H, W), as windows of one each, side by side."""
+
+    def each(windows: Iterator[Tensor]) -> Iterator[Tensor]:
+        results = iter(run(one for window in windows for one in window.split(1)))
+        while together := list(islice(results, pictures)):
+            yield torch.cat(together)
+
+    return each
 
 
 def runner(
