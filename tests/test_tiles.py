@@ -1,13 +1,15 @@
 """A frame in tiles: statistics of the frame are shared, stage by stage, and the cuts leave no trace."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from deblur_hub.networks import build_network
-from deblur_hub.networks.base import Generator, Stage, follow, unread
+from deblur_hub.networks.base import Generator, Stage, follow, gathered, reflect, unread
 from deblur_hub.networks.frame import FrameBatchNorm, FrameNorm, FramePool, Measured, Tiles, statistics
-from deblur_hub.restoration.restore import restore
+from deblur_hub.restoration.restore import restore, restore_pieces
 from deblur_hub.restoration.tiles import cut
 from tests.conftest import TINY_RESNET, awake
 
@@ -41,6 +43,13 @@ def test_a_tiled_result_of_deblurgan_and_its_relatives_equals_the_whole_frame(op
     whole, tiled = (restore(network, blurred, tile=tile, precision="float32") for tile in (0, 64))
     assert (whole - blurred).abs().max() > 0.1
     assert (tiled - whole).abs().max() < ONE_STEP / 50
+
+
+def test_pictures_restored_together_have_statistics_of_their_own_in_tiles_as_well(resnet):
+    blurred = picture(130, 203, count=2) * torch.tensor([1.0, 0.3])[:, None, None, None]
+    pieces = restore_pieces(resnet, (130, 203), partial(reflect, blurred), tile=64, precision="float32")
+    together = gathered(pieces, blurred)
+    assert (together - restore(resnet, blurred, tile=64, precision="float32")).abs().max() < 1e-5
 
 
 def test_tiles_with_statistics_of_their_own_would_leave_a_trace(resnet):

@@ -259,9 +259,7 @@ def restore_files(
                 folder.rmdir()
 
 
-def in_batches(
-    messages: "queue.SimpleQueue[Page | None]", goes_together: Callable[[Page], bool]
-) -> Iterator[list[Page]]:
+def in_batches(messages: queue.SimpleQueue[Page | None], goes_together: Callable[[Page], bool]) -> Iterator[list[Page]]:
     """The messages in their order, one by one, or as many as hold a batch of pictures of one size that go together."""
     held: list[Page] = []
     sizes: list[tuple[int, int]] = []

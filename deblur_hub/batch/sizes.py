@@ -26,9 +26,11 @@ def grouped(jobs: Sequence[Job], pixels: int) -> tuple[list[Job], set[Path]]:
     Args:
         pixels: of the largest picture that is. Files behind URIs never are: their sizes are not known before.
     """
+    if not pixels or len(jobs) < FEWEST:
+        return list(jobs), set()
     groups = defaultdict(list)
     for number, (source, _) in enumerate(jobs):
-        if pixels and not is_remote(source):
+        if not is_remote(source):
             with suppress(OSError, PictureError):  # which is told when its turn comes
                 if source.stat().st_size <= SAMPLE_BYTES * pixels + MORE_BYTES:
                     width, height = upright_size(source)

@@ -205,12 +205,7 @@ def parser() -> ArgumentParser:
         ("release", "models", release, "Scores a trained model and adds it to the released ones."),
         ("card", "models", card, "Writes the card of a model folder again, from an evaluation of it."),
         ("publish", "models", publish, "Uploads a model folder to a hub repository; can be repeated."),
-        (
-            "export",
-            "export",
-            export,
-            "Writes a model for ONNX Runtime, torch.export or the browser.",
-        ),
+        ("export", "export", export, "Writes a model for ONNX Runtime, torch.export or the browser."),
         ("publish-space", "page", publish_space, "Makes or updates a Hugging Face Space with the page."),
         ("verify", "models", verify, "Checks that a model gives the output that it gave when it was saved."),
         ("demo", "page", demo, "Opens the page in the browser."),

@@ -101,20 +101,16 @@ def measured(cells: Sequence[Cell], *, runs: int) -> Iterator[Measured]:
 def exported(cell: Cell, target: Path) -> Path | str:
     """The file, or the reason why there is none."""
     from ..export.files import write_onnx
+    from ..export.notes import notes_of
     from ..export.program import trace
 
-    network = load(cell.model, "cpu").network
+    generator = load(cell.model, "cpu")
+    step = step_of(generator.network, cell.quality) if cell.quality else None
     try:
-        write_onnx(trace(network, step_of(network, cell.quality) if cell.quality else None), notes(cell), target)
+        write_onnx(trace(generator.network, step), notes_of(generator, cell.quality, half=False, licence=""), target)
     except DeblurHubError as reason:
         return str(reason)
     return target
-
-
-def notes(cell: Cell) -> dict[str, str]:
-    from ..export.notes import notes_of
-
-    return notes_of(load(cell.model, "cpu"), cell.quality, half=False, licence="")
 
 
 def in_process(cell: Cell, runs: int) -> Measured:

@@ -154,5 +154,5 @@ def paste(output: Tensor, part: Tile, result: Tensor, height: int) -> None:
 def empty_frame(output: Tensor, part: Tile, padded: list[int]) -> Tensor:
     """An empty tensor for the features of the whole frame, of which `output` is a tile's."""
     scale = len(part.rows) // output.shape[-2]
-    shape = (1, output.shape[1], padded[0] // scale, padded[1] // scale)
+    shape = (*output.shape[:2], padded[0] // scale, padded[1] // scale)
     return torch.empty(shape, dtype=output.dtype, device=output.device, memory_format=torch.channels_last)
